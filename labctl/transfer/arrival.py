@@ -1,4 +1,4 @@
-"""One blob that arrives: its first bytes, which a file keeps, and the rest, from wherever it was cut off."""
+"""Download of one blob into a file, resumed where an earlier attempt stopped."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Something to fetch: what people call it, where it is, and what is known of it.
+    """A file to fetch: its display name, its URL and, where known, its digest and size.
 
-    Without a digest it is fetched every time, and taken as it comes.
+    Without a digest it is fetched every time, and its content is not verified.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Wanted:
     digest: str | None = None
     size: int | None = None
     login: Login | None = field(default=None, compare=False)
-    """How to log in, if not with the user's credentials for the URL's host."""
+    """The login to use instead of the user's credentials for the URL's host."""
 
 
 class Arrival:
-    """A blob on its way into a file that nobody else writes."""
+    """A blob that is downloaded into a file that nothing else writes."""
 
     def __init__(self, wanted: Wanted, file: BinaryIO, meter: Meter) -> None:
         self._wanted = wanted
@@ -55,18 +55,18 @@ class Arrival:
 
     @property
     def digest(self) -> str:
-        """The digest of what has arrived."""
+        """The digest of the received bytes."""
         return f"sha256:{self._hash.hexdigest()}"
 
     @property
     def size(self) -> int:
-        """How many bytes have arrived."""
+        """The number of received bytes."""
         return self._offset
 
     def complete(self, client: Client, retries: Retries, check: Callable[[], object]) -> None:
-        """Fetch what is missing, and hold it to the digest. `check` is called after each chunk, and may raise.
+        """Fetch the missing bytes and verify the digest. Call `check` after each chunk is read; it may raise.
 
-        Bytes that an earlier run left, and that turn out to be wrong, are fetched again once. Raises MissingError.
+        If the digest differs and an earlier run left bytes, fetch the whole blob once more. Raises MissingError.
         """
         was_there = self._resume()
         login = self._wanted.login or client.login(self._wanted.url)
@@ -87,9 +87,9 @@ class Arrival:
         self._write_through()
 
     def _resume(self) -> bool:
-        """Take over what an earlier run left, and return whether there was something."""
+        """Keep the bytes that an earlier run left; return whether there are any."""
         self._file.seek(0)
-        if self._wanted.digest is None:  # what an earlier run left may be another version's
+        if self._wanted.digest is None:  # an earlier run may have left bytes of another version
             os.ftruncate(self._file.fileno(), 0)
         while chunk := self._file.read(CHUNK):
             self._hash.update(chunk)
@@ -107,7 +107,7 @@ class Arrival:
 
     def _receive(self, client: Client, login: Login, retries: Retries, check: Callable[[], object]) -> None:
         headers: dict[str, str] = {}
-        if self._wanted.digest is None and not self._validator:  # the rest could be another version's
+        if self._wanted.digest is None and not self._validator:  # the remaining bytes could belong to another version
             self._restart()
         if self._offset:
             headers["Range"] = f"bytes={self._offset}-"
@@ -135,7 +135,7 @@ class Arrival:
             )
 
     def _begin(self, response: Response) -> bool:
-        """Go to where the answer's content belongs; return whether it has any."""
+        """Prepare to append the response's content, restarting if it starts at byte 0; return whether to read it."""
         start, total = _range(response)
         if start not in {0, self._offset}:
             if not self._offset:
@@ -144,7 +144,7 @@ class Arrival:
                     id="source-confused",
                     hint="Run the same command again; if the error persists, check the source.",
                 )
-            if response.status == _NOT_IN_RANGE and total == self._offset:  # nothing was missing
+            if response.status == _NOT_IN_RANGE and total == self._offset:  # the file was complete
                 self._size = total
             else:
                 self._restart()
@@ -177,7 +177,7 @@ class Arrival:
             raise self._not_written(error) from error
 
     def _not_written(self, error: OSError) -> OSError | MissingError:
-        """Return the error for a disk that is full; else the same one, with the file's name."""
+        """Return the error for a full disk; for any other failure, the same error with the file's name."""
         path = Path(self._file.name)
         if error.errno not in FULL:
             return OSError(error.errno, error.strerror, str(path))
@@ -199,14 +199,14 @@ class Arrival:
 
 
 def _write(descriptor: int, content: bytes) -> None:
-    """Write past Python's buffer, which would keep what a full disk refuses."""
+    """Write without Python's buffer, which would keep the bytes that a full disk refuses."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def _range(response: Response) -> tuple[int, int | None]:
-    """Return where the answer's content begins in the whole, and how long the whole is, if it says so."""
+    """Return the offset of the response's content, -1 if unknown, and the total size, None if unknown."""
     if response.status in {_PARTIAL, _NOT_IN_RANGE}:
         said = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         start, total = said.groups() if said else (None, None)
@@ -216,6 +216,6 @@ def _range(response: Response) -> tuple[int, int | None]:
 
 
 def _validator(response: Response) -> str:
-    """Return what holds a later request for the rest to this same content: a strong ETag, or nothing."""
+    """Return the strong ETag, which lets If-Range resume this same content only; empty if there is none."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else ""

@@ -1,4 +1,4 @@
-"""What servers write into headers: how to log in, and when to come again."""
+"""Parsers of the headers WWW-Authenticate and Retry-After."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PARAMETER = re.compile(r'\s*,?\s*([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A way to log in: its scheme in lower case, and its parameters."""
+    """An authentication challenge: its scheme in lower case, and its parameters."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def challenges(header: str) -> tuple[Challenge, ...]:
-    """Return the ways that a WWW-Authenticate header offers. What cannot be read ends the list."""
+    """Return the challenges of a WWW-Authenticate header, up to the first that cannot be parsed."""
     ways, position = [], 0
     while scheme := _SCHEME.match(header, position):
         position, parameters = scheme.end(), dict[str, str]()
@@ -36,7 +36,7 @@ def challenges(header: str) -> tuple[Challenge, ...]:
 
 
 def retry_after(header: str | None, now: float | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it says nothing."""
+    """Return the seconds until the number or date of a Retry-After header; None if it is missing or invalid."""
     text = (header or "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
@@ -44,5 +44,5 @@ def retry_after(header: str | None, now: float | None = None) -> float | None:
         date = parsedate_to_datetime(text)
     except ValueError:
         return None
-    moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # the oldest form names no zone
+    moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # the asctime form has no time zone
     return max(0.0, moment - (time.time() if now is None else now))

@@ -1,4 +1,4 @@
-"""Requests over HTTP: redirects followed, logins made, and each failure raised as one error."""
+"""HTTP client that follows redirects, logs in, and raises each failure as one error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from labctl.transfer.retries import Retries
 
 REDIRECTS = 10
 LONGEST = 8 << 20
-"""How many bytes of a short answer are read: manifests have at most four mebibytes."""
+"""The most bytes that are read of a short response; manifests have at most 4 MiB."""
 EXPLANATION = 4096
 _REDIRECTED, _SAME_METHOD = {301, 302, 303, 307, 308}, {307, 308}
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "labctl"}
@@ -35,9 +35,9 @@ Response: TypeAlias = urllib3.BaseHTTPResponse
 
 
 class Client:
-    """Sends requests; safe in several threads. Connections stay open for further requests.
+    """A thread-safe client that keeps connections open for further requests.
 
-    `named` are URLs that do not come from a server. Only their origins are asked without TLS.
+    `named` are URLs that no server supplied. Plain HTTP is allowed to their origins only.
     """
 
     def __init__(self, report: Progress, sleep: Callable[[float], object], named: Iterable[str]) -> None:
@@ -51,13 +51,13 @@ class Client:
         self._lock = threading.Lock()
 
     def login(self, url: str, scope: str = "") -> Login:
-        """Return a login for requests to the URL's origin; nothing is sent before the server asks for it."""
+        """Return a login for requests to the URL's origin. It sends no credentials until the server requires them."""
         return Login(url, self._keyring, self.ask, scope)
 
     def ask(
         self, request: Request, identity: Identity = ANYBODY, login: Login | None = None, fine: Collection[int] = ()
     ) -> Answer:
-        """Return the whole answer; try again if a failure may pass. `fine` are statuses that are no failures here.
+        """Return the whole response; retry transient failures. `fine` are statuses that are not failures here.
 
         Raises MissingError.
         """
@@ -81,9 +81,9 @@ class Client:
     def open(
         self, request: Request, login: Login | None = None, identity: Identity = ANYBODY, fine: Collection[int] = ()
     ) -> Iterator[Response]:
-        """Send the request once; yield the answer, whose content is still to be read.
+        """Send the request once; yield the response before its content is read.
 
-        Raises MissingError, also for what goes wrong while it is read; PassingError if it may pass.
+        Raises MissingError, also while the content is read; PassingError for a transient failure.
         """
         response, url = self._logged_in(request, login)
         with self._reading(response, url):
@@ -94,15 +94,15 @@ class Client:
             yield response
 
     def stop(self) -> None:
-        """End every answer that is being read, in whatever thread; and close the connections."""
+        """Abort every response that is being read, in any thread, and close the connections."""
         with self._lock:
             for response in self._open:
-                with suppress(OSError, ValueError, RuntimeError):  # it has just ended
+                with suppress(OSError, ValueError, RuntimeError):  # it was closed in the meantime
                     response.shutdown()
         self._pools.close()
 
     def _logged_in(self, request: Request, login: Login | None) -> tuple[Response, str]:
-        """Return the answer, and the URL that it came from."""
+        """Return the response and the URL that it came from, after a login if the server requires one."""
         if login is None or not login.is_for(request.url):
             return self._redirected(request, {})
         used = login.headers
@@ -114,7 +114,7 @@ class Client:
         return self._redirected(request, login.headers)
 
     def _redirected(self, request: Request, secrets: Mapping[str, str]) -> tuple[Response, str]:
-        """Send the request to where it leads; what is secret goes to its own host only."""
+        """Send the request and follow redirects; drop the Authorization header if one leads to another origin."""
         url, method = request.url, request.method
         headers = {**_HEADERS, **request.headers, **secrets}
         for _ in range(REDIRECTS):
@@ -176,22 +176,22 @@ class Client:
         finally:
             with self._lock:
                 self._open.discard(response)
-            response.close()  # after its end, the connection is another request's already
+            response.close()  # a response that was read to its end has released its connection already
 
     @staticmethod
     def _refusal(response: Response, url: str, identity: Identity) -> MissingError | None:
         if response.status < refusals.FIRST_REDIRECT:
-            # A portal answers 200. Some registries, such as Quay, say of their empty 201 and 202 that they are HTML.
+            # A captive portal sends 200. Some registries, such as Quay, label their empty 201 and 202 as HTML.
             is_page = response.status == refusals.OK and refusals.is_page(response.headers, b"")
             return refusals.captive(url) if is_page else None
         explanation = b""
-        with suppress(HTTPError):  # the status says enough
+        with suppress(HTTPError):  # the status is enough
             explanation = response.read(EXPLANATION)
         return refusals.of(response.status, response.headers, explanation, url, identity)
 
 
 def joined(url: str, location: str | None) -> str:
-    """Return where a redirect leads; empty if there is no Location, or if it cannot be read."""
+    """Return the absolute URL of a Location header; empty if it is missing or invalid."""
     try:
         target = urljoin(url, location or "")
         return target if location and urlsplit(target).hostname else ""
@@ -200,7 +200,7 @@ def joined(url: str, location: str | None) -> str:
 
 
 def _release(response: Response) -> None:
-    """Read what is left of a short answer, so that its connection is free for another request; close any other."""
+    """Close a response; drain it first if little is left, so that its connection can be reused."""
     left = response.length_remaining
     if left is not None and left <= EXPLANATION:
         response.drain_conn()

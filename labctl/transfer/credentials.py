@@ -1,4 +1,4 @@
-"""Users and passwords of registries, as `docker login` keeps them: in config.json, or with a credential helper."""
+"""Registry credentials that `docker login` stored in config.json or with a credential helper."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from labctl.host import paths
 from labctl.model.errors import MissingError
 
 HELPER_SECONDS = 10.0
-"""How long a helper may take: some ask for a passphrase."""
+"""Time limit of a helper; some ask for a passphrase."""
 _DOCKER_HUB = ("https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io")
-"""The keys of Docker Hub's login: Docker's own first, which it asks credential helpers for, and other tools'."""
+"""The keys of Docker Hub's login: first Docker's own, which credential helpers use, then those of other tools."""
 _TOKEN_USER = "<token>"  # noqa: S105 - how a helper marks an identity token
 _HELPER = re.compile(r"[\w.-]+", re.ASCII)
 _UNKNOWN = "credentials not found"
@@ -27,7 +27,7 @@ _UNKNOWN = "credentials not found"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who the user is to a registry: a name and a password, or an identity token."""
+    """The user's credentials for a registry: a name and a password, or an identity token."""
 
     source: str
     user: str = ""
@@ -39,7 +39,7 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header."""
+        """The value of an Authorization header for basic authentication."""
         return f"Basic {base64.b64encode(f'{self.user}:{self.password}'.encode()).decode()}"
 
 
@@ -83,13 +83,13 @@ def _table(config: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]
 
 
 def _entry(entries: Mapping[str, Any], keys: Sequence[str]) -> object:
-    """Return the entry of one of the keys, else one of the host: others are of its repositories, or of Docker's own."""
+    """Return the entry of one of the keys, else one whose host matches: some keys are URLs or name a repository."""
     exact = (entries[key] for key in keys if key in entries)
     return next(filter(None, (*exact, *(entry for key, entry in entries.items() if _host(key) in keys))), None)
 
 
 def _host(key: str) -> str:
-    """Return the host of a key, which old Dockers wrote as a URL."""
+    """Return the host of a key; old versions of Docker wrote URLs."""
     return key.partition("://")[2].partition("/")[0] if "://" in key else key.partition("/")[0]
 
 
@@ -111,7 +111,7 @@ def _from_helper(name: str, key: str, path: Path) -> Credentials | None:
     if not _HELPER.fullmatch(name):
         raise _invalid(path, f"{name!r} is not the name of a credential helper")
     try:
-        # Not by `process.run`, which would write what it says to the log.
+        # Not `process.run`, which would write the secret to the log.
         ended = subprocess.run(
             [program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_SECONDS, check=False
         )
@@ -136,7 +136,7 @@ def _invalid(path: Path, problem: str) -> MissingError:
     return MissingError(
         f"Docker's configuration {path} cannot be used: {problem}",
         id="docker-config-invalid",
-        hint="Correct it, or remove it and run `docker login` again; DOCKER_CONFIG names another folder.",
+        hint="Correct it, or remove it and run `docker login` again; or set DOCKER_CONFIG to another folder.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Act on several things at a time, in threads that end soon after the first failure or Ctrl-C."""
+"""A function applied to many items in parallel threads, which stop soon after the first failure or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TypeVar
 THREADS = 4
 TICK_SECONDS = 0.2
 END_SECONDS = 2.0
-"""How long threads may take to notice that they should end. One that waits for an answer ends with the process."""
+"""Time limit for the threads to stop. They are daemons: one that still waits for a response ends with the process."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class StoppedError(Exception):
-    """What a thread does is not finished, because another one has failed, or somebody has stopped it."""
+    """A thread's work was abandoned because another thread failed or the transfer was stopped."""
 
 
 def at_once(
@@ -28,9 +28,9 @@ def at_once(
     stop: Callable[[], object],
     tick: Callable[[], object] = lambda: None,
 ) -> list[Result]:
-    """Act on several items at a time; return the results in order. `tick` is called meanwhile, by this thread.
+    """Act on several items in parallel; return the results in order. Call `tick` meanwhile, in this thread.
 
-    Raises what the first failure raised. `stop` is called then, and after Ctrl-C: it ends what `act` waits for.
+    Raises the first failure. Then, and after Ctrl-C, `stop` is called: it must end what `act` waits for.
     """
     waiting, results, failures = deque(enumerate(items)), dict[int, Result](), list[BaseException]()
 
@@ -42,7 +42,7 @@ def at_once(
                 return
             try:
                 results[position] = act(item)
-            except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+            except BaseException as error:  # noqa: BLE001 - the calling thread raises it
                 failures.append(error)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(THREADS, len(items)))]
@@ -54,7 +54,7 @@ def at_once(
             tick()
     finally:
         if failures or len(results) < len(items):
-            failures.append(StoppedError())  # no thread begins another item
+            failures.append(StoppedError())  # so that no thread starts another item
             stop()
             _await_end(threads)
     if failures:

@@ -1,4 +1,4 @@
-"""Connect to a host within a time that holds for everything: its name, and all of its addresses."""
+"""Connections to a host within one time limit for the lookup of its name and all of its addresses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections import deque
 from typing import Self, TypeAlias
 
 STAGGER_SECONDS = 0.25
-"""How long an address is tried alone. A dead one, as broken IPv6 makes them, then delays the next one by no more."""
+"""How long an address is tried alone: one that is unreachable, as with broken IPv6, delays the next by no more."""
 
 _Address: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, tuple[str | int | bytes, ...]]
 
@@ -39,7 +39,7 @@ def dial(host: str, port: int, seconds: float) -> socket.socket:
 
 
 class _Attempts:
-    """Connections that are being made."""
+    """Pending connection attempts."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -57,11 +57,11 @@ class _Attempts:
             each.close()
 
     def begin(self, address: _Address) -> OSError | None:
-        """Begin to connect; return the error if that fails at once. `ended` returns the result."""
+        """Start to connect; return the error if that fails at once. `ended` returns the result later."""
         family, kind, protocol, place = address
         try:
             attempt = socket.socket(family, kind, protocol)
-        except OSError as error:  # IPv6 is switched off, and names have such addresses all the same
+        except OSError as error:  # IPv6 is disabled, but names still resolve to IPv6 addresses
             return error
         attempt.setblocking(False)
         if (number := attempt.connect_ex(place)) not in {0, errno.EINPROGRESS}:
@@ -72,7 +72,7 @@ class _Attempts:
         return None
 
     def ended(self, seconds: float) -> tuple[socket.socket | None, OSError | None]:
-        """Return the connection that was made within the time, or why one could not be."""
+        """Return a connection established within the time, else the error of a failed one; None if none ended."""
         if not self._sockets:
             return None, None
         failure = None
@@ -88,7 +88,7 @@ class _Attempts:
 
 
 def _addresses(host: str, port: int, seconds: float) -> list[_Address]:
-    """Ask the system's resolver, in a thread: it may take minutes, and cannot be interrupted."""
+    """Query the system's resolver in a thread: it may take minutes and cannot be interrupted."""
     answers: queue.SimpleQueue[list[_Address] | OSError | UnicodeError] = queue.SimpleQueue()
 
     def resolve() -> None:

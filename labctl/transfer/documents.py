@@ -1,4 +1,4 @@
-"""The documents of OCI and Docker: manifests, indexes and descriptors."""
+"""Documents of OCI and Docker: manifests, indexes and descriptors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE_INDEXES = (IMAGE_INDEX, "application/vnd.docker.distribution.manifest.list
 
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
-"""The annotations with the name of an image: all of it, and the tag alone, though some tools write all of it there too."""
+"""Annotations with an image's name: the full name, and the tag alone, where some tools write the full name too."""
 LAYOUT_FILE, LAYOUT = "oci-layout", b'{"imageLayoutVersion":"1.0.0"}'
 INDEX_FILE = "index.json"
 """The files of an image layout beside its blobs."""
@@ -33,7 +33,7 @@ Described = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A manifest or an index, byte for byte: its digest is that of these bytes."""
+    """A manifest or an index as the exact bytes that its digest covers."""
 
     media_type: str
     content: bytes
@@ -44,17 +44,17 @@ class Document:
         return f"sha256:{hashlib.sha256(self.content).hexdigest()}"
 
     def descriptor(self, **more: object) -> dict[str, object]:
-        """Return what an index says of the document."""
+        """Return the document's descriptor for an index."""
         return {**descriptor(self.media_type, self.digest, len(self.content)), **more}
 
 
 def descriptor(media_type: str, digest: str, size: int, **more: object) -> dict[str, object]:
-    """Return what a manifest says of a blob."""
+    """Return a blob's descriptor for a manifest."""
     return {"mediaType": media_type, "digest": digest, "size": size, **more}
 
 
 def blob_path(digest: str) -> str:
-    """Return where an image layout has a blob."""
+    """Return a blob's path in an image layout."""
     return f"blobs/{digest.replace(':', '/')}"
 
 
@@ -65,14 +65,14 @@ def image_manifest(config: Described, layers: Iterable[Described]) -> Document:
 
 
 def written(media_type: str, described: Mapping[str, object]) -> Document:
-    """Return the document, the same bytes for the same content."""
+    """Serialise a document; the same content gives the same bytes."""
     whole = {"schemaVersion": 2, "mediaType": media_type, **described}
     return Document(media_type, json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A descriptor of somebody else's document, with every member checked."""
+    """A validated descriptor from a foreign document."""
 
     media_type: str
     digest: str
@@ -92,17 +92,17 @@ def parsed(content: bytes) -> dict[str, Any]:
     return document
 
 
-def entry(described: Any) -> Entry:  # noqa: ANN401 - JSON of somebody else's
-    """Return what a descriptor says. Raises ValueError if it has no media type, digest of SHA-256 and size."""
+def entry(described: Any) -> Entry:  # noqa: ANN401 - foreign JSON
+    """Validate a descriptor. Raises ValueError if it lacks a media type, a SHA-256 digest or a size."""
     match described:
         case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)}:
             if DIGEST.fullmatch(digest) and size >= 0:
                 artifact_type = str(described.get("artifactType", ""))
                 return Entry(media_type, digest, size, artifact_type, member(described, "annotations"))
-    raise ValueError(f"{reprlib.repr(described)} has no media type, digest of SHA-256 and size")
+    raise ValueError(f"{reprlib.repr(described)} lacks a media type, a SHA-256 digest or a size")
 
 
 def member(described: object, key: str) -> Mapping[str, Any]:
-    """Return the JSON object at the key of another one; an empty one where either is not an object."""
+    """Return the JSON object at a key of another one; an empty one if either is not an object."""
     value = described.get(key) if isinstance(described, dict) else None
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Requests and answers, as values."""
+"""HTTP requests and responses, as values."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _PORTS = {"http": ":80", "https": ":443"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a server. A body in pieces is generated each time it is sent; its length is in the headers."""
+    """An HTTP request. A body that is a function is generated anew for each attempt; the headers have its length."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | Callable[[], Iterable[bytes]] | None = field(default=None, repr=False)
     silence: float | None = None
-    """How many seconds the server may be silent, if not as long as usual."""
+    """The read timeout in seconds, if not the default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A short answer, as a whole."""
+    """A short response, read completely."""
 
     url: str
     status: int
@@ -33,12 +33,12 @@ class Answer:
     content: bytes
 
     def json(self) -> Any:  # noqa: ANN401 - whatever the server sent
-        """Return the content, read as JSON. Raises ValueError."""
+        """Parse the content as JSON. Raises ValueError."""
         return json.loads(self.content)
 
 
 def origin(url: str) -> tuple[str, str]:
-    """Return the scheme, and the host with the port unless that is the scheme's own; nothing of what is no URL."""
+    """Return the scheme, and the host with any port but the scheme's default; both empty for an invalid URL."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a server and back, as errors that name it."""
+"""Failures of the network, of proxies and of TLS, as errors that name the cause."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ CHECK_NETWORK = (
 )
 AGAIN = "Run the same command again; received data is kept."
 _TLS_ALERT = "\\x15\\x03"
-"""What a server begins with that expected TLS."""
+"""The first bytes, as `repr` shows them, of the TLS alert that a TLS server sends in response to plain HTTP."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
 
 
 class PassingError(MissingError):
-    """A failure that may pass: the same request can succeed later, after `after` seconds if the server said so."""
+    """A transient failure: a retry may succeed, after `after` seconds if the server named a time."""
 
     after: float | None = None
 
     @property
     def final(self) -> MissingError:
-        """The same failure, after the last attempt."""
+        """The same failure as an error that is not retried."""
         return MissingError(self.message, id=self.id, hint=self.hint, details=self.details)
 
 
 def shown(url: str) -> str:
-    """Return the URL without what may be secret: user, password and query."""
+    """Return the URL without the parts that may be secret: user, password, query and fragment."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def of(error: exceptions.HTTPError, url: str, proxy: tuple[str, str] | None, *, reached: bool) -> MissingError:
-    """Return what the failure of a request means. `reached` says whether its host has answered before."""
-    kind = PassingError if reached else MissingError  # who never answered is not waited for again and again
+    """Return the error for a failed request. `reached` tells whether its host has answered before."""
+    kind = PassingError if reached else MissingError  # a host that never answered is not retried
     if isinstance(error, exceptions.ProxyError):
         return _of_proxy(error, proxy)
     if isinstance(error, exceptions.SSLError):
@@ -66,7 +66,7 @@ def _of_exchange(error: exceptions.HTTPError, url: str, reason: str) -> MissingE
 
 
 def plain_http_refused(url: str) -> MissingError:
-    """Return the error for an address without TLS that the user has not named."""
+    """Return the error for a plain HTTP address that is not allowed."""
     return MissingError(
         f"{shown(url)} is refused: without TLS, anyone on the network can read and change the data",
         id="plain-http-refused",
@@ -85,7 +85,7 @@ def tls_expected(url: str) -> MissingError:
 
 
 def proxy_refused(where: str, variable: str, reason: str) -> MissingError:
-    """Return the error for a proxy that does not let a request through."""
+    """Return the error for a proxy that refuses a request."""
     return MissingError(
         f"{where} refused the connection: {reason}",
         id="proxy-refused",
@@ -125,7 +125,7 @@ def _of_tls(error: exceptions.SSLError, url: str) -> MissingError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost reason: what urllib3 itself says has addresses of objects in it."""
+    """Return the innermost reason: urllib3's own messages contain addresses of objects."""
     while inner := next((each for each in (error.__cause__, *error.args) if isinstance(each, BaseException)), None):
         error = inner
     if isinstance(error, exceptions.IncompleteRead):

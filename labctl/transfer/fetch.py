@@ -1,4 +1,4 @@
-"""Fetch blobs into the store: several at a time, each from where an earlier run was cut off."""
+"""Fetch blobs into the store, several in parallel, and resume interrupted downloads."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["Wanted", "fetch"]
 
 
 def fetch(wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> tuple[Blob, ...]:
-    """Fetch what the store does not have; return all of it, in order.
+    """Fetch the files that the store lacks; return all of them, in order.
 
-    Raises LabError for the first failure. What has arrived by then, or until Ctrl-C, is kept.
+    Raises LabError for the first failure. Bytes received by then, or before Ctrl-C, are kept.
     """
     blobs = {_key(each): blob for each in wanted if (blob := _stored(each, store))}
     missing = {_key(each): each for each in wanted if _key(each) not in blobs}
@@ -39,7 +39,7 @@ def fetch(wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> tuple
 
 
 class _Fetching:
-    """What threads share that fetch."""
+    """The state that the fetching threads share."""
 
     def __init__(self, wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> None:
         self._store = store
@@ -50,7 +50,7 @@ class _Fetching:
         self._wanted = wanted
 
     def run(self) -> list[Blob]:
-        """Return the blobs, in order."""
+        """Fetch the blobs; return them in order."""
         try:
             return at_once(self._fetch, self._wanted, stop=self._stop, tick=self._meter.tick)
         finally:
@@ -58,7 +58,7 @@ class _Fetching:
 
     def _fetch(self, wanted: Wanted) -> Blob:
         with self._alone(wanted) as file:
-            if stored := _stored(wanted, self._store):  # by the labctl that held the lock
+            if stored := _stored(wanted, self._store):  # the labctl that held the lock has fetched it
                 Path(file.name).unlink()
                 return stored
             arrival = Arrival(wanted, file, self._meter)
@@ -68,7 +68,7 @@ class _Fetching:
 
     @contextmanager
     def _alone(self, wanted: Wanted) -> Iterator[BinaryIO]:
-        """Open the file for the first bytes of a blob; wait for another process that fetches the same."""
+        """Lock and open the partial file of a blob; wait for another process that fetches the same blob."""
         path = self._store.partial(wanted.digest or _name(wanted.url))
 
         is_told = False
@@ -103,7 +103,7 @@ def _key(wanted: Wanted) -> str:
 
 
 def _name(url: str) -> str:
-    """Return a name for the first bytes of something whose digest is not known."""
+    """Return a stand-in for an unknown digest, to name the partial file."""
     return f"sha256:{hashlib.sha256(url.encode()).hexdigest()}"
 
 
@@ -114,9 +114,9 @@ def _stored(wanted: Wanted, store: BlobStore) -> Blob | None:
 
 
 def _check_room(missing: Iterable[Wanted], store: BlobStore) -> None:
-    """Raise MissingError `disk-full` if the disk cannot hold what is known to be missing."""
+    """Raise MissingError `disk-full` if the disk has no room for the missing files of known size."""
     needed = 0
     for each in missing:
         path = store.partial(each.digest or _name(each.url))
         needed += max(0, (each.size or 0) - (path.stat().st_size if path.exists() else 0))
-    require_room(store.folder, needed, "what is to be fetched")
+    require_room(store.folder, needed, "the download")

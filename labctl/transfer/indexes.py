@@ -1,4 +1,4 @@
-"""What an index lists, with what the indexes in it list, and which of that is for a platform."""
+"""The manifests of an index and of the indexes nested in it, and the choice of one for a platform."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_CONFIGS, IMAGE_INDEXES
 
 LINUX = "linux"
 BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What is raised for a document that is no index, or has no image."""
+"""The exceptions that an invalid index or manifest raises."""
 _UNKNOWN = "unknown"
 _ATTESTATION = "vnd.docker.reference.type"
-"""The annotation of a manifest that is about another one: the image's provenance, or its bill of materials."""
+"""The annotation of an attestation manifest: an image's provenance, or its bill of materials."""
 _MOST = 32
-"""How many indexes may be nested in one. Tools nest one or two."""
+"""The most indexes that may be nested in one; tools nest one or two."""
 
 Read: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
-"""Returns the document of a descriptor; None where it is not there."""
+"""Returns the document of a descriptor; None if it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A manifest, as an index describes it, and what it is for."""
+    """A manifest's descriptor in an index, and the manifest's platform."""
 
     described: Mapping[str, Any]
     platform: str = ""
-    """`OS/ARCHITECTURE`; empty where no index says it."""
+    """`OS/ARCHITECTURE`; empty if no index specifies it."""
     variant: str = ""
 
 
 def listed(index: Mapping[str, Any], wanted: str, read: Read) -> Iterator[Listed]:
-    """Yield the manifests of an index, and then those of the indexes in it, whose own platform holds for what has none.
+    """Yield the manifests of an index, then those of nested indexes, whose platform applies to entries without one.
 
-    An index for another platform than `wanted` is not read; it is yielded itself. Raises one of BROKEN.
+    An index for another platform than `wanted` is yielded itself, without being read. Raises one of BROKEN.
     """
     waiting, nested = deque(_entries(index, Listed({}))), 0
     while waiting:
@@ -50,7 +50,7 @@ def listed(index: Mapping[str, Any], wanted: str, read: Read) -> Iterator[Listed
 
 
 def with_platform(each: Listed, read: Read) -> Listed:
-    """Return a manifest with its platform, which its configuration says where no index does. Raises one of BROKEN."""
+    """Return a manifest with its platform, read from its configuration if no index has it. Raises one of BROKEN."""
     if each.platform:
         return each
     config = {"mediaType": IMAGE_CONFIG, **member(read(each.described), "config")}
@@ -59,7 +59,7 @@ def with_platform(each: Listed, read: Read) -> Listed:
 
 
 def best(manifests: Iterable[Listed], platform: str) -> Listed | None:
-    """Return the manifest for a platform; of several, that of the lowest variant, which every machine runs."""
+    """Return the manifest for a platform; of several, that of the lowest variant, which every machine can run."""
     return min((each for each in manifests if each.platform == platform), key=lambda each: each.variant, default=None)
 
 

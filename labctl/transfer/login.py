@@ -1,4 +1,4 @@
-"""Logging in to servers: a password where they ask for one, and tokens for a registry's repositories."""
+"""Logins to servers: basic authentication, and bearer tokens for a registry's repositories."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ask: TypeAlias = Callable[[Request, Identity], Answer]
 CLIENT = "labctl"
 FORM = "application/x-www-form-urlencoded"
 LIFETIME = 60.0
-"""How long a token counts whose answer does not say; the specification's."""
+"""The lifetime in seconds of a token whose response has none; the specification's default."""
 SPARE_SECONDS = 5.0
 
 
@@ -37,7 +37,7 @@ class Keyring:
         self._lock = threading.Lock()
 
     def credentials(self, host: str) -> Credentials | None:
-        """Return the credentials for a host. None if there are none, or if they cannot be read: then `problem` says why."""
+        """Return the credentials for a host; None if there are none, or if they cannot be read: see `problem`."""
         with self._lock:
             if host not in self._known:
                 try:
@@ -54,9 +54,9 @@ class Keyring:
 
 @dataclass
 class Login:
-    """The login of some requests to one origin, that of `url`; safe in several threads.
+    """A thread-safe login for requests to one origin, that of `url`.
 
-    `scope` is what a token has to allow; without it, what the server asks for is taken.
+    `scope` is the scope of a token; by default, the one that the server requires.
     """
 
     url: str
@@ -73,25 +73,25 @@ class Login:
         return urlsplit(self.url).netloc
 
     def is_for(self, url: str) -> bool:
-        """Return whether requests to this URL may have the login: a server can name any other."""
+        """Return whether requests to this URL may carry the login: a server can direct them to any other origin."""
         return origin(url) == origin(self.url)
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request sends along."""
+        """The Authorization header of a request; empty before a login and once the token has expired."""
         with self._lock:
             return {"Authorization": self._header} if self._header and time.monotonic() < self._expires else {}
 
     @property
     def identity(self) -> Identity:
-        """As whom requests are sent."""
+        """The identity with which requests are sent."""
         account = self.keyring.credentials(self.host) if self._header else None
         return Identity(self.host, str(account or ""), self.keyring.problem(self.host))
 
     def renew(self, header: str, used: Mapping[str, str]) -> bool:
-        """Log in, as the WWW-Authenticate header asks for; return whether the request is worth sending again.
+        """Log in as the WWW-Authenticate header requires; return whether to send the request again.
 
-        `used` are the headers that were refused.
+        `used` are the login's headers of the refused request.
         """
         with self._lock:
             if self._header not in {"", used.get("Authorization")} and time.monotonic() < self._expires:
@@ -141,7 +141,7 @@ def _request(realm: str, query: Mapping[str, str], account: Credentials | None) 
 
 
 def _one_word(token: object) -> str:
-    """Return a token that fits into a header. Raises ValueError for anything else."""
+    """Return the token if a header can carry it. Raises ValueError otherwise."""
     if isinstance(token, str) and token.isascii() and token.isprintable():
         return token
     raise ValueError("not a token")

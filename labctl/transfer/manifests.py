@@ -1,4 +1,4 @@
-"""Manifests and indexes of registries: what they say, once they are what they should be."""
+"""Validation of the manifests and indexes that registries return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHA256 = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class ImageManifest:
-    """An image for one architecture: its manifest's digest, and the blobs that it is made of."""
+    """An image for one architecture: the digest of its manifest, and its blobs."""
 
     digest: str
     config: Blob
@@ -28,14 +28,14 @@ class ImageManifest:
 
 
 def of_answer(reference: Reference, answer: Answer) -> Document:
-    """Return the manifest in a registry's answer. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
+    """Return the manifest in a registry's response. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
     said = answer.headers.get("Docker-Content-Digest", "")
-    for expected in (reference.digest, said if said.startswith(SHA256) else None):  # a registry may say its SHA-512
+    for expected in (reference.digest, said if said.startswith(SHA256) else None):  # it may be a SHA-512 digest
         check(reference, answer, expected)
     content = _parsed(reference, answer.content)
     header = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    media_type = str(content.get("mediaType") or header)  # the digest covers what the manifest itself says
-    if "manifests" in content and "layers" in content:  # the server would choose what is taken
+    media_type = str(content.get("mediaType") or header)  # unlike the header, the digest covers it
+    if "manifests" in content and "layers" in content:  # the server's header would decide how it is read
         raise _invalid(reference, "it is a manifest and an index in one")
     manifest = Document(media_type, answer.content)
     if media_type in IMAGE_INDEXES:
@@ -49,14 +49,14 @@ def of_answer(reference: Reference, answer: Answer) -> Document:
 
 
 def container_image(reference: Reference, manifest: Document) -> ImageManifest:
-    """Return what the manifest of a container image says. Raises MissingError `manifest-invalid`, also for an artifact."""
+    """Parse the manifest of a container image. Raises MissingError `manifest-invalid`, also for an artifact."""
     if artifact := _parsed(reference, manifest.content).get("artifactType"):
         raise _invalid(reference, f"it is {str(artifact)[:100]}")
     return image(reference, manifest)
 
 
 def image(reference: Reference, manifest: Document) -> ImageManifest:
-    """Return what a manifest says. Raises MissingError `manifest-invalid`."""
+    """Parse the manifest of an image or an artifact. Raises MissingError `manifest-invalid`."""
     content = _parsed(reference, manifest.content)
     layers = content.get("layers")
     if not isinstance(layers, list):
@@ -66,9 +66,9 @@ def image(reference: Reference, manifest: Document) -> ImageManifest:
 
 
 def choose(reference: Reference, index: Document, architecture: str, read: Read) -> Reference:
-    """Return the reference by digest of an index's image for this architecture.
+    """Return the reference, by digest, to an index's image for this architecture.
 
-    Raises MissingError `manifest-invalid`, `architecture-missing`, and what `read` raises.
+    Raises MissingError `manifest-invalid` or `architecture-missing`, and the errors of `read`.
     """
     platform = f"{LINUX}/{architecture}"
     try:
@@ -82,7 +82,7 @@ def choose(reference: Reference, index: Document, architecture: str, read: Read)
 
 
 def require_architecture(reference: Reference, config: bytes, architecture: str) -> None:
-    """Check that an image is for this architecture, by its configuration: not every image is in an index.
+    """Check an image's architecture in its configuration, for images that are not in an index.
 
     Raises MissingError `architecture-missing`.
     """
@@ -90,13 +90,13 @@ def require_architecture(reference: Reference, config: bytes, architecture: str)
         described = parsed(config)
         platform = f"{described.get('os') or LINUX}/{described['architecture']}"
     except (ValueError, TypeError, KeyError):
-        platform = "unknown"  # what is no container image
+        platform = "unknown"  # not a container image
     if platform != f"{LINUX}/{architecture}":
         raise without_architecture(reference, architecture, [platform])
 
 
 def without_architecture(reference: Reference, architecture: str, platforms: list[str]) -> MissingError:
-    """Return the error for an image that there is for other platforms only."""
+    """Return the error for an image that exists for other platforms only."""
     known = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "none"
     return MissingError(
         f"{reference} has no image for {LINUX}/{architecture}; it has {known}",
@@ -106,7 +106,7 @@ def without_architecture(reference: Reference, architecture: str, platforms: lis
 
 
 def check(reference: Reference, answer: Answer, expected: str | None) -> None:
-    """Raise MissingError `digest-mismatch` if a manifest has another digest than is expected of it."""
+    """Raise MissingError `digest-mismatch` if a manifest does not have the expected digest."""
     digest = f"{SHA256}{hashlib.sha256(answer.content).hexdigest()}"
     if expected not in {None, digest}:
         raise MissingError(
@@ -124,11 +124,11 @@ def _parsed(reference: Reference, content: bytes) -> Mapping[str, Any]:
 
 
 def blob(reference: Reference, descriptor: object) -> Blob:
-    """Return the blob that a descriptor is of. Raises MissingError `manifest-invalid`."""
+    """Return the blob of a descriptor. Raises MissingError `manifest-invalid`."""
     match descriptor:
         case {"digest": str(digest), "size": int(size)} if DIGEST.fullmatch(digest) and size >= 0:
             return Blob(digest, size)
-    raise _invalid(reference, f"{str(descriptor)[:100]} has no digest of SHA-256 and size")
+    raise _invalid(reference, f"{str(descriptor)[:100]} lacks a SHA-256 digest or a size")
 
 
 def _invalid(reference: Reference, problem: str) -> MissingError:

@@ -1,4 +1,4 @@
-"""How far a transfer is: bytes, rate and the time that is left."""
+"""Progress of a transfer: bytes, rate and remaining time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from labctl.model.events import Progress
 
 EVERY_SECONDS = 1.0
 WINDOW_SECONDS = 10.0
-"""What the rate is an average of."""
+"""The period over which the rate is averaged."""
 MINUTE = 60
 MIB = 1 << 20
 
 
 class Meter:
-    """Counts in any thread; reports in the one that calls `tick`."""
+    """A progress meter that counts in any thread and reports in the one that calls `tick`."""
 
     def __init__(self, doing: str, total: int, report: Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self._doing = doing
@@ -31,27 +31,27 @@ class Meter:
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def add(self, size: int) -> None:
-        """Count bytes that arrived; fewer than none if they have to arrive again."""
+        """Count transferred bytes; a negative size takes back bytes that have to be transferred again."""
         with self._lock:
             self._done += size
 
     def start_at(self, size: int) -> None:
-        """Count bytes that were there before: they are no part of the rate."""
+        """Count bytes of an earlier run, without an effect on the rate."""
         with self._lock:
             self._done += size
             self._samples = deque((at, done + size) for at, done in self._samples)
 
     def expect(self, size: int) -> None:
-        """Take it that so many bytes more have to arrive than was known."""
+        """Add bytes to the expected total."""
         with self._lock:
             self._total += size
 
     def note(self, text: str) -> None:
-        """Let a text be reported, beside how far it is."""
+        """Queue a text for the next `tick`."""
         self._notes.put(text)
 
     def tick(self) -> None:
-        """Report what was noted and, if that is due, how far it is."""
+        """Report the queued texts and, every second, the progress."""
         while not self._notes.empty():
             self._report(self._notes.get())
         now = self._clock()
@@ -77,5 +77,5 @@ class Meter:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words."""
+    """Return a duration as text, in seconds or minutes."""
     return f"{seconds:.0f} s" if seconds < MINUTE else f"{seconds / MINUTE:.0f} min"

@@ -1,4 +1,4 @@
-"""Where a host's content is fetched from: the host itself, or a mirror that the user named for it."""
+"""The source of a host's content: the host itself, or the mirror that the user configured for it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ ENVIRONMENT = "LABCTL_MIRRORS"
 CONFIG_KEY = "mirrors"
 DOCKER_HUB = "docker.io"
 _ELSEWHERE = {DOCKER_HUB: "registry-1.docker.io"}
-"""Hosts whose registry has another name."""
+"""Hosts whose registry has another hostname."""
 _API = "v2"
 
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """A table from a host to the base URL that stands for it."""
+    """A table of hosts and the base URLs of their mirrors."""
 
     table: Mapping[str, str] = field(default_factory=dict)
 
     def base(self, host: str) -> str:
-        """Return the URL that replaces `https://HOST`, without a slash at its end."""
+        """Return the URL that replaces `https://HOST`, without a trailing slash."""
         return self.table.get(host, f"https://{_ELSEWHERE.get(host, host)}")
 
     def registry(self, host: str, repository: str) -> str:
-        """Return the URL below which a registry has a repository.
+        """Return the base URL of a repository in a registry.
 
-        A path in the base URL goes before the repository's name, unless it has the API's `v2` itself.
+        The base URL's path goes between the API's `v2` and the repository's name, unless it contains `v2` itself.
         """
         base = urlsplit(self.base(host))
         path = base.path.strip("/")
@@ -40,7 +40,7 @@ class Mirrors:
 
 
 def of(config_table: Mapping[str, str], environment_text: str) -> Mirrors:
-    """Return the mirrors of labctl.yaml and of `LABCTL_MIRRORS`, which goes first: `HOST=URL,HOST=URL`.
+    """Return the mirrors of labctl.yaml and of `LABCTL_MIRRORS` (`HOST=URL,HOST=URL`), which takes precedence.
 
     Raises UsageError `mirrors-invalid`.
     """
@@ -50,7 +50,7 @@ def of(config_table: Mapping[str, str], environment_text: str) -> Mirrors:
 
 
 def allows_plain_http(host: str) -> bool:
-    """Return whether what a host sends may come without TLS: loopback and private addresses that are written as such."""
+    """Return whether a host may be used without TLS: localhost, and literal loopback and private addresses."""
     if host.lower() == "localhost":
         return True
     try:
@@ -70,21 +70,21 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _checked(source: str, host: str, text: str) -> str:
-    """Return the base URL of an entry as it is used."""
+    """Validate an entry; return its base URL."""
     entry = f"{host.strip()}={text.strip()}"
     if not host.strip() or "/" in host:
-        raise _invalid(source, entry, "what is replaced must be a host, such as registry.k8s.io")
+        raise _invalid(source, entry, "the name before the mirror's URL must be a host, such as registry.k8s.io")
     try:
         url = urlsplit(text.strip().rstrip("/"))
         port = url.port
     except ValueError as error:
         raise _invalid(source, host.strip(), f"its URL cannot be read: {error}") from error
     if url.username is not None or url.password is not None:
-        raise _invalid(source, host.strip(), "its URL has a user or a password; Docker's configuration keeps those")
+        raise _invalid(source, host.strip(), "its URL has a user or a password; store them with `docker login` instead")
     if url.scheme not in {"http", "https"} or not url.hostname or port == 0 or url.query or url.fragment:
         raise _invalid(source, entry, "its URL must be https://HOST[:PORT][/PATH], or http:// of a private address")
     if url.scheme == "http" and not allows_plain_http(url.hostname):
-        raise _invalid(source, entry, "plain HTTP is for localhost and for private addresses that are written there")
+        raise _invalid(source, entry, "plain HTTP is accepted only for localhost and literal private addresses")
     return url.geturl()
 
 

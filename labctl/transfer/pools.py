@@ -1,4 +1,4 @@
-"""Open connections, to servers and through the user's proxies."""
+"""Connection pools, directly to servers or through the user's proxies."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from labctl.transfer import trust
 from labctl.transfer.dial import dial
 
 CONNECT_SECONDS = 5.0
-"""How long a server may take to be reached, with everything that belongs to it."""
+"""Time limit for a connection to a server, with the lookup of its name and the TLS handshake."""
 LEAST_SECONDS = 0.5
-"""How long a TLS handshake may be silent, however long it took to connect."""
+"""The shortest read timeout of a TLS handshake, however long the TCP connection took."""
 READ_SECONDS = 20.0
-"""How long a server may be silent."""
+"""The read timeout of a response."""
 CONNECTIONS = 8
 
 
@@ -37,7 +37,7 @@ class _PlainConnection(HTTPConnection):
         return _dialled(self)
 
     def connect(self) -> None:
-        """Connect within the time for that; requests that are sent may then take longer."""
+        """Connect within the connect timeout; then allow the longer read timeout, for sending too."""
         super().connect()
         self.sock.settimeout(READ_SECONDS)
 
@@ -45,8 +45,8 @@ class _PlainConnection(HTTPConnection):
 class _SecureConnection(_PlainConnection, HTTPSConnection):
     """The same over TLS: `super().connect()` is HTTPSConnection's here."""
 
-    def send(self, data: Any) -> None:  # noqa: ANN401 - as http.client has it
-        """Send; a server that closed the connection may have answered before, which urllib3 reads after this error alone."""
+    def send(self, data: Any) -> None:  # noqa: ANN401 - the signature of http.client
+        """Send; raise BrokenPipeError if the server closed the connection: urllib3 then reads its early response."""
         try:
             super().send(data)
         except ssl.SSLEOFError as error:
@@ -62,7 +62,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class Pools:
-    """Connections by scheme and proxy, made when they are needed."""
+    """Connection pools by scheme and proxy, created when first used."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -75,7 +75,7 @@ class Pools:
         return proxy_of(parts.scheme, parts.hostname or "", self._environment)
 
     def manager(self, url: str) -> urllib3.PoolManager:
-        """Return what has the connections for this URL. Raises LabError."""
+        """Return the pool manager for this URL. Raises LabError."""
         key = (urlsplit(url).scheme, self.proxy(url))
         with self._lock:
             if key not in self._managers:
@@ -90,7 +90,7 @@ class Pools:
     def _made(self, scheme: str, proxy: tuple[str, str] | None) -> urllib3.PoolManager:
         proxy_url = _proxy_url(*proxy) if proxy else None
         uses_tls = "https" in {scheme, proxy_url.scheme if proxy_url else scheme}
-        certificates = trust.context(self._environment) if uses_tls else None  # some milliseconds
+        certificates = trust.context(self._environment) if uses_tls else None  # takes some milliseconds
         manager = (
             _through(proxy_url, certificates)
             if proxy_url
@@ -104,14 +104,14 @@ def _proxy_url(variable: str, value: str) -> SplitResult:
     try:
         url = urlsplit(value if "://" in value else f"http://{value}")
         is_usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-        parse_url(_without_login(url))  # as urllib3 reads it
+        parse_url(_without_login(url))  # urllib3 must accept it too
     except (ValueError, LocationValueError):
         is_usable = False
     if not is_usable:
         raise UsageError(
             f"{variable} names the proxy {without_login(value)}, which labctl cannot use",
             id="proxy-unusable",
-            hint=f"Set {variable} to a URL of http or https, or exclude the host with NO_PROXY.",
+            hint=f"Set {variable} to an http or https URL, or exclude the host with NO_PROXY.",
         )
     return url
 
@@ -132,7 +132,7 @@ def _through(url: SplitResult, certificates: ssl.SSLContext | None) -> urllib3.P
 
 
 def _dialled(connection: HTTPConnection) -> socket.socket:
-    """Return a connection to the host, or to its proxy, within the request's time; failures are as urllib3 has them."""
+    """Connect to the host, or to its proxy, within the connect timeout; raise urllib3's own exceptions."""
     seconds = connection.timeout if isinstance(connection.timeout, int | float) else CONNECT_SECONDS
     began = time.monotonic()
     try:
@@ -143,6 +143,6 @@ def _dialled(connection: HTTPConnection) -> socket.socket:
         raise ConnectTimeoutError(connection, str(error)) from error
     except OSError as error:
         raise NewConnectionError(connection, error.strerror or str(error)) from error
-    dialled.settimeout(max(began + seconds - time.monotonic(), LEAST_SECONDS))  # of the TLS handshake
+    dialled.settimeout(max(began + seconds - time.monotonic(), LEAST_SECONDS))  # for the TLS handshake
     dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return dialled

@@ -1,4 +1,4 @@
-"""Whether a server answers at all: one request over the connections that a transfer has, and no redirect followed."""
+"""A check that a server answers: one request through the pools of a transfer, without following redirects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.transfer import failures
 from labctl.transfer.pools import Pools
 
 SECONDS = 4.0
-"""How long the server may take to be reached and to answer."""
+"""Time limit to connect to the server and receive its response."""
 
 
 def unreachable(url: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -1,4 +1,4 @@
-"""References to what registries have: `[HOST/]REPOSITORY[:TAG][@DIGEST]`, written as Docker reads them."""
+"""References to manifests in registries, `[HOST/]REPOSITORY[:TAG][@DIGEST]`, parsed as Docker parses them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHER_NAMES = {"index.docker.io": DOCKER_HUB}
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A repository of a registry, and which of its manifests; with both, the digest counts."""
+    """A repository in a registry, and one of its manifests by tag or digest; the digest takes precedence."""
 
     host: str
     repository: str
@@ -32,12 +32,12 @@ class Reference:
 
     @property
     def wanted(self) -> str | None:
-        """The digest, else the tag; None where the reference says neither."""
+        """The digest, else the tag; None if the reference has neither."""
         return self.digest or self.tag
 
 
 def parse(text: str) -> Reference:
-    """Return the reference; a short name is one of Docker Hub's. Raises UsageError `reference-invalid`."""
+    """Parse a reference; the default host is Docker Hub. Raises UsageError `reference-invalid`."""
     rest, at, digest = text.partition("@")
     if at and not DIGEST.fullmatch(digest):
         raise _invalid(text, f"{digest!r} is not a digest of the form sha256:HEX")
@@ -51,7 +51,7 @@ def parse(text: str) -> Reference:
         repository = f"{_OFFICIAL}/{repository}"
     if not _REPOSITORY.fullmatch(repository) or len(repository) > _LONGEST:
         raise _invalid(
-            text, f"{repository!r} is not the name of a repository: lower-case letters, digits, and . _ - / within"
+            text, f"{repository!r} is not the name of a repository: lower-case letters, digits, and . _ - / between them"
         )
     return Reference(host, repository, tag or None, digest or None)
 

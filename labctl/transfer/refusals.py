@@ -1,4 +1,4 @@
-"""Refusals: answers with the status of a failure, or with a web page in the place of a file."""
+"""Errors for responses with an error status, or with a web page in place of a file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OK, FIRST_REDIRECT = 200, 300
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, PROXY_LOGIN, TOO_SLOW, TOO_MANY, PORTAL = 401, 403, 404, 407, 408, 429, 511
 FIRST_FAILURE, FIRST_OF_SERVER = 400, 500
 DETAIL = 300
-"""How many letters of a server's explanation are shown."""
+"""The most characters of a server's explanation that are shown."""
 HUB = ("docker.io", "registry-1.docker.io", "auth.docker.io")
 _HTML = (b"<!doctype html", b"<html")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """As whom a request was sent: the host of the login, and in words who that is; empty if anonymously."""
+    """The identity with which a request was sent: the login's host, and the user in words; empty if anonymous."""
 
     host: str = ""
     who: str = ""
@@ -32,7 +32,7 @@ class Identity:
     """Why the user's credentials could not be read."""
 
     def command(self, host: str) -> str:
-        """Return what logs in."""
+        """Return the command that logs in to the login's host, else to `host`."""
         name = self.host or host
         return "`docker login`" if name in HUB else f"`docker login {name}`"
 
@@ -41,7 +41,7 @@ ANYBODY = Identity()
 
 
 def of(status: int, headers: Mapping[str, str], content: bytes, url: str, identity: Identity) -> MissingError | None:
-    """Return what a status says; None if it is no failure. `content` is how the answer begins, `identity` who asked."""
+    """Return the error for a status; None if it is no failure. `content` is the beginning of the response."""
     if status < FIRST_REDIRECT:
         return None
     host, where = urlsplit(url).netloc.rpartition("@")[2], f"{shown(url)}: HTTP {status}"
@@ -60,13 +60,13 @@ def of(status: int, headers: Mapping[str, str], content: bytes, url: str, identi
 
 
 def is_page(headers: Mapping[str, str], beginning: bytes) -> bool:
-    """Return whether an answer is a page for people, which nothing that labctl fetches is."""
+    """Return whether a response is a web page; nothing that labctl fetches is one."""
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return kind in {"text/html", "application/xhtml+xml"} or beginning[:100].lstrip().lower().startswith(_HTML)
 
 
 def captive(url: str) -> MissingError:
-    """Return the error for a page in the place of what was asked for."""
+    """Return the error for a web page in place of the requested file."""
     return MissingError(
         f"{shown(url)}: the server sent a web page instead of the file",
         id="captive-portal",
@@ -117,7 +117,7 @@ def _limited(
         if is_hub and not identity.who
         else ""
     )
-    kind = MissingError if is_hub and after is None else PassingError  # its limit is one of hours
+    kind = MissingError if is_hub and after is None else PassingError  # Docker Hub's limit lasts for hours
     limited = kind(
         f"{where}: {host} refuses further requests{wait}",
         id="rate-limited",
@@ -130,7 +130,7 @@ def _limited(
 
 
 def _explanation(content: bytes) -> str:
-    """Return what a registry says about the failure, in one line."""
+    """Return a registry's explanation of the failure, in one line."""
     try:
         answer: Any = json.loads(content)
         errors = [f"{each['code']}: {each.get('message', '')}" for each in answer["errors"]]

@@ -1,4 +1,4 @@
-"""Container registries, as the OCI distribution specification has them: what is pulled and pushed."""
+"""A client of container registries, which implements the OCI distribution specification."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from labctl.transfer.upload import VERIFYING_SECONDS, Upload
 PULL, PUSH = "pull", "pull,push"
 ACCEPT = ", ".join([*IMAGE_MANIFESTS, *IMAGE_INDEXES])
 SHORT = 19
-"""How many letters of a digest people see."""
+"""The length of a digest in messages."""
 
 
 class Registry:
-    """Every registry that a reference can name, or its mirror."""
+    """A client of every registry that a reference can name, or of its mirror."""
 
     def __init__(self, mirrors: Mirrors, report: Progress) -> None:
         self._mirrors = mirrors
@@ -42,10 +42,10 @@ class Registry:
         self._manifests: dict[tuple[str, str, str], Document] = {}
 
     def manifest(self, reference: Reference, actions: str = PULL) -> Document:
-        """Return the manifest or index. What is known by its digest is not fetched again.
+        """Return the manifest or index; one that is known by its digest is not fetched again.
 
-        Who is going to push says so: where there is no such repository yet, many registries refuse whoever only pulls.
-        Raises LabError, of which `tag-not-found`, `manifest-invalid` and `digest-mismatch` are about manifests.
+        Before a push, set `actions` to PUSH: many registries deny a pull from a repository that does not exist yet.
+        Raises LabError; `tag-not-found`, `manifest-invalid` and `digest-mismatch` are specific to manifests.
         """
         place = (reference.host, reference.repository)
         if known := self._manifests.get((*place, reference.digest or "")):
@@ -60,9 +60,10 @@ class Registry:
         return manifest
 
     def image(self, reference: Reference, architecture: str) -> ImageManifest:
-        """Return the image for this architecture, in Go's words; out of an index if the reference is one's.
+        """Return the image for this architecture (a GOARCH value), chosen from the index if the reference is to one.
 
-        Which architecture an image of no index is for, its configuration says: `manifests.require_architecture`. Raises LabError, as `manifest`, and `architecture-missing`.
+        The architecture of an image outside of an index is not checked: see `manifests.require_architecture`.
+        Raises LabError as `manifest` does, and `architecture-missing`.
         """
         manifest = self.manifest(reference)
         if manifest.media_type in IMAGE_INDEXES:
@@ -71,9 +72,9 @@ class Registry:
         return manifests.container_image(reference, manifest)
 
     def document(self, reference: Reference, described: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what a descriptor is of: an index or a manifest of the repository, or an image's configuration.
+        """Return the document of a descriptor: an index or a manifest of the repository, or an image's configuration.
 
-        Raises LabError, as `manifest`, and ValueError and TypeError where it is not JSON.
+        Raises LabError as `manifest` does, ValueError if it is not JSON, and TypeError if it is not a JSON object.
         """
         blob = manifests.blob(reference, described)
         own = replace(reference, digest=blob.digest)
@@ -85,7 +86,7 @@ class Registry:
         return parsed(answer.content)
 
     def wanted(self, reference: Reference, blob: Blob) -> Wanted:
-        """Return how a blob of the repository is fetched."""
+        """Return the request to fetch a blob of the repository."""
         return Wanted(
             f"{reference.host}/{reference.repository} {blob.digest[:SHORT]}",
             self._url(reference, f"blobs/{blob.digest}"),
@@ -100,22 +101,22 @@ class Registry:
         return self._client.ask(request, login=self._login(reference, PUSH), fine=[NOT_FOUND]).status == OK
 
     def upload(self, reference: Reference, digest: str, path: Path, report: Progress) -> None:
-        """Push a file as a blob of the repository; resume after the connection was cut.
+        """Push a file as a blob of the repository; resume after a lost connection.
 
-        Raises LabError. The registry itself discards an upload that is not completed.
+        Raises LabError. The registry discards an incomplete upload by itself.
         """
         upload = Upload(self._client, self._login(reference, PUSH), self._url(reference, "blobs"), digest, path)
         upload.complete(f"pushing {digest[:SHORT]} to {reference.host}", report)
 
     def put_manifest(self, reference: Reference, manifest: Document) -> None:
-        """Push a manifest or an index under the reference's tag, else its digest; what it refers to is there already."""
+        """Push a manifest or an index, by the reference's tag or else its digest; push what it references before."""
         url = self._url(reference, f"manifests/{reference.tag or manifest.digest}")
         headers = {"Content-Type": manifest.media_type}
         request = Request("PUT", url, headers, manifest.content, silence=VERIFYING_SECONDS)
         self._client.ask(request, login=self._login(reference, PUSH))
 
     def stop(self) -> None:
-        """End what is going on in whatever thread; nothing is asked afterwards."""
+        """Abort the transfers of all threads; none of them retries."""
         self._stopped.set()
         self._client.stop()
 

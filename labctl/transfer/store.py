@@ -16,12 +16,12 @@ from labctl.model.errors import MissingError
 from labctl.transfer.documents import DIGEST
 
 LINK_REFUSED = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
-"""Another file system, or one without hard links; with protected links, a file of another user."""
+"""Errors of a hard link to another file system, on one without hard links, or to a protected file of another user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Some content: its digest, as `sha256:…`, and its size in bytes."""
+    """The identity of content: its digest, `sha256:…`, and its size in bytes."""
 
     digest: str
     size: int
@@ -34,30 +34,30 @@ def digest_of(path: Path) -> str:
 
 
 class BlobStore:
-    """Verified blobs and, beside them, the parts of those that are still being fetched."""
+    """Verified blobs, and the partial files of blobs that are being fetched."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def has(self, digest: str) -> bool:
-        """Return whether the blob is here; it was verified when it was added."""
+        """Return whether the store has the blob, which was verified when it was added."""
         return self.path(digest).is_file()
 
     def path(self, digest: str) -> Path:
-        """Return where the blob is, once it is here. Raises ValueError if the digest is not a SHA-256."""
+        """Return the blob's path, whether or not it exists. Raises ValueError if the digest is not a SHA-256."""
         if not DIGEST.fullmatch(digest):
-            raise ValueError(f"not a digest of SHA-256: {digest!r}")
+            raise ValueError(f"not a SHA-256 digest: {digest!r}")
         return self.folder / "sha256" / digest.removeprefix("sha256:")
 
     def verified(self, digest: str) -> Path:
-        """Return where the blob is, whose content has its digest now. Raises MissingError `blob-damaged`, and removes it."""
+        """Verify a blob; return its path. If it is damaged, remove it and raise MissingError `blob-damaged`."""
         path = self.path(digest)
         if (actual := digest_of(path)) != digest:
             raise self.without_damaged(digest, actual)
         return path
 
     def without_damaged(self, digest: str, actual: str) -> MissingError:
-        """Remove a blob whose content has another digest now; return the error for it."""
+        """Remove a blob whose content no longer has its digest; return the error for it."""
         path = self.path(digest)
         path.unlink()
         return MissingError(
@@ -67,13 +67,13 @@ class BlobStore:
         )
 
     def partial(self, digest: str) -> Path:
-        """Return where the first bytes of a blob are kept until all are here. Its folder exists afterwards."""
+        """Return the path of a blob's partial file; create its folder."""
         path = self.folder / "partial" / self.path(digest).name
         make_folder(path.parent, PRIVATE)
         return path
 
     def adopt(self, path: Path, digest: str) -> None:
-        """Move a file of the same file system, which the caller has verified, into the store."""
+        """Move a file that the caller has verified into the store, from the same file system."""
         target = self.path(digest)
         make_folder(target.parent, PRIVATE)
         with path.open("rb") as file:
@@ -83,7 +83,7 @@ class BlobStore:
         sync_folder(target.parent)
 
     def place(self, digest: str, target: Path) -> None:
-        """Make a blob appear as `target` too, which is replaced: a hard link where possible, else a copy."""
+        """Replace `target` by a hard link to a blob where possible, else by a copy of it."""
         source = self.path(digest)
         make_folder(target.parent, PRIVATE)
         target.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Tar archives of somebody else: whatever is wrong with one is one error."""
+"""Foreign tar archives: every kind of damage raises one error."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _BROKEN = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError, MemoryError)
-"""What broken headers raise, beside EINVAL: sizes and chains of headers that no file can have."""
+"""The exceptions that damaged headers raise besides EINVAL: impossible sizes and chains of headers."""
 
 
 def open_tar(path: Path, error: Callable[[str], Exception]) -> tarfile.TarFile:
-    """Open a plain archive; raise `error`, with the reason, if the file is none."""
+    """Open an uncompressed archive; raise `error`, with the reason, if the file is not one."""
     with _told_as(error):
         return tarfile.open(path, "r:")
 
 
 def members(tar: tarfile.TarFile, error: Callable[[str], Exception]) -> Iterator[tarfile.TarInfo]:
-    """Yield what is in an archive; raise `error`, with the reason, where it is damaged."""
+    """Yield the members of an archive; raise `error`, with the reason, if it is damaged."""
     with _told_as(error):
         yield from tar
 

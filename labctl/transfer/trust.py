@@ -1,4 +1,4 @@
-"""Whose certificates count: the system's store, or the one that SSL_CERT_FILE and SSL_CERT_DIR name."""
+"""Trusted CA certificates: the system's store, or the one that SSL_CERT_FILE and SSL_CERT_DIR name."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ STORES = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Where systems have theirs, for a Python that was built on another one: Debian, Fedora, openSUSE, macOS and Alpine."""
+"""The stores of Debian, Fedora, openSUSE, macOS and Alpine, for a Python that was built on another system."""
 
 
 def context(environment: Mapping[str, str]) -> ssl.SSLContext:
-    """Return how servers have to prove who they are. Raises MissingError `certificates-unreadable`."""
+    """Return the TLS context that verifies servers. Raises MissingError `certificates-unreadable`."""
     context = ssl.create_default_context()
-    # Python 3.13 refuses a CA without an Authority Key Identifier, which companies' own often lack.
+    # Python 3.13 rejects a CA without an Authority Key Identifier, which company CAs often lack.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if named := environment.get(FILE):
         _load(context, Path(named))
@@ -31,13 +31,13 @@ def context(environment: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def store(environment: Mapping[str, str]) -> Path | None:
-    """Return the file with the certificates that count; None where the system has none."""
+    """Return the file of trusted certificates; None if the system has none."""
     files = (Path(path) for path in (environment.get(FILE), *STORES) if path)
     return next((path for path in files if path.is_file()), None)
 
 
 def _load(context: ssl.SSLContext, path: Path) -> None:
-    """Load a file that OpenSSL ignores without a word if it cannot be read."""
+    """Load a file, which OpenSSL alone would silently ignore if it cannot be read."""
     try:
         context.load_verify_locations(path)
     except OSError as error:  # ssl.SSLError is one

@@ -1,4 +1,4 @@
-"""One blob that is pushed: begun, sent, and ended with its digest; after a cut from where the registry has it."""
+"""Push of one blob in an upload session, resumed after a lost connection at the offset that the registry reports."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from labctl.transfer.refusals import NOT_FOUND, OK, TOO_MANY
 CHUNK = 1 << 18
 BYTES = "application/octet-stream"
 VERIFYING_SECONDS = 120.0
-"""How long a registry may be silent once all is sent: some copy it to where it stays, and a proxy in front of one may keep
-all of it before it passes it on."""
+"""The read timeout once all bytes are sent: some registries then copy the blob to its final place, and a proxy in front
+of one may buffer all of it before passing it on."""
 _NO_CONTENT, _BAD_REQUEST, _NOT_ALLOWED, _NOT_IN_RANGE = 204, 400, 405, 416
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 
 
 class Upload:
-    """A file on its way to a repository whose blobs are below `blobs`."""
+    """An upload of a file to the repository whose blobs are below the URL `blobs`."""
 
     def __init__(self, client: Client, login: Login, blobs: str, digest: str, path: Path) -> None:
         self._client = client
@@ -53,7 +53,7 @@ class Upload:
                 self._end()
             except PassingError as error:
                 retries.pause(error)
-                if self._is_there():  # only the answer was lost
+                if self._is_there():  # only the response was lost
                     return
                 self._find(meter)
                 if self._offset > self._furthest:
@@ -64,7 +64,7 @@ class Upload:
 
     @property
     def _restarts(self) -> tuple[int, ...]:
-        """The statuses after which another upload begins: many registries do not go on where they say they are."""
+        """The statuses that restart the upload: many registries reject a resume at the offset that they report."""
         lost = (NOT_FOUND, _NOT_IN_RANGE)
         return (*lost, _BAD_REQUEST, _NOT_ALLOWED) if self._is_resumed else lost
 
@@ -76,7 +76,7 @@ class Upload:
         self._follow(url, answer.headers)
 
     def _send(self, meter: Meter) -> None:
-        """Send what the registry does not have, in one request."""
+        """Send the bytes that the registry lacks, in one request."""
         headers = {"Content-Type": BYTES, "Content-Length": str(self._size - self._offset)}
         if self._offset:
             headers["Content-Range"] = f"{self._offset}-{self._size - 1}"
@@ -102,8 +102,8 @@ class Upload:
                 )
 
     def _find(self, meter: Meter) -> None:
-        """Ask how much the registry has; give the upload up if it does not say."""
-        if not self._session:  # it was given up
+        """Ask the registry for its offset; abandon the session if it does not report one."""
+        if not self._session:  # it was abandoned
             self._move(meter, 0)
             return
         answer = self._client.ask(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, TOO_MANY))
@@ -111,7 +111,7 @@ class Upload:
         if answer.status not in {OK, _NO_CONTENT} or has is None:
             self._session = ""
             return
-        # A registry that has nothing yet says 0-0, as one does that has a single byte.
+        # A registry reports 0-0 for no bytes as well as for a single byte.
         self._move(meter, int(has[1]) + 1 if has[1] != "0" else 0)
         self._is_resumed = True
         self._follow(self._session, answer.headers)
@@ -134,14 +134,14 @@ class Upload:
         self._offset = offset
 
     def _follow(self, url: str, headers: Mapping[str, str]) -> None:
-        """Take over where the registry wants the next request of this upload."""
+        """Set the session's URL for the next request from the Location header."""
         session = joined(url, headers.get("Location")) or self._session or url
         if urlsplit(session).scheme != "https" == urlsplit(self._blobs).scheme:
             raise plain_http_refused(session)
         self._session = session
 
     def _lost(self) -> PassingError:
-        """Give the upload up, so that another one begins."""
+        """Abandon the session, so that the next attempt starts another; return the error."""
         self._session = ""
         return PassingError(
             f"{shown(self._blobs)} lost the upload of {self._digest}",
