@@ -1,4 +1,4 @@
-"""What may keep the lab from coming up, or from staying up, on this machine: a table of checks."""
+"""A table of checks for everything on this machine that can keep a lab from coming up or staying up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_WELL = (State.WARNING, State.BROKEN)
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A check, what it found, and whether that was put right."""
+    """A check, its finding, and whether the problem was fixed."""
 
     check: Check
     finding: Finding
@@ -37,17 +37,17 @@ class Examined:
 
 
 def examine(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
-    """Run every check, in order. Nothing is changed; a missing tool is a finding."""
+    """Run every check in order, without changing anything; a missing tool is a finding."""
     return [Examined(check, check.examine(context, machine)) for check in checks]
 
 
 def repair(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
-    """Run every check, fix what can be fixed without harm, and check that again."""
+    """Run every check, apply the safe repairs, and run the repaired checks again."""
     return [_repaired(each, context, machine) for each in examine(context, machine, checks)]
 
 
 def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
-    """Return the answer of `labctl doctor`."""
+    """Return the report of `labctl doctor`."""
     return {
         "version": 1,
         "lab": context.lab.name,

@@ -1,4 +1,4 @@
-"""Whether the bundle has what the lab asks for."""
+"""Check of the bundle's contents against the lab's requirements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def look_at_bundle(context: Context, _machine: Machine) -> Finding:
     except MissingError as error:
         return broken(error.message, error.hint, error.id)
     if not context.has_bundle:
-        return ok("not built yet; it will have what the lab asks for")
+        return ok("not built yet; it will have what the lab needs")
     return ok(
         f"{context.bundle.id} has Kubernetes {context.bundle.versions['kubernetes']} and {context.controller.name}"
     )

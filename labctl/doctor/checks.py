@@ -1,4 +1,4 @@
-"""The table: everything that is looked at, in the order in which it is told."""
+"""The table of checks, in the order in which they run and are reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from labctl.doctor.finding import Check
 _POOL = "MetalLB does not notice that something else has an address that it hands out; connections then fail at random"
 
 CHECKS = (
-    # Programs, and who starts them.
+    # Programs and services.
     Check(
         "provider",
         "it makes the nodes",
@@ -132,7 +132,7 @@ CHECKS = (
     ),
     Check(
         "owner",
-        "two labs of one name would remove each other's nodes",
+        "two labs with one name would remove each other's nodes",
         owner.look_at_owner,
         only=(conditions.containers,),
         blocks_up="owned-elsewhere",
@@ -275,7 +275,7 @@ CHECKS = (
         "names in .local belong to multicast DNS",
         names.look_at_local_names,
     ),
-    # Elsewhere.
+    # Environment, bundle and registries.
     Check(
         "environment",
         "variables set for other tools may direct labctl's tools elsewhere",
@@ -298,7 +298,7 @@ CHECKS = (
         registries.look_at_registries,
         only=(conditions.unbuilt,),
     ),
-    # What was left.
+    # Leftovers.
     Check(
         "leftovers",
         "they take memory, names and addresses",
@@ -312,4 +312,4 @@ CHECKS = (
         repair=leftovers.remove_unfinished_bundles,
     ),
 )
-"""Another check is one more row, one function that looks, and its test."""
+"""To add a check, add a row, a function that looks, and its test."""

@@ -1,4 +1,4 @@
-"""What a check may have nothing to do with: each says why, or nothing."""
+"""Conditions of checks: each returns why a check does not apply to a lab, or an empty text."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def isolated(context: Context) -> str:
 def unmade(context: Context) -> str:
     """Limit a check to labs that do not exist yet: a lab does not conflict with itself."""
     is_saved = saved_lab.read(context.folder) is not None
-    return f"the lab {context.lab.name} has been made already" if is_saved else ""
+    return f"the lab {context.lab.name} already exists" if is_saved else ""
 
 
 def growing(context: Context) -> str:
-    """Limit a check to labs that are to get nodes, at first or later."""
-    return "" if new_nodes(context) else f"the lab {context.lab.name} has been made already"
+    """Limit a check to labs with nodes that do not exist yet."""
+    return "" if new_nodes(context) else f"the lab {context.lab.name} already exists"
 
 
 def new_nodes(context: Context) -> tuple[Node, ...]:
-    """Return the nodes that are yet to be made."""
+    """Return the nodes that the saved lab does not have yet."""
     saved = saved_lab.read(context.folder)
     there = {node.name for node in saved.lab.nodes} if saved is not None else set()
     return tuple(node for node in context.lab.nodes if node.name not in there)

@@ -1,4 +1,4 @@
-"""What answers the docker command: an Engine of this machine, or something that is none or is elsewhere."""
+"""The Docker Engine that the docker command reaches: whether it is Docker's own and runs on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOSTNAME = Path("/proc/sys/kernel/hostname")
 SNAP_PROGRAMS = "/snap/"
 SNAP_DATA = "/var/snap/"
 NOT_STARTED = "engine-unreachable"
-"""The known failure that says no more than that."""
+"""The generic known failure, in place of which the docker command's own message is shown."""
 OLDEST: Version = (20, 10)
 """The first Engine that gives a container control groups of its own."""
 LOCAL_SCHEMES = ("", "unix", "npipe", "fd")
@@ -43,7 +43,7 @@ NO_SNAP = "Remove the snap (`sudo snap remove docker`) and install the package d
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What the Engine says of itself, and where the docker command reaches it."""
+    """What the Engine reports about itself, and its endpoint."""
 
     address: str
     product: str
@@ -58,12 +58,12 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An Engine that no lab works in: how it is recognised, what it is, and what works instead."""
+    """An unsupported kind of Engine: how to recognise it, its description, and the fix."""
 
     cause: str
     matches: Callable[[Engine, Machine], bool]
     seen: str
-    """With the fields of Engine in braces."""
+    """A format string with the fields of Engine."""
     fix: str
 
 
@@ -77,7 +77,7 @@ def look_at_command(_context: Context, machine: Machine) -> Finding:
         return broken(f"{path} is podman's: {last(said.out.splitlines())}", NO_PODMAN, cause="engine-podman")
     if path.startswith(SNAP_PROGRAMS):
         return broken(f"{path} is a snap, which may not read the lab's files", NO_SNAP, cause="engine-snap")
-    return ok(f"{path}: {last(said.out.splitlines()) or 'it does not tell its version'}")
+    return ok(f"{path}: {last(said.out.splitlines()) or 'unknown version'}")
 
 
 def look_at_engine(context: Context, machine: Machine) -> Finding:
@@ -101,7 +101,7 @@ def look_at_engine(context: Context, machine: Machine) -> Finding:
 
 
 def _silent(address: str, said: Finished | None) -> Finding:
-    """Return why no Engine answers, where the docker command's own words are known."""
+    """Return why no Engine answers, with the cause if the docker command's output is a known failure."""
     lines = said.last_lines if said is not None else ()
     unknown = MissingError(
         f"no Docker Engine answers{f' at {address}' if address else ''}: {last(lines)}",
@@ -115,7 +115,7 @@ def _silent(address: str, said: Finished | None) -> Finding:
 
 
 def engine_version(context: Context, machine: Machine) -> Version:
-    """Return the version of the Engine that the lab's nodes run in, or will; empty where it cannot be told."""
+    """Return the version of the Engine for the lab's nodes; empty if it is unknown."""
     if context.isolated:
         said = machine.run("dockerd", "--version")
         return version(r"(\d+\.\d+\.\d+)", said.out) if said is not None and said.code == 0 else ()
@@ -146,7 +146,7 @@ def _well(engine: Engine, machine: Machine) -> Finding:
 
 
 def _address(machine: Machine) -> str:
-    """Return where the docker command looks for the Engine, without a password."""
+    """Return the docker command's endpoint of the Engine, without a password."""
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", machine.environment.get("DOCKER_HOST") or _endpoint(machine))
 
 
@@ -177,7 +177,7 @@ def _version(server: dict[str, Any]) -> Version:
 
 
 def _is_elsewhere(address: str) -> bool:
-    """Return whether the address is of another machine; one of this machine's own may still be a tunnel."""
+    """Return whether the endpoint is on another machine; a local one may still be a tunnel to one."""
     parts = urlsplit(address)
     if parts.scheme in LOCAL_SCHEMES:
         return False
@@ -188,7 +188,7 @@ def _is_elsewhere(address: str) -> bool:
 
 
 def _is_virtual(engine: Engine, machine: Machine) -> bool:
-    """Return whether the Engine runs on another kernel than labctl; a tunnel to another machine may end there as well."""
+    """Return whether the Engine runs on another kernel than labctl: in a virtual machine, or behind a tunnel."""
     if machine.platform != "linux":
         return True
     kernel, host = _line(machine, RELEASE), _line(machine, HOSTNAME)
@@ -224,7 +224,7 @@ KINDS = (
     Kind(
         "engine-rootless",
         lambda engine, _seen: any(option.startswith("name=rootless") for option in engine.security),
-        "the Engine at {address} is rootless: its networks cannot be reached from here, and nodes lack rights",
+        "the Engine at {address} is rootless: its networks cannot be reached from here, and nodes lack privileges",
         OWN_ENGINE,
     ),
     Kind(
@@ -237,7 +237,7 @@ KINDS = (
         "engine-too-old",
         lambda engine, _seen: bool(engine.version) and engine.version < OLDEST,
         "the Engine at {address} is older than 20.10: nodes cannot have control groups of their own",
-        "Install a newer one: the package docker.io, or docker-ce by Docker.",
+        "Install a newer one: the package docker.io, or Docker's own docker-ce.",
     ),
     Kind(
         "engine-virtual",
@@ -246,4 +246,4 @@ KINDS = (
         OWN_ENGINE,
     ),
 )
-"""In this order: what comes first is the more exact."""
+"""In order of precedence: the more specific kinds come first."""

@@ -1,4 +1,4 @@
-"""What a check is, and what it finds."""
+"""Checks and their findings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.host.machine import Machine
 
 
 class State(StrEnum):
-    """How it stands with one subject."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,17 +21,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check saw, with the values, and what to type or do where it is not well."""
+    """What a check observed, with the values, and how to fix a problem."""
 
     state: State
     seen: str
     fix: str = ""
     cause: str = ""
-    """A stable id, where there is a more exact one than the check's."""
+    """A stable id, if there is a more specific one than the check's."""
 
 
 def ok(observation: str) -> Finding:
-    """Return a finding that all is well."""
+    """Return a finding without a problem."""
     return Finding(State.OK, observation)
 
 
@@ -41,24 +41,24 @@ def warning(observation: str, fix: str, cause: str = "") -> Finding:
 
 
 def broken(observation: str, fix: str, cause: str = "") -> Finding:
-    """Return a finding with which the lab cannot work."""
+    """Return a finding that keeps the lab from working."""
     return Finding(State.BROKEN, observation, fix, cause)
 
 
 def not_relevant(reason: str) -> Finding:
-    """Return that the check does not apply to the lab or to this machine."""
+    """Return a finding that the check does not apply to the lab or to this machine."""
     return Finding(State.NOT_RELEVANT, reason)
 
 
 Look = Callable[[Context, Machine], Finding]
 Repair = Callable[[Context, Machine], None]
 Condition = Callable[[Context], str]
-"""Why a check has nothing to do with a lab; empty where it has."""
+"""Returns why a check does not apply to a lab; empty if it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row of the table: a subject, how it is looked at, and what follows."""
+    """A row of the table: a subject, the function that looks at it, and the consequences."""
 
     id: str
     """Stable, for scripts."""
@@ -67,9 +67,9 @@ class Check:
     look: Look
     only: tuple[Condition, ...] = ()
     blocks_up: str = ""
-    """The id of the error that `up` begins with where this is broken; empty: `up` does not ask."""
+    """The id of the error with which `up` stops if this is broken; empty if `up` skips the check."""
     repair: Repair | None = None
-    """Puts right what was found, and can harm nothing."""
+    """Fixes what was found, without the risk of harm."""
 
     def examine(self, context: Context, machine: Machine) -> Finding:
         """Return what the check finds for this lab on this machine."""

@@ -1,4 +1,4 @@
-"""VirtualBox's host-only network of the lab: who else is in it, and the DHCP server that VirtualBox puts there."""
+"""The lab's host-only network of VirtualBox: other machines in it, and the DHCP server that VirtualBox adds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.host.virtualbox import NETWORK, Server
 def look_at_members(context: Context, machine: Machine) -> Finding:
     """Check that only the lab's own machines are connected to the host-only interface that Vagrant uses for the lab.
 
-    Vagrant takes the interface by its subnet, whoever made it.
+    Vagrant selects the interface by its subnet, whoever created it.
     """
     network = context.lab.network
     interfaces = {name: address for address, name in virtualbox.addresses(machine).items() if address in network}
@@ -44,7 +44,7 @@ def look_at_servers(context: Context, machine: Machine) -> Finding:
     removal = " and ".join(f"`{' '.join(each.removal)}`" for each in servers)
     return broken(
         f"a DHCP server of VirtualBox is in the lab's network: {ranges}",
-        f"Remove it: {removal}; `labctl up --yes` and `labctl doctor --fix` do, where no other machine is in its network.",
+        f"Remove it: {removal}; `labctl up --yes` and `labctl doctor --fix` do it if no other machine is in its network.",
     )
 
 
@@ -61,6 +61,6 @@ def _servers(context: Context, machine: Machine) -> tuple[Server, ...]:
 
 
 def _others(context: Context, machine: Machine, interface: str) -> list[str]:
-    """Return the machines that are connected to a host-only interface and are no nodes of the lab."""
+    """Return the machines that are connected to a host-only interface and are not nodes of the lab."""
     nodes = {node.name for node in context.lab.possible_nodes}
     return [name for name in virtualbox.connected(machine, interface) if name not in nodes]

@@ -1,4 +1,4 @@
-"""What labs that died have left on this machine, and bundles that were never finished."""
+"""Leftovers of labs that no longer exist, and of interrupted bundle builds."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def look_at_leftovers(_context: Context, machine: Machine) -> Finding:
         *(f"{what} of lab {name}" for name, what in _traces(machine)),
         *(f"link {link}" for link in _links(machine)),
     ]
-    return warning(", ".join(leftovers), REPAIR) if leftovers else ok("no lab left anything")
+    return warning(", ".join(leftovers), REPAIR) if leftovers else ok("no leftovers of labs")
 
 
 def remove_leftovers(context: Context, machine: Machine) -> None:
-    """Remove what is left of labs that no longer exist, except their logs and what another labctl works on.
+    """Remove the leftovers of labs that no longer exist, except their logs and labs that another labctl has locked.
 
-    A folder without an Engine's data is not theirs: `labctl render` wrote it, and its keys are the user's.
+    Keep a state folder without an Engine's data: `labctl render` wrote it, and its keys are the user's.
     """
     for name in sorted({name for name, _ in _traces(machine)}):
         folder = paths.state(name)
@@ -65,7 +65,7 @@ def look_at_unfinished_bundles(context: Context, machine: Machine) -> Finding:
     folders = [str(path) for path in _unfinished(context.cache, machine)]
     if folders:
         return warning(f"an interrupted build left {', '.join(folders)}", REPAIR)
-    return ok("no interrupted build left anything")
+    return ok("no leftovers of interrupted builds")
 
 
 def remove_unfinished_bundles(context: Context, machine: Machine) -> None:
@@ -78,14 +78,14 @@ def remove_unfinished_bundles(context: Context, machine: Machine) -> None:
 
 
 def _traces(machine: Machine) -> list[tuple[str, str]]:
-    """Return what is left of labs without a lab.json: the lab's name, and what it is."""
+    """Return the leftovers of labs without a lab.json, each as the lab's name and a description."""
     recorded = _recorded(machine)
     traces = [*_of_state(machine), *(_of_isolation(machine) if machine.may_isolate else ())]
     return [(lab, what) for lab, what in traces if NAME.fullmatch(lab) and lab not in recorded]
 
 
 def _recorded(machine: Machine) -> set[str]:
-    """Return the labs that have a lab.json: this user's, and isolated ones, whose runtime folder names their state folder."""
+    """Return the labs with a lab.json: this user's, and isolated ones, whose runtime folder names their state folder."""
     home = paths.state_home()
     folders = [home / name for name in machine.names(home)]
     folders += [Path(owner) for name in machine.names(RUNTIME) if (owner := machine.read(RUNTIME / name / OWNER))]
@@ -113,7 +113,7 @@ def _of_state(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def _links(machine: Machine) -> list[str]:
-    """Return uplinks without a lab: a link's name is a checksum of its lab's name, which cannot be read back."""
+    """Return uplinks without a lab: those whose name is not the checksum of a known lab's name."""
     links = [each.name for each in interfaces(machine)] if machine.may_isolate else []
     labs = _recorded(machine) | {lab for lab, _ in _traces(machine)}
     known = {Isolation(lab, LOOPBACK, paths.state(lab)).link for lab in labs}
@@ -121,7 +121,7 @@ def _links(machine: Machine) -> list[str]:
 
 
 def _unfinished(cache: Path, machine: Machine) -> list[Path]:
-    """Return the folders that interrupted builds left, without what the next build resumes."""
+    """Return the folders that interrupted builds left, except those that the next build resumes."""
     bundles = cache / "bundles"
     own = [f"{identity}{PARTIAL}" for identity in _own_bundles()]
     others = [bundles / name for name in machine.names(bundles) if name.endswith(PARTIAL) and name not in own]
@@ -130,7 +130,7 @@ def _unfinished(cache: Path, machine: Machine) -> list[Path]:
 
 
 def _own_bundles() -> tuple[str, ...]:
-    """Return the ids of the bundles that this labctl builds and downloads by itself."""
+    """Return the ids of the bundles that this labctl builds and downloads by default."""
     try:
         return recipe_id(), recipes.recipe_id(recipes.load())
     except MissingError:  # no bundle can be made for this machine
@@ -144,7 +144,7 @@ def _remove_isolation(lab: Context) -> None:
 
 @contextmanager
 def _unless_locked(path: Path) -> Iterator[bool]:
-    """Hold a lock, and yield whether it was free; it is if its folder does not exist."""
+    """Try to hold a lock; yield whether it was free. It is free if its folder does not exist."""
     if not path.parent.exists():
         yield True
         return

@@ -1,4 +1,4 @@
-"""libvirt: whether it answers this user, and has what the lab's machines need."""
+"""libvirt: whether it answers this user, and has the plugin, pool and networks that the lab's machines need."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from labctl.host.paths import real
 from labctl.host.routes import routes
 
 POOL = "default"
-"""The storage pool that vagrant-libvirt uses, and makes where there is none."""
+"""The storage pool that vagrant-libvirt uses, and creates if it is missing."""
 POOL_FOLDER = Path("/var/lib/libvirt/images")
-"""Where that pool is made."""
+"""Where that pool is created."""
 MACHINE_SPACE, IMAGE_SPACE = 3 << 30, 2 << 30
-"""Bytes that a machine's disk takes once it is used, measured, and the image that all of them are layers on."""
+"""Bytes of a machine's disk in use (measured), and of the base image that all disks share."""
 GIB = 1 << 30
 OWN_VAGRANT = Path("/opt/vagrant")
-"""Where HashiCorp's own package puts Vagrant, which does not see the plugins of a distribution's packages."""
+"""Where HashiCorp's package installs Vagrant, which does not see the plugins of a distribution's packages."""
 
 UNUSABLE = "libvirt cannot be used; see `libvirt`"
 
@@ -74,7 +74,7 @@ def look_at_pool(context: Context, machine: Machine) -> Finding:
         return not_relevant(UNUSABLE)
     if (pool := _pool(machine)) is None:
         free = machine.free_space(POOL_FOLDER)
-        return _with_room(context, f"no pool {POOL} yet, which the lab makes in {POOL_FOLDER}", free)
+        return _with_room(context, f"no pool {POOL} yet, which the lab creates in {POOL_FOLDER}", free)
     if not pool.is_active:
         start, always = (_line(machine, f"pool-{each}", POOL) for each in ("start", "autostart"))
         return broken(
@@ -97,9 +97,9 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
     known = [each for each in libvirt.networks(machine) if not (each.name in names and each.mark == mark)]
     for each in known:
         if each.name in names:
-            whose = f"it belongs to the lab in {each.mark.folder}" if each.mark else "labctl did not make it"
+            whose = f"it belongs to the lab in {each.mark.folder}" if each.mark else "labctl did not create it"
             return broken(
-                f"libvirt's network {each.name} has the name of the lab's own, and {whose}",
+                f"libvirt's network {each.name} has the name that this lab needs, and {whose}",
                 f"Give this lab another --name; or remove the network: {_removal(each, machine)}.",
             )
     taken = [each for each in known if any(lab.network.overlaps(address.network) for address in each.addresses)]
@@ -117,7 +117,7 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
 
 
 def is_usable(machine: Machine) -> bool:
-    """Return whether this machine's own libvirt is meant, and answers this user."""
+    """Return whether the URI names this machine's own libvirt, and that answers this user."""
     return libvirt.is_own(libvirt.uri(machine.environment)) and libvirt.answers(machine)
 
 
@@ -131,14 +131,14 @@ def _silent(where: str, said: str, machine: Machine) -> Finding:
         return broken(failure, f"Install QEMU: `{as_root(machine)}apt-get install qemu-system-x86`.")
     return broken(
         failure,
-        "`sudo systemctl enable --now libvirtd.socket`; where libvirt is of several daemons (Fedora): "
+        "`sudo systemctl enable --now libvirtd.socket`; where libvirt has several daemons (Fedora): "
         "`sudo systemctl enable --now virtqemud.socket virtnetworkd.socket virtstoraged.socket`.",
         cause="libvirt-unreachable",
     )
 
 
 def _admission(socket: str, machine: Machine) -> str:
-    """Return how this user gets access: by the group of libvirt's socket, which counts from the next login on."""
+    """Return how this user gets access: through the group of libvirt's socket, effective from the next login."""
     owned = machine.run("stat", "--format=%G", socket) if socket else None
     group = owned.out.strip() if owned is not None and owned.code == 0 else ""
     group = "libvirt" if group in {"", "root", "UNKNOWN"} else group
@@ -154,12 +154,12 @@ def _pool(machine: Machine) -> Pool | None:
 
 
 def _free(pool: Pool, machine: Machine) -> int:
-    """Return the free bytes of a pool; libvirt counts those that the file system keeps for root as free."""
+    """Return the free bytes of a pool; libvirt also counts those that the file system reserves for root."""
     return min(pool.available, machine.free_space(Path(pool.path))) if pool.path else pool.available
 
 
 def _with_room(context: Context, description: str, free: int) -> Finding:
-    """Return whether the machines that are yet to be made have room in a pool."""
+    """Check that a pool has room for the machines that do not exist yet."""
     if reason := conditions.growing(context):
         return ok(f"{description}: {free / GIB:.1f} GiB free; {reason}")
     count = len(conditions.new_nodes(context))
@@ -174,10 +174,10 @@ def _is_routed(network: Network, machine: Machine) -> bool:
 
 
 def _removal(network: Network, machine: Machine) -> str:
-    """Return how a network is stopped, if it runs, and removed."""
+    """Return the commands that stop and remove a network."""
     return " and ".join(_line(machine, each, network.name) for each in ("net-destroy", "net-undefine"))
 
 
 def _line(machine: Machine, *arguments: str) -> str:
-    """Return a command for the user to type."""
+    """Return a virsh command for the user to run."""
     return f"`{shlex.join(libvirt.virsh(machine.environment, *arguments))}`"

@@ -1,4 +1,4 @@
-"""The kernel's limits that the nodes share with everything else on this machine."""
+"""Kernel limits that the nodes share with everything else on this machine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from labctl.model.lab import Node, Role
 SETTINGS = Path("/proc/sys/fs/inotify")
 SYSCTL_FILE = "/etc/sysctl.d/60-labctl.conf"
 USUAL = 40
-"""Instances that root's own programs hold on a machine with a desktop, where nobody else may count them."""
+"""Instances that root's own programs typically hold on a desktop machine: only root can count them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit of the user root, whose programs run on the nodes: what each node takes of it, measured."""
+    """A limit of the user root, who runs the nodes' programs, with the measured use of each node."""
 
     name: str
     control_plane: int
     worker: int
     raised: int
-    """What it is raised to at least."""
+    """The lowest value that the fix sets."""
 
     def need(self, nodes: Iterable[Node]) -> int:
-        """Return how much these nodes take."""
+        """Return how much these nodes use."""
         return sum(self.control_plane if node.role is Role.CONTROL_PLANE else self.worker for node in nodes)
 
 
@@ -41,13 +41,13 @@ def look_at_inotify(context: Context, machine: Machine) -> Finding:
     """Check that new nodes can watch their files within the kernel's inotify limits."""
     allowed = {limit: (machine.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):
-        return not_relevant("this system has no inotify; nodes have the kernel of Docker's own machine")
+        return not_relevant("this system has no inotify; nodes use the kernel of Docker's virtual machine")
     if not (nodes := conditions.new_nodes(context)):
         return ok("the lab's nodes hold what they need")
     counted = machine.inotify_of_root()
     used = dict(zip(allowed, counted if counted is not None else (USUAL, 0), strict=True))
     short = [limit for limit, value in allowed.items() if used[limit] + limit.need(nodes) > int(value)]
-    known = "in use" if counted is not None else "usual, which this user may not count"
+    known = "in use" if counted is not None else "assumed in use, as only root can count them"
     usage = "; ".join(
         f"fs.inotify.{limit.name} is {allowed[limit]}: {used[limit]} {known}, {limit.need(nodes)} for {len(nodes)} nodes"
         for limit in short or [INSTANCES]

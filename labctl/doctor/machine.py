@@ -1,4 +1,4 @@
-"""What this machine is: rights, kernel, memory and disk."""
+"""Checks of this machine: capabilities, kernel, memory and disk."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ MODULES = Path("/lib/modules")
 ENGINE_DATA = Path("/var/lib/docker")
 
 NET_ADMIN, SYS_ADMIN = 12, 21
-"""Bits of the capabilities that a network namespace takes."""
+"""Bits of the capabilities that a network namespace requires."""
 NEEDED_MODULES = ("br_netfilter", "nf_conntrack", "nf_nat", "nf_tables", "overlay", "veth")
 CONTAINER_NODE = 400
-"""MiB that a node in a container takes, measured; `memory` is only its limit."""
+"""MiB that a node in a container uses (measured); `memory` is only its limit."""
 LAB_SPACE = 3 << 30
-"""Bytes that a lab takes where its nodes live, measured with two nodes."""
+"""Bytes of disk space that a lab's nodes use, measured with two nodes."""
 BOX_SPACE = 1 << 30
-"""Bytes that a box takes in Vagrant's folder."""
+"""Bytes that a box uses in Vagrant's folder."""
 GIB = 1 << 30
 NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
-"""File systems that cannot take what is written to an overlay."""
+"""File systems that cannot be the upper layer of an overlay."""
 
 
 def look_at_capabilities(context: Context, machine: Machine) -> Finding:
@@ -65,7 +65,7 @@ def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
     """Check that the control groups that containers need are mounted."""
     mounts = machine.read(MOUNTS)
     if mounts is None:
-        return not_relevant("nodes have the kernel of Docker's own machine")
+        return not_relevant("nodes use the kernel of Docker's virtual machine")
     types = {words[1]: words[2] for line in mounts.splitlines() if len(words := line.split()) > 2}  # noqa: PLR2004 - source, folder, type
     if types.get("/sys/fs/cgroup") == "cgroup2":
         return ok("version 2")
@@ -76,16 +76,16 @@ def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_kernel(_context: Context, machine: Machine) -> Finding:
-    """Check that the kernel has what nodes need."""
+    """Check that the kernel has the modules that nodes need."""
     release = (machine.read(RELEASE) or "").strip()
     if not release:
-        return not_relevant("nodes have the kernel of Docker's own machine")
+        return not_relevant("nodes use the kernel of Docker's virtual machine")
     kernel = f"Linux {release}, kube-proxy by {proxy_mode(release)}"
     listings = [machine.read(path) for path in _module_listings(release)]
     known = " ".join(filter(None, listings))
     if not any(listings[1:]):
         return ok(f"{kernel}; it does not list its modules")
-    # A file is named with - or _ as its author liked; the kernel takes both for the same.
+    # Names of modules are spelt with - or _, which the kernel treats as equal.
     absent = [name for name in NEEDED_MODULES if not re.search(rf"\b{name.replace('_', '[-_]')}\b", known)]
     if absent:
         packages = (
@@ -107,7 +107,7 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
     need = count * (context.lab.memory if is_vm else CONTAINER_NODE)
     total, free = (int(_field(text, key).split()[0]) >> 10 for key in ("MemTotal", "MemAvailable"))
     memory = f"{free} MiB of {total} MiB are free; {count} nodes need about {need} MiB"
-    if total < need or (is_vm and free < need):  # a machine takes all of its memory, a container what it uses
+    if total < need or (is_vm and free < need):  # a virtual machine takes all of its memory, a container what it uses
         return broken(memory, "Set fewer `workers`" + (", or less `memory`, or end other programs." if is_vm else "."))
     return warning(memory, "End other programs, or set fewer `workers`.") if free < need else ok(memory)
 
@@ -116,12 +116,12 @@ def look_at_filesystem(context: Context, machine: Machine) -> Finding:
     """Check that the file system of the Engine's data can hold overlays."""
     mounts = machine.read(MOUNTS)
     if mounts is None:
-        return not_relevant("the nodes' disk is that of Docker's own machine")
+        return not_relevant("the nodes use the disk of Docker's virtual machine")
     home = _engine_data(context, machine)
     if home is None:
         return not_relevant(f"the Engine's data is not in {ENGINE_DATA}")
     mounted = [(words[1], words[2]) for line in mounts.splitlines() if len(words := line.split()) > 2]  # noqa: PLR2004 - as above
-    # Of several in one place, the last one mounted is what is seen.
+    # Of several mounts in one place, the last one is visible.
     holding = [(len(place), kind) for place, kind in mounted if home.is_relative_to(place)]
     kind = max(reversed(holding), key=lambda pair: pair[0])[1] if holding else ""
     if kind not in NO_OVERLAY:
@@ -143,7 +143,7 @@ def look_at_disk(context: Context, machine: Machine) -> Finding:
         return broken(space, "Free disk space there, or set XDG_STATE_HOME to a folder on a larger disk.")
     in_cache, for_bundle = machine.free_space(context.cache), SPACE + GO_CACHE_SPACE
     if not context.has_bundle and in_cache < for_bundle:
-        # Not broken: what a cut-off build made, and what is in Go's caches already, need not be made again.
+        # Only a warning: a build needs less if it resumes an interrupted one or finds results in Go's caches.
         space += (
             f"; {context.cache}: {in_cache / GIB:.1f} GiB free, building the bundle takes up to {for_bundle / GIB:.0f}"
         )
@@ -152,7 +152,7 @@ def look_at_disk(context: Context, machine: Machine) -> Finding:
 
 
 def _place(context: Context, machine: Machine) -> tuple[Path, int]:
-    """Return where new nodes take space on the disk, and how much; libvirt's pool has a check of its own."""
+    """Return the folder in which new nodes use disk space, and how much; libvirt's pool has a check of its own."""
     count, is_made = len(conditions.new_nodes(context)), bool(conditions.unmade(context))
     if context.hypervisor.are_containers:
         need = count * (LAB_SPACE // 2) if is_made else LAB_SPACE
@@ -179,6 +179,6 @@ def _module_listings(release: str) -> tuple[Path, ...]:
 
 
 def _field(text: str, key: str) -> str:
-    """Return the value of a `Key: value` line; empty where there is none."""
+    """Return the value of a `Key: value` line; empty if there is none."""
     match = re.search(rf"^{key}:\s*(.+)$", text, re.MULTILINE)
     return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""The lines of the hosts file for the lab's hostnames: whose they are, and whether browsers use their addresses."""
+"""Lines of the hosts file for the lab's hostnames: their owners, and whether browsers use their addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labctl.model.lab import Lab
 
 HOST_CONF = Path("/etc/host.conf")
 MULTI = re.compile(r"^[ \t]*multi[ \t]+on\b", re.MULTILINE)
-"""Without it, glibc returns the address of a name's first line alone."""
+"""Without it, glibc returns only the address of a name's first line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,7 @@ class OtherLine:
 def others(context: Context, machine: Machine) -> list[OtherLine]:
     """Return the lines outside of labs' blocks that give one of the lab's hostnames another address.
 
-    While the lab has no line, they are judged as they will be once its own line is behind them; but if it has been made,
-    as they are.
+    Before a new lab has a line, judge them as if its line followed them. Otherwise judge what the resolver returns now.
     """
     return [each for app in context.lab.apps for each in _others(app.hostname, context, machine)]
 
@@ -48,7 +47,7 @@ def own(context: Context, machine: Machine) -> list[HostsLine]:
 
 
 def unnamed(context: Context, machine: Machine) -> list[str]:
-    """Return the hostnames of a lab that has been made that have no line, and no address of the pool from elsewhere."""
+    """Return the hostnames of an existing lab that have no line and do not resolve to an address of the pool."""
     if machine.read(context.folder / lab_folder.RECORD) is None:
         return []
     without = [app.hostname for app in context.lab.apps if not _lines(app.hostname, context, machine)]
@@ -56,7 +55,7 @@ def unnamed(context: Context, machine: Machine) -> list[str]:
 
 
 def unread(context: Context, machine: Machine) -> str | None:
-    """Return a hostname whose lines the resolver does not use, empty if it uses those of each; None if that is unknown."""
+    """Return a hostname whose lines the resolver ignores, empty if there is none; None if that is unknown."""
     if not machine.reads(context.lab.hosts_file):
         return None
     lines = {app.hostname: _lines(app.hostname, context, machine) for app in context.lab.apps}
@@ -91,14 +90,14 @@ def _lines(hostname: str, context: Context, machine: Machine) -> tuple[HostsLine
 
 
 def _right(lines: Sequence[HostsLine], lab: Lab) -> Address | None:
-    """Return the lab's address: that of labctl's own line, or of the line of a user without write access; None without one."""
+    """Return the lab's address, from labctl's own lines or else from those of the user; None if none is in the pool."""
     own = [line for line in lines if line.block == lab.name]
     users = [line for line in lines if line.block is None]
     return next((line.address for line in own or users if line.address in lab.pool), None)
 
 
 def _knock(context: Context, machine: Machine, addresses: Sequence[Address]) -> Mapping[Address, Knock]:
-    """Connect to addresses. One in the lab's network is silent, and not asked, where this machine is not in that network."""
+    """Try to connect to addresses. If this machine is not in the lab's network, count those in it as silent."""
     near = [each.network for link in interfaces(machine) if link.is_up for each in link.addresses]
     away = {each for each in addresses if each in context.lab.network and not any(each in network for network in near)}
     asked = [each for each in addresses if each not in away]

@@ -1,4 +1,4 @@
-"""How the lab's hostnames are found: the hosts file, and what is asked before it or instead of it."""
+"""Checks of how the lab's hostnames resolve: the hosts file, and what is queried before it or instead of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
     """Check that this user can read the hosts file, and write it, alone or through sudo."""
     file = context.lab.hosts_file
     if machine.read(file) is None:
-        fix = f"Make it a file that you may read: `ls -l {file}`; or set `hosts_file` to another file."
+        fix = f"Make it readable for your user: `ls -l {file}`; or set `hosts_file` to another file."
         return broken(f"{file}: this user cannot read it, or it does not exist", fix)
     if not hosts_file.is_for_everyone(file):
         fix = f"Make it readable for everyone: `{as_root(machine)}chmod a+r {file}`."
@@ -67,7 +67,7 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
         )
     if unnamed := name_lines.unnamed(context, machine):
         return warning(
-            f"the lab {lab} has been made, and {', '.join(unnamed)} does not resolve to an address of {context.lab.pool}",
+            f"the lab {lab} exists, but {', '.join(unnamed)} does not resolve to an address of {context.lab.pool}",
             f"Run `labctl --name {lab} hosts sync`.",
             "hosts-entry-missing",
         )
@@ -75,7 +75,7 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_shadows(context: Context, machine: Machine) -> Finding:
-    """Look for lines outside labs' blocks that give one of the lab's hostnames another address, and whether browsers use it."""
+    """Check that no line outside labs' blocks gives a hostname of the lab another address, which browsers may use."""
     lab = context.lab
     shadows = name_lines.others(context, machine)
     if not shadows:
@@ -88,7 +88,7 @@ def look_at_shadows(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_other_labs(context: Context, machine: Machine) -> Finding:
-    """Look for one of the lab's hostnames in the block of another lab."""
+    """Check that no other lab's block has a hostname of this lab."""
     lab = context.lab
     names = {app.hostname for app in lab.apps}
     lines = [
@@ -106,7 +106,7 @@ def look_at_other_labs(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_name_order(context: Context, machine: Machine) -> Finding:
-    """Check that the resolver reads the hosts file before it asks the network; what it returns for the lab's names decides."""
+    """Check that the resolver reads the hosts file before it queries the network, and returns the file's addresses."""
     order = nsswitch.order(machine.read(NSSWITCH) or "")
     setting = f"{NSSWITCH}: {order.text}" if order else "this system reads the hosts file first"
     hostnames = [app.hostname for app in context.lab.apps]

@@ -1,4 +1,4 @@
-"""The networks that this machine has already, and whose they are."""
+"""Networks of this machine that conflict with the lab's, and their owners."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from labctl.providers.protocol import LAB_LABEL
 
 BRIDGE_NAME = "com.docker.network.bridge.name"
 ID_LETTERS = 12
-"""How much of a network's id Docker puts into the name of its bridge."""
+"""The number of characters of a network's id that Docker puts into the name of its bridge."""
 
 
 @dataclass(frozen=True, slots=True)
 class DockerNetwork:
-    """A network of the Docker Engine, with those of its subnets that are of IPv4."""
+    """A network of the Docker Engine, with its IPv4 subnets."""
 
     name: str
     driver: str
@@ -78,7 +78,7 @@ def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
     if context.isolated and any(each.name == context.isolation.namespace or each.members & nodes for each in networks):
         return ok("the lab has its network")
     overlapping = [each for each in networks if any(map(network.overlaps, each.subnets))]
-    known = () if context.isolated else routes(machine) or ()  # of the machine, which an isolated lab is not on
+    known = () if context.isolated else routes(machine) or ()  # an isolated lab has routes of its own
     routed = {route.device for route in known if route.network.subnet_of(network)}
     if overlapping and all(each.bridge in routed for each in overlapping):
         return not_relevant(f"{', '.join(map(str, overlapping))} is routed; see `network`")
@@ -91,7 +91,7 @@ def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
 
 
 def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, ...] | None:
-    """Return the networks of the Docker Engine, but for those of a swarm; None where no Engine answers."""
+    """Return the networks of the Docker Engine, except those of a swarm; None if no Engine answers."""
     docker = ("docker", "--host", engine) if engine else ("docker",)
     listed = machine.run(*docker, "network", "ls", "--quiet")
     if listed is None or listed.code != 0:
@@ -104,7 +104,7 @@ def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, 
 
 
 def _told(taken: TableRoute, machine: Machine) -> str:
-    """Return what the machine does with packets for the lab, in words."""
+    """Describe what the machine does with packets for the lab."""
     by = f", by the rule of priority {taken.rule}" if taken.rule is not None else ""
     if taken.rejects:
         return f"this machine has {taken.network} {taken.kind}{by}"
@@ -113,7 +113,7 @@ def _told(taken: TableRoute, machine: Machine) -> str:
 
 
 def _elsewhere(context: Context) -> str:
-    """Return where the lab can go instead: only containers can be isolated."""
+    """Return the alternatives to this network: only labs of containers can be isolated."""
     isolated = ", or run as root with `--isolated`" if context.hypervisor.are_containers else ""
     return f"Choose another `network` in labctl.yaml{isolated}."
 
@@ -129,7 +129,7 @@ def _cure(taken: TableRoute, context: Context) -> str:
 
 
 def _whose(device: str, machine: Machine) -> str:
-    """Return what an interface belongs to, with its name; a bridge's own name says nothing to anybody."""
+    """Return an interface's name with its owner, since the name of a bridge does not tell users whose it is."""
     for network in docker_networks(machine) or ():
         if network.bridge == device:
             return f"{device}, {network}"
@@ -142,7 +142,7 @@ def _whose(device: str, machine: Machine) -> str:
 def _of_docker(described: list[Mapping[str, Any]]) -> Iterator[DockerNetwork]:
     for description in described:
         if description.get("Scope", "local") != "local":
-            continue  # addresses of a swarm are its own
+            continue  # a swarm's networks have an address space of their own
         configs = (description.get("IPAM") or {}).get("Config") or ()
         subnets = [ipv4_network(config.get("Subnet", "")) for config in configs]
         options, labels = description.get("Options") or {}, description.get("Labels") or {}

@@ -1,4 +1,4 @@
-"""Whose lab this is: names of labs are taken once on a machine, whoever took them."""
+"""Ownership of the lab: a name is unique among the labs of a machine, whichever user created them."""
 
 from __future__ import annotations
 

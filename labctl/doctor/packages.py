@@ -1,4 +1,4 @@
-"""Which packages bring the programs that a lab needs, and what to type where a distribution does not have them."""
+"""The packages of the programs that a lab needs, and the commands that install them on each distribution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ APT_LISTS = Path("/var/lib/apt/lists")
 HASHICORP = "https://apt.releases.hashicorp.com"
 KEY = "/etc/apt/keyrings/hashicorp.asc"
 OPTIONAL = "?"
-"""Behind a package that is taken where the distribution has it, and else is a part of another one."""
+"""Suffix of a package that is installed only if the distribution has it; elsewhere it is a part of another one."""
 UBUNTU_WITHOUT_VAGRANT: Version = (24, 4)
 DEBIAN_WITH_DOCKER_CLI: Version = (13,)
 
@@ -36,18 +36,18 @@ APT: Mapping[str, str] = MappingProxyType(
         "virsh": "libvirt-daemon-system libvirt-clients qemu-system-x86",
     }
 )
-"""Which packages of Debian and Ubuntu bring a program."""
+"""The packages of Debian and Ubuntu that provide each program."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A package manager that labctl does not use itself: how it is called, and which of its packages differ from APT."""
+    """A package manager that labctl does not run itself: its command, and the packages that differ from APT."""
 
     command: str
     packages: Mapping[str, str]
-    """An empty text: it has none."""
+    """By program; empty if there is no package of it."""
     repositories: Mapping[str, str] = field(default_factory=dict)
-    """Files of repositories that are missing from it, by the program that comes from there."""
+    """Repository files that have to be added, by the program that they provide."""
 
 
 _RPM = {
@@ -84,29 +84,29 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         "zypper": System("zypper install", {**_DOCKER, "ssh": "openssh-clients"}),
     }
 )
-"""By the program that installs packages. Nobody has tried these."""
+"""By the package manager's program. Untested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """How the programs that are missing come to this machine."""
+    """How to install missing programs on this machine."""
 
     packages: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
-    """What to type, in order; empty where labctl does not know this system."""
+    """The commands, in order; empty if labctl does not know this system."""
     without: tuple[str, ...] = ()
-    """Programs that the distribution has no package of."""
+    """Programs without a package in the distribution."""
     by_apt: bool = False
-    """Whether apt brings all of them by itself."""
+    """Whether apt can install all of them from the repositories that it has."""
 
 
 def as_root(machine: Machine) -> str:
-    """Return how a command that needs root begins, as this user types it."""
+    """Return the prefix of a command that needs root: `sudo `, or nothing if the user is root."""
     return "" if machine.is_root else "sudo "
 
 
 def installation(programs: Sequence[str], machine: Machine) -> Installation:
-    """Return how these programs are brought to this machine."""
+    """Return how to install these programs on this machine."""
     if machine.has("apt-get"):
         return _by_apt(programs, machine)
     manager = next((name for name in SYSTEMS if machine.has(name)), None)
@@ -118,7 +118,7 @@ def installation(programs: Sequence[str], machine: Machine) -> Installation:
 
 
 def apt_has_lists(machine: Machine) -> bool:
-    """Return whether apt knows any package that could be fetched: a new machine's apt has to be updated first."""
+    """Return whether apt has lists of packages: a new machine has none before `apt-get update`."""
     return any("_Packages" in name for name in machine.names(APT_LISTS))
 
 
@@ -139,7 +139,7 @@ def _by_apt(programs: Sequence[str], machine: Machine) -> Installation:
 
 
 def _known_to_apt(names: Iterable[str], machine: Machine, release: Mapping[str, str]) -> frozenset[str]:
-    """Return those packages that apt could fetch; what is known of the release where apt has no lists yet."""
+    """Return the packages that apt can fetch; if apt has no lists yet, those that the release is known to have."""
     if apt_has_lists(machine):
         said = machine.run("apt-cache", "madison", *sorted(names))
         return frozenset(re.findall(r"^\s*(\S+) \|", said.out, re.MULTILINE)) if said is not None else frozenset()
@@ -174,6 +174,6 @@ def _by_another(programs: Sequence[str], system: System, machine: Machine) -> In
 
 
 def _release(machine: Machine) -> dict[str, str]:
-    """Return what the distribution calls itself."""
+    """Return the fields of /etc/os-release."""
     pairs = re.findall(r"^([A-Z_]+)=(.*)$", machine.read(OS_RELEASE) or "", re.MULTILINE)
     return {key: value.strip().strip("\"'") for key, value in pairs}

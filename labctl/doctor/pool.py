@@ -1,4 +1,4 @@
-"""Who has addresses of the pool already."""
+"""Checks that the addresses of the pool are free."""
 
 from __future__ import annotations
 

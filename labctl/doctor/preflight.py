@@ -1,4 +1,4 @@
-"""Is everything here that this `up` needs? The doctor's checks that matter to it, and tools installed where allowed."""
+"""The doctor's checks that `up` requires, and the installation of missing tools where it is allowed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from labctl.model.events import Progress
 __all__ = ["FOR_BUILDING", "may_isolate", "require", "require_download", "require_machine"]
 
 SLOW = ("vagrant",)
-"""Checks that take time: only where a bundle is yet to be built, which takes far more."""
+"""Slow checks that run only before a bundle is built, which takes far longer."""
 OF_NEW_LABS = ("libvirt-plugin",)
-"""Checks that take time: only before a lab is made."""
+"""Slow checks that run only before a lab is created."""
 OTHER_APT_SECONDS = 60
 """How long to wait for another apt, such as the one that runs after boot."""
 _HELD = "/var/lib/apt/lists/lock"
-"""What apt names if another one fetches its lists, for which it does not wait itself."""
+"""The file that apt's error names if another apt updates the lists, for which apt does not wait by itself."""
 
 
 def require_machine(context: Context, report: Progress) -> bool:
-    """Refuse a machine that cannot run the lab; True if it was changed, which needs `--yes`: a tool installed, by apt.
+    """Check that this machine can run the lab; return whether labctl changed the machine.
 
-    Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
-    is one, else `machine-not-ready`.
+    With `--yes`, first install missing tools with apt, and apply safe repairs. Raises MissingError that lists every
+    problem with its fix; its id is that of the only problem, else `machine-not-ready`.
     """
     machine = Machine()
     installed = context.may_install and _install(needed(context, machine), machine, report)
     skipped = {*(SLOW if context.has_bundle else ()), *(OF_NEW_LABS if conditions.unmade(context) else ())}
     checks = [check for check in CHECKS if check.blocks_up and check.id not in skipped]
-    # Only what may be installed may be repaired: both are what `--yes` gives leave to.
+    # `--yes` allows repairs as well as installations.
     examined = (repair if context.may_install else examine)(context, machine, checks)
     problems = [each for each in examined if each.finding.state is State.BROKEN]
     if problems:
@@ -44,7 +44,7 @@ def require_machine(context: Context, report: Progress) -> bool:
 
 
 def require_hostnames(context: Context) -> None:
-    """Return if no other lab has a hostname of this one. Raises MissingError `hostname-taken`."""
+    """Check that no other lab has a hostname of this one. Raises MissingError `hostname-taken`."""
     checks = [check for check in CHECKS if check.id == "hosts-other-labs"]
     problems = [each for each in examine(context, Machine(), checks) if each.finding.state is State.BROKEN]
     if problems:
@@ -62,7 +62,7 @@ def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> 
 
 
 def require_download(*, may_install: bool, report: Progress) -> bool:
-    """Do as `require` for what a download starts."""
+    """Require the programs that a download starts, as `require` does."""
     return require(for_download(Machine()), may_install=may_install, report=report)
 
 
@@ -88,7 +88,7 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
 
 
 def _install(programs: Sequence[str], machine: Machine, report: Progress) -> bool:
-    """Install what brings the programs that are missing, where apt has all of it and this is root."""
+    """Install missing programs if apt has packages of all of them and the user is root; return whether it did."""
     absent = missing(programs, machine)
     if not absent or not machine.has("apt-get") or not machine.is_root:
         return False
@@ -112,7 +112,7 @@ def _install(programs: Sequence[str], machine: Machine, report: Progress) -> boo
 
 
 def _update(line: Sequence[str], environment: Mapping[str, str]) -> Finished:
-    """Fetch apt's lists, as soon as no other apt does; return how that ended."""
+    """Update apt's lists once no other apt does so; return the finished process."""
 
     def updated() -> Finished | Pending:
         finished = run(line, env=environment)

@@ -1,4 +1,4 @@
-"""Whether QEMU, which libvirt starts as a user of its own, gets at disks and seeds, and libvirt at the consoles' files."""
+"""Access of QEMU, which runs as a user of its own, to disks and seeds, and of libvirt to the files of consoles."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from labctl.host.machine import Machine
 
 ENFORCED = Path("/sys/fs/selinux/enforce")
 READABLE = re.compile(r":(virt_image_t|virt_content_t|svirt_image_t|virt_var_lib_t|nfs_t|cifs_t|fusefs_t):")
-"""The types that SELinux lets QEMU read, or libvirt relabel."""
+"""The SELinux types that QEMU may read or libvirt may relabel."""
 WRITABLE = re.compile(r":object_r:(?!\w*_home_t(:|$))")
-"""What virtlogd may write to, as far as is known: SELinux's policy has no rule for files in a home."""
+"""Labels that virtlogd may write to, as far as is known: SELinux's policy has no rule for files in a home."""
 HIDDEN = re.compile(r"/(home/[^/]+|root)/\.")
-"""A hidden folder of a home: libvirt's profile for AppArmor denies them all."""
+"""A hidden folder in a home: libvirt's AppArmor profile denies access to all of them."""
 PROFILE = "/etc/apparmor.d/local/usr.lib.libvirt.virt-aa-helper"
 WORLD, GROUP, OWNER = 0o001, 0o010, 0o100
-"""Who may pass a folder."""
+"""The mode bits that let others, the group and the owner traverse a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What libvirt confines QEMU by: the names of security models, and QEMU's user and group; 0 where they are root's."""
+    """How libvirt confines QEMU: the names of its security models, and QEMU's user and group, 0 for root or unknown."""
 
     models: frozenset[str]
     user: int
@@ -36,7 +36,7 @@ class Guard:
 
 
 def look_at_access(context: Context, machine: Machine) -> Finding:
-    """Check that file modes, AppArmor and SELinux let QEMU read the storage pool, and libvirt write machines' consoles."""
+    """Check that file modes, AppArmor and SELinux let QEMU read the storage pool and libvirt write consoles."""
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
     pool = next((each for each in libvirt.pools(machine) if each.name == POOL and each.path), None)
@@ -81,11 +81,11 @@ def _guard(machine: Machine) -> Guard | None:
 
 
 def _closed(folder: Path, guard: Guard, machine: Machine) -> Iterator[Path]:
-    """Yield the folders on the way to this one that QEMU's user may not pass; root passes all."""
+    """Yield this folder and those above it that QEMU's user may not traverse; root may traverse all of them."""
     for each in (*reversed(folder.parents), folder) if guard.user else ():
         match = re.fullmatch(r"(\d+):(\d+):([0-7]+)", _stat(machine, "%u:%g:%a", each))
         if match is None:
-            continue  # this user does not see it
+            continue  # this user cannot see it
         owner, group, mode = int(match[1]), int(match[2]), int(match[3], 8)
         needed = OWNER if owner == guard.user else GROUP if group == guard.group else WORLD
         if not mode & needed:
@@ -93,7 +93,7 @@ def _closed(folder: Path, guard: Guard, machine: Machine) -> Iterator[Path]:
 
 
 def _label(machine: Machine, folder: Path) -> str:
-    """Return the label of a folder, or that which it will get from the nearest one above it."""
+    """Return the label of a folder; before it exists, the one that it will inherit from the nearest folder above."""
     return next(filter(None, (_stat(machine, "%C", each) for each in (folder, *folder.parents))), "")
 
 

@@ -1,4 +1,4 @@
-"""Whether the registries answer that a bundle is built from: those that this machine's own tools are set up for."""
+"""Check of the registries that a bundle is built from: those for which this machine's own tools are configured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labctl.doctor.finding import Finding, not_relevant, ok, warning
 from labctl.host.machine import Machine
 
 MODULE_PROXY = "https://proxy.golang.org"
-"""What a Go asks that is fetched with the bundle and told nothing else."""
+"""The default module proxy of the Go that a build fetches."""
 
 
 def look_at_registries(_context: Context, machine: Machine) -> Finding:
@@ -56,4 +56,4 @@ _REGISTRIES: dict[str, Callable[[Machine], str]] = {
     "Python packages": _pip,
     "Debian packages": _apt,
 }
-"""What a bundle is built from, and who knows where it comes from."""
+"""The kinds of packages that a bundle is built from, each with the function that returns its registry."""

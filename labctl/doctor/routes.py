@@ -1,4 +1,4 @@
-"""Whether packets for the lab would take a route of this machine that is not the lab's."""
+"""Routes of this machine that would take packets for the lab from the lab's own route."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from labctl.host.parsing import ipv4_network
 from labctl.host.routes import MAIN, REJECTING, TableRoute
 
 OWN = ("local", "broadcast", "multicast", "anycast")
-"""What the kernel has for the machine's own addresses."""
+"""The kinds of routes that the kernel adds for the machine's own addresses."""
 SMALLEST_PRIVATE_PREFIX = 8
-"""A route that is wider than any private network is a default route in pieces, as VPNs have it."""
+"""A route wider than any private network is a part of a split default route, as VPNs add it."""
 SELECTORS = ("fwmark", "iif", "oif", "uid_start", "ipproto", "sport", "dport", "tos", "dsfield", "l3mdev")
-"""What narrows a rule to some packets: those of the lab are taken to be others."""
+"""Selectors that limit a rule to some packets; those for the lab are assumed not to match."""
 
 
 def conflict(
     network: IPv4Network, known: Sequence[TableRoute], ordered: Sequence[Mapping[str, Any]]
 ) -> TableRoute | None:
-    """Return the route that would take packets for the lab from the lab's own, which is in the main table; None: none."""
+    """Return the route that would take packets from the lab's own route in the main table; None if there is none."""
     for rule in ordered:
         if not _applies(rule, network):
             continue
@@ -31,7 +31,7 @@ def conflict(
         table = rule.get("table", "")
         there = [each for each in known if each.table == table and each.network.prefixlen > least]
         if table == MAIN:
-            # The lab's own route will be here, and is taken unless another one is closer.
+            # The lab's own route will be in this table, and applies unless another one is more specific.
             if network.prefixlen > least:
                 return next((each for each in there if _is_closer(each, network)), None)
         elif taken := _taken_before(there, network):
@@ -40,7 +40,7 @@ def conflict(
 
 
 def hidden(network: IPv4Network, known: Sequence[TableRoute]) -> TableRoute | None:
-    """Return the narrowest wider route, of which the lab takes a part; a default route in pieces is none."""
+    """Return the most specific route that is wider than the lab's network and contains it; skip split default routes."""
     wider = [
         each
         for each in known
@@ -53,7 +53,7 @@ def hidden(network: IPv4Network, known: Sequence[TableRoute]) -> TableRoute | No
 
 
 def _applies(rule: Mapping[str, Any], network: IPv4Network) -> bool:
-    """Return whether the rule is about packets from this machine to the lab."""
+    """Return whether the rule applies to packets from this machine to the lab."""
     if rule.get("src", "all") != "all":
         return False
     narrowed = any(selector in rule for selector in SELECTORS)
@@ -64,10 +64,10 @@ def _applies(rule: Mapping[str, Any], network: IPv4Network) -> bool:
 
 
 def _is_closer(route: TableRoute, network: IPv4Network) -> bool:
-    """Return whether the route takes packets although the lab has its own: it is narrower, or equal and was there before."""
+    """Return whether the route has precedence over the lab's own: it is more specific, or equal and older."""
     if route.kind in OWN or not route.network.subnet_of(network):
         return False
-    # The lab's own route has the metric 0, which is the best, and comes behind one that has it already.
+    # The lab's own route has metric 0, the best; an older route with that metric still has precedence.
     return route.network != network or not route.rejects or route.metric == 0
 
 

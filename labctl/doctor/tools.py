@@ -1,4 +1,4 @@
-"""The programs that a lab needs, and the versions of them that do not work."""
+"""Checks of the programs that a lab needs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from labctl.host.processor import architecture
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
 FOR_BUILDING = ("mmdebstrap", "debian-archive-keyring")
 FILES = {"debian-archive-keyring": KEYRING}
-"""What is no program, and needed like one."""
+"""Requirements that are files, not programs."""
 COMPANIONS = {"mmdebstrap": "newuidmap"}
-"""What a program starts where it is not root's."""
+"""The program that another one starts if it does not run as root."""
 
 
 def needed(context: Context, machine: Machine) -> tuple[str, ...]:
-    """Return the programs without which `up` of this lab cannot begin."""
+    """Return the programs that `up` requires for this lab."""
     return (
         *context.hypervisor.programs,
         *(FOR_ISOLATION if context.isolated else ()),
@@ -33,7 +33,7 @@ def needed(context: Context, machine: Machine) -> tuple[str, ...]:
 
 
 def for_download(machine: Machine) -> tuple[str, ...]:
-    """Return the programs that make a node's system; none where the Engine makes it."""
+    """Return the programs that build a node's system; none if the Docker Engine builds it."""
     way = ways.choose(
         has_mmdebstrap=not missing(FOR_BUILDING, machine),
         has_apt=machine.has("apt-get"),
@@ -43,13 +43,13 @@ def for_download(machine: Machine) -> tuple[str, ...]:
 
 
 def missing(programs: Sequence[str], machine: Machine) -> tuple[str, ...]:
-    """Return those of the programs and files that are not on this machine, and what they start where this is no root."""
+    """Return the programs and files that this machine lacks, with those that they start if the user is not root."""
     companions = [COMPANIONS[program] for program in programs if program in COMPANIONS and not machine.is_root]
     return tuple(each for each in (*programs, *companions) if not _is_there(each, machine))
 
 
 def absence(programs: Sequence[str], machine: Machine) -> Finding:
-    """Return whether the programs are there; where one is not, the commands that bring all that are missing."""
+    """Check that the programs are installed; the fix has the commands that install all missing ones."""
     absent = missing(programs, machine)
     if not absent:
         return ok(", ".join(programs))
@@ -102,7 +102,7 @@ def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
 
 
 def _for_bundle(context: Context, machine: Machine) -> tuple[str, ...]:
-    """Return the programs that make what the lab boots from, as far as that is missing."""
+    """Return the programs that make the lab's box or bundle, if it is missing."""
     if context.lacks_box:
         return FOR_BUILDING
     return () if context.has_bundle else for_download(machine)
@@ -119,12 +119,12 @@ def _is_there(program: str, machine: Machine) -> bool:
 
 
 def _cure(installation: Installation, *, uses_engine: bool) -> str:
-    """Return what to type: a line where one is enough, else one below the other.
+    """Return the fix, with the commands: a single one within the sentence, several one per line.
 
-    Without mmdebstrap, a download `uses_engine`, and only lacks one that answers.
+    `uses_engine` tells that a download lacks mmdebstrap, and would use a Docker Engine if one answered.
     """
     steps = (
-        [f"There is no package of {', '.join(installation.without)} for this system; install it by hand."]
+        [f"This system has no package of {', '.join(installation.without)}; install it by hand."]
         if installation.without
         else []
     )
@@ -137,5 +137,5 @@ def _cure(installation: Installation, *, uses_engine: bool) -> str:
     if installation.by_apt:
         steps += ["As root, `labctl up --yes` installs it."]
     if len(installation.lines) > 1:
-        steps += ["Type:"]
+        steps += ["Run:"]
     return "\n".join([" ".join(steps), *(installation.lines if len(installation.lines) > 1 else ())])

@@ -1,4 +1,4 @@
-"""Variables of the user's environment that lead labctl somewhere, or that it does not follow."""
+"""Environment variables that redirect labctl's tools, and those that labctl ignores."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def look_at_environment(context: Context, machine: Machine) -> Finding:
     remarks += [f"ignored: {', '.join(left_out)}"] if left_out else []
     if engine and not context.isolated:
         remarks.insert(0, f"selecting the Docker Engine: {', '.join(engine)}")
-        return warning("; ".join(remarks), f"If this machine's own Engine is meant: `unset {' '.join(engine)}`.")
+        return warning("; ".join(remarks), f"To use this machine's own Engine: `unset {' '.join(engine)}`.")
     remarks += [f"ignored, because the lab has its own Engine: {', '.join(engine)}"] if engine else []
     return ok("; ".join(remarks) or "no variable selects another Engine")

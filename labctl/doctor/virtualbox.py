@@ -1,4 +1,4 @@
-"""VirtualBox: whether it can make machines."""
+"""VirtualBox: its installation, and the host-only networks that it allows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from labctl.host.parsing import dotted, ipv4_network
 from labctl.providers.virtualbox import obstacle
 
 HOST_ONLY = "192.168.56.0/21"
-"""Where VirtualBox lets host-only networks be unless HOST_ONLY_FILE names others [upstream]."""
+"""The range that VirtualBox allows for host-only networks unless HOST_ONLY_FILE names others [upstream]."""
 HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
 
 
 def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
-    """Check that VirtualBox is complete, and of a version that Vagrant knows."""
+    """Check that VirtualBox is completely installed, in a version that Vagrant supports."""
     if (problem := obstacle(machine)) is not None:
         return broken(problem.text, problem.fix)
     installed, _ = virtualbox.installed(machine) or ((), "")
@@ -28,7 +28,7 @@ def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
 def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
     """Check that VirtualBox allows host-only networks in the lab's range."""
     network = context.lab.network
-    # An entry is `* 10.0.0.0/8 192.168.0.0/16`; what begins with # says nothing.
+    # An entry is `* 10.0.0.0/8 192.168.0.0/16`; a # starts a comment.
     written = re.sub(r"#.*|\*", "", machine.read(HOST_ONLY_FILE) or HOST_ONLY).split()
     allowed = [parsed for each in written if (parsed := ipv4_network(each)) is not None]
     ranges = " ".join(map(str, allowed))

@@ -14,11 +14,11 @@ PROCESSOR = Path("/proc/cpuinfo")
 RELEASE = Path("/proc/sys/kernel/osrelease")
 LOADED = Path("/proc/modules")
 UNCOUNTED = "-"
-"""What stands for the number of a module's users on a kernel that cannot unload modules."""
+"""The placeholder for the number of a module's users on a kernel that cannot unload modules."""
 AT_LOAD = Path("/sys/module/kvm/parameters/enable_virt_at_load")
-"""Y where KVM takes the processor as soon as it is loaded, which Linux 6.12 brought [upstream]."""
+"""Y if KVM takes the processor as soon as it is loaded, as is possible since Linux 6.12 [upstream]."""
 SHARED_SINCE: tuple[Version, Version] = (7, 2, 6), (6, 16)
-"""The VirtualBox and the Linux from which on VirtualBox asks KVM for the processor instead of taking it [upstream]."""
+"""The versions of VirtualBox and Linux since which VirtualBox requests the processor from KVM [upstream]."""
 NESTED = (
     "Let the hypervisor above pass it on: for KVM, load kvm_intel or kvm_amd there with `nested=1` and use the CPU "
     "host-passthrough; for VirtualBox, `VBoxManage modifyvm NAME --nested-hw-virt on`; in a cloud, choose an instance "
@@ -30,7 +30,7 @@ OTHERS = (
 
 
 def look_at_nested(context: Context, machine: Machine) -> Finding:
-    """Check that the processor can run virtual machines, also where this machine is one itself."""
+    """Check that the processor can run virtual machines, also if this machine is one itself."""
     flags = re.search(r"^flags\s*:(.*)$", machine.read(PROCESSOR) or "", re.MULTILINE)
     if flags is None:
         return not_relevant(f"the processor's features are not listed in {PROCESSOR}")
@@ -44,7 +44,7 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
         return not_relevant(f"{here}; see `kvm`")
     observation = f"the processor has neither vmx nor svm; {here}"
     fix = NESTED if is_guest else "Switch virtualisation (VT-x, AMD-V, SVM) on in the firmware."
-    # QEMU emulates a processor where it has none to use; VirtualBox does not.
+    # Without hardware virtualisation QEMU emulates a processor; VirtualBox does not.
     return broken(observation, f"{fix} {OTHERS}") if context.lab.provider == "virtualbox" else warning(observation, fix)
 
 
