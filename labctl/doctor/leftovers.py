@@ -85,7 +85,7 @@ def _traces(machine: Machine) -> list[tuple[str, str]]:
 
 
 def _recorded(machine: Machine) -> set[str]:
-    """Return the labs with a lab.json: this user's, and isolated ones, whose runtime folder names their state folder."""
+    """Return the labs with a lab.json: this user's, and isolated ones, whose runtime folder names the state folder."""
     home = paths.state_home()
     folders = [home / name for name in machine.names(home)]
     folders += [Path(owner) for name in machine.names(RUNTIME) if (owner := machine.read(RUNTIME / name / OWNER))]

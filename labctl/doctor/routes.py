@@ -40,7 +40,7 @@ def conflict(
 
 
 def hidden(network: IPv4Network, known: Sequence[TableRoute]) -> TableRoute | None:
-    """Return the most specific route that is wider than the lab's network and contains it; skip split default routes."""
+    """Return the most specific route that is wider than the lab's network and contains it, but no default route."""
     wider = [
         each
         for each in known

@@ -1,4 +1,4 @@
-"""Keys and X.509 certificates, as kubeadm and MetalLB want them."""
+"""Keys and X.509 certificates in the forms that kubeadm and MetalLB require."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def pem(key: PairKey) -> bytes:
 
 
 def from_pem(content: bytes) -> PrivateKeyTypes:
-    """Return the key of a PEM file. Raises ValueError, TypeError or UnsupportedAlgorithm if there is none, or a damaged one.
+    """Load a key from PEM. Raises ValueError, TypeError or UnsupportedAlgorithm if it is missing or damaged.
 
-    The factors of an RSA key, which labctl has made itself, are not proved to be primes again: that takes 40 ms.
+    Skip the primality test of an RSA key's factors, which takes 40 ms: labctl created the key itself.
     """
     key = load_pem_private_key(content, password=None, unsafe_skip_rsa_key_validation=True)
     if isinstance(key, rsa.RSAPrivateKey) and not _belong_together(key.private_numbers()):
@@ -70,7 +70,7 @@ def self_signed(key: PairKey, names: tuple[str, ...]) -> x509.Certificate:
 
 
 def for_administrator(public_key: ec.EllipticCurvePublicKey, ca: x509.Certificate, ca_key: PairKey) -> x509.Certificate:
-    """Create a certificate of the cluster's administrator that is valid as long as its CA."""
+    """Create a client certificate for the cluster's administrator that is valid as long as its CA."""
     subject = [
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"),
         x509.NameAttribute(NameOID.COMMON_NAME, "labctl-admin"),

@@ -1,4 +1,4 @@
-"""The table of ingress controllers, and what makes each of them answer at a load balancer's address."""
+"""The table of ingress controllers, and the changes that give each of them a load-balancer address."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Owned:
     name: str
     namespace: str | None = "ingress-nginx"
     by_controller: bool = False
-    """The controller, or a Job of its own, creates it: it is the controller's, whoever the API server says wrote it."""
+    """Whether the controller, or its own Job, creates it: then it counts as the controller's without labctl's mark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The certificate and the key, as PEM, that a controller's admission webhook serves with."""
+    """The certificate and key, as PEM, of a controller's admission webhook."""
 
     certificate: str
     key: str
@@ -40,39 +40,39 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class IngressController:
-    """A row: what the controller is called in the cluster, where its objects come from, and what to know of it."""
+    """A row of the table: a controller's names in the cluster, the source of its objects, and its settings."""
 
     name: str
     repository: str
-    """Its image, without the tag: the bundle that carries it can run the controller."""
+    """Its image without the tag, which a bundle needs to run the controller."""
     publish_argument: str
     """Makes the controller write its Service's address into every Ingress it serves."""
     manifest: str = ""
-    """Upstream's file in the bundle; or else"""
+    """Upstream's file in the bundle; empty if `template` is set."""
     template: str = ""
-    """labctl's own."""
+    """labctl's own template; empty if `manifest` is set."""
     deprecation: str = ""
     namespace: str = "ingress-nginx"
     service: str = "ingress-nginx-controller"
     deployment: str = "ingress-nginx-controller"
     ingress_class: str = "nginx"
     configmap_data: tuple[tuple[str, str], ...] = ()
-    """What upstream's ConfigMap of the Deployment's name says besides; the names of `Limits` stand for theirs."""
+    """Data added to upstream's ConfigMap with the Deployment's name; placeholders are the fields of `Limits`."""
     arguments: tuple[str, ...] = ()
-    """Further arguments; the names of `Limits` stand for theirs."""
+    """Further arguments; placeholders are the fields of `Limits`."""
     readiness_probe: tuple[tuple[str, int], ...] = ()
-    """What replaces upstream's timing of the readiness probe."""
+    """The values that replace upstream's timing of the readiness probe."""
     admission: str = ""
-    """The name of its webhook configuration and of the Secret that the webhook serves with; empty without a webhook."""
+    """The name of its webhook configuration and of the Secret with the certificate; empty without a webhook."""
     left_out: frozenset[tuple[str, str]] = frozenset()
     """(kind, name) of objects in upstream's file that are not applied."""
     owned: tuple[Owned, ...] = ()
-    """What it has in the cluster that another controller has not. Its webhook comes first: it is fail-closed, and with
-    the controller gone no Ingress could be written any more."""
+    """The objects that no other controller has. The webhook comes first: it is fail-closed, so without the controller
+    no Ingress could be written."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What a bundle that carries it has: its image, and upstream's file if its objects come from there."""
+        """What a bundle needs to run it: its image, and upstream's file if its objects come from there."""
         return (self.repository, self.manifest) if self.manifest else (self.repository,)
 
 
@@ -82,18 +82,18 @@ CONTROLLERS = (
         repository="registry.k8s.io/ingress-nginx/controller",
         publish_argument="--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller",
         manifest="manifests/ingress-nginx-baremetal.yaml",
-        # Where a pod takes no connection the next one is tried; by default that costs five seconds, three times.
+        # If a pod does not accept a connection, try the next one. By default each of three tries takes five seconds.
         configmap_data=(
             ("proxy-connect-timeout", "{pod_connect}"),
             ("proxy-next-upstream-tries", "10"),
             ("proxy-next-upstream-timeout", "{pod_retry}"),
-            # By default nginx waits four minutes for WebSockets and slow downloads before it ends.
+            # By default nginx waits four minutes for WebSockets and slow downloads before it exits.
             ("worker-shutdown-timeout", "{open_connections}s"),
-            # By default a request for a host without a rule is not logged; `trace` finds in the log who answered it.
+            # By default a request for a host without a rule is not logged; `trace` searches the log for its requests.
             ("enable-access-log-for-default-backend", "true"),
         ),
-        # A pod that is told to end is unready at once, and serves until MetalLB announces from another node. By default
-        # it stops serving first and stays an endpoint for ten seconds more.
+        # A terminating pod is unready at once, and serves until MetalLB announces from another node. By default it
+        # stops serving first and stays an endpoint for ten more seconds.
         arguments=(
             "--shutdown-grace-period={drain}",
             "--post-shutdown-grace-period=0",
@@ -102,8 +102,8 @@ CONTROLLERS = (
         ),
         readiness_probe=(("initialDelaySeconds", 0), ("periodSeconds", 1), ("failureThreshold", 1)),
         admission=_ADMISSION,
-        # Upstream's Jobs make the webhook's certificate and vanish; applied again, they would run, and change
-        # something, each time. labctl makes the certificate itself.
+        # Upstream's Jobs create the webhook's certificate and are then deleted. Applying them again would run them and
+        # change the cluster each time, so labctl creates the certificate itself.
         left_out=frozenset(
             {
                 ("Job", f"{_ADMISSION}-create"),
@@ -189,13 +189,13 @@ def objects(
     limits: Limits = NORMAL,
     certificate: Certificate | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the controller's objects with its Service of type LoadBalancer from the first write on.
+    """Return the controller's objects, with its Service of type LoadBalancer from the first write on.
 
-    Applying first and patching then would flip the type, and with it the address, on every run. The controller has
-    `replicas` pods, each on a node of its own. `images` are the bundle's: their references, each with its digest in the
-    registry, empty where the bundle's maker did not get it from one. A reference with a digest to such an image loses
-    the digest: an image loaded from an archive has a digest of its own. The controller's webhook, if it has one, serves
-    with the `certificate`.
+    Applying first and patching later would flip the type, and with it the address, on every run. The controller has
+    `replicas` pods, each on a node of its own. `images` maps the references of the bundle's images to their digests in
+    the registry, which are empty for images that did not come from one. A reference to such an image loses its digest,
+    because an image that is loaded from an archive has another one. `certificate` is for the controller's webhook, if
+    it has one.
 
     Raises MissingError `image-digest-differs` if the bundle's image is not the one that upstream's file names.
     """
@@ -210,12 +210,12 @@ def objects(
 
 
 def _place_of_secret(manifests: list[dict[str, Any]]) -> int:
-    """Return where the Secret goes: after its namespace, and before the pods that mount it."""
+    """Return the position of the Secret: after its namespace, and before the pods that mount it."""
     return next((at for at, each in enumerate(manifests) if each["kind"] != "Namespace"), len(manifests))
 
 
 def _secret(controller: IngressController, certificate: Certificate) -> dict[str, Any]:
-    """Return the Secret that upstream's Job would make, under the same keys."""
+    """Return the Secret that upstream's Job would create, with the same keys."""
     content = {"ca": certificate.certificate, "cert": certificate.certificate, "key": certificate.key}
     return {
         "apiVersion": "v1",
@@ -241,8 +241,8 @@ def _adapted(
     adapted = copy.deepcopy(document)
     match adapted["kind"], adapted["metadata"]["name"]:
         case "Service", controller.service:
-            # Local: the client's address is kept; and MetalLB announces from nodes with a ready pod only, so that the
-            # address moves as soon as Kubernetes, or MetalLB itself, notices that a node is dead.
+            # Local keeps the client's address, and MetalLB announces only from nodes with a ready pod, so that the
+            # address moves as soon as Kubernetes, or MetalLB itself, detects a dead node.
             adapted["spec"] |= {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
         case "ConfigMap", controller.deployment:
             data = {key: value.format_map(asdict(limits)) for key, value in controller.configmap_data}
@@ -264,7 +264,7 @@ def _adapted(
 
 
 def _carried(image: str, images: Mapping[str, str]) -> str:
-    """Return the reference of the bundle's image that a reference names; the same if the bundle has none."""
+    """Return the reference without its digest if the bundle has the image, else the reference as it is."""
     reference, _, wanted = image.partition("@")
     if reference not in images:
         return image
@@ -280,7 +280,7 @@ def _carried(image: str, images: Mapping[str, str]) -> str:
 
 
 def _with_arguments(arguments: list[str], controller: IngressController, limits: Limits) -> None:
-    """Add the controller's arguments; one that upstream gives another value is replaced."""
+    """Add the controller's arguments; replace those that upstream sets."""
     for wanted in (controller.publish_argument, *(each.format_map(asdict(limits)) for each in controller.arguments)):
         flag = wanted.partition("=")[0]
         arguments[:] = [each for each in arguments if each.partition("=")[0] != flag]
@@ -295,7 +295,7 @@ def _restart_with(template: dict[str, Any], certificate: Certificate) -> None:
 
 
 def _spread(spec: dict[str, Any], replicas: int) -> None:
-    """Spread the Deployment's pods over as many nodes; an update replaces one pod after the other."""
+    """Spread the Deployment's pods over as many nodes; a rollout replaces one pod at a time."""
     apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": copy.deepcopy(spec["selector"])}
     spec["replicas"] = replicas
     spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}

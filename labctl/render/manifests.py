@@ -1,4 +1,4 @@
-"""The objects that labctl adds to a cluster, as YAML text: what is applied is what `render` shows."""
+"""The objects that labctl adds to a cluster, as YAML text, exactly as `render` shows and `up` applies them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ SLOW_MEMBERLIST = "--ml-wan-config=true"
 
 
 def control_plane(lab: Lab) -> str:
-    """Return the labels and taints that mark the control plane, and keep apps and addresses off it if there are workers."""
+    """Return the control plane's labels and taints, which keep apps and addresses off it if there are workers."""
     return text("node/control-plane.yaml.j2", node=lab.control_plane, dedicated=lab.has_dedicated_control_plane)
 
 
 def metallb(upstream: str, webhook_certificate: str, webhook_key: str, *, is_slow: bool = False) -> str:
-    """Return upstream's objects without waits that would delay every address pool, and every speaker that starts.
+    """Return upstream's objects without the waits that would delay every address pool and every starting speaker.
 
-    MetalLB's webhook is reached only through a ready controller. Upstream first probes it after ten seconds; and a
-    controller that has to make its webhook's certificate serves nothing until the kubelet has brought it back to it
-    as a file, which may take a minute. A speaker announces addresses at once, but is probed as late; a rollout, which
-    replaces one at a time, takes as long for each node. Upstream leaves the number of controllers to the default, and
-    so to whoever changes it: `labctl up` resets it. On slow nodes the speakers give each other more time, by
-    memberlist's WAN settings, with which a node is dead after about 40 s.
+    MetalLB's webhook is reachable only through a ready controller. Upstream probes it only after ten seconds, and a
+    controller that has to create its webhook's certificate serves nothing until the kubelet has mounted it, which may
+    take a minute. Speakers announce addresses at once, but are probed as late, which delays a rollout by as much for
+    each node. Upstream does not set the number of controllers, so an external change would stay; `labctl up` resets it.
+    On slow nodes, memberlist's WAN settings give speakers more time: a node is dead after about 40 s.
     """
     objects = documents(upstream)
     for manifest in objects:
@@ -35,7 +34,7 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str, *, is_slo
                 _readiness_probe(manifest).update(initialDelaySeconds=0, periodSeconds=1)
                 manifest["spec"]["replicas"] = 1
             case "DaemonSet", "speaker":
-                # Ready at once, and unready no sooner than upstream's three failures, ten seconds apart.
+                # Ready at once, but unready no sooner than with upstream's three failures at ten-second intervals.
                 _readiness_probe(manifest).update(initialDelaySeconds=0, periodSeconds=1, failureThreshold=30)
                 if is_slow:
                     manifest["spec"]["template"]["spec"]["containers"][0]["args"].append(SLOW_MEMBERLIST)
@@ -53,9 +52,9 @@ def _readiness_probe(workload: dict[str, Any]) -> dict[str, Any]:
 def memberlist(lab: Lab, key: str, failure_detector: str | None) -> str:
     """Return the Secret of MetalLB's memberlist, and the failure detector if there is an image of it.
 
-    Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
-    anybody change; where the API server died with it, nothing else tells them. Where one node serves alone, none can
-    take over.
+    With memberlist's LAN settings, which MetalLB does not make configurable, speakers detect a dead node after five to
+    six seconds; if the API server died with it, nothing else reports it. A single serving node needs no detector: no
+    other node can take over.
     """
     detector = failure_detector if len(lab.serving_nodes) > 1 else None
     return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector)

@@ -16,14 +16,14 @@ from labctl.render.templates import static, text
 STATIC_PODS = "/var/lib/labctl/static-pods"
 """Where the kubelet of a slow node finds its static pods: links to those of kubeadm, once they may start."""
 GOGC = 300
-"""How many percent the heaps of a slow node's own programs may grow before they look for garbage; Go's own value is 100."""
+"""GOGC of a slow node's own programs: the heap's growth in percent between garbage collections; Go's default is 100."""
 SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
-"""The files of a node that only its root may read: the CA's key, and the token that nodes join with."""
+"""The files of a node that only its root may read: the CA's key, and the configuration with the join token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Libvirt:
-    """Where libvirt keeps a lab's machines, and what it gives them. By default as a new installation of libvirt."""
+    """Where libvirt stores a lab's machines, and their settings. The defaults are those of a new installation of libvirt."""
 
     pool: str = "default"
     """The storage pool of the machines' disks and seeds."""
@@ -33,16 +33,16 @@ class Libvirt:
     """MiB of each emulated machine for translated code; 0 leaves QEMU's default."""
 
     def seed(self, node: str) -> Path:
-        """Return the file of the volume with a node's seed, which is a copy of that in the lab's folder.
+        """Return the file of the volume with a node's seed, a copy of the one in the lab's folder.
 
-        QEMU runs as a user who cannot read the lab's folder, and need not.
+        QEMU runs as a user who cannot read the lab's folder.
         """
         return self.folder / f"labctl-{node}-seed.iso"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the nodes must know of the machine they run on."""
+    """What the nodes must know about the machine that they run on."""
 
     cgroup_version: int
     proxy_mode: str
@@ -54,7 +54,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What Vagrant makes virtual machines from: a box by name and version, and the catalogue that tells where it is."""
+    """The box from which Vagrant creates virtual machines: its name, its version, and the catalogue that locates it."""
 
     name: str
     version: str
@@ -76,7 +76,7 @@ class Supplies:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What lets nodes trust each other and the host in. Its files are for their owner alone."""
+    """The credentials by which nodes trust each other and admit the host. Only the owner may read their files."""
 
     ca_certificate: str
     ca_key: str
@@ -143,14 +143,14 @@ def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, cred
 
 
 def _machine_files(lab: Lab, node: Node, credentials: Credentials) -> dict[str, str]:
-    """Return what only a virtual machine has to be told: who it is, and where in the lab's network."""
+    """Return the files that only a virtual machine needs: its identity, and its place in the lab's network."""
     values = {"lab": lab, "node": node}
     ca = hashlib.sha256(credentials.ca_certificate.encode()).hexdigest()
     return {
         "hostname": f"{node.name}\n",
         "hosts": text("node/hosts.j2", **values),
         "lab.network": text("node/lab.network.j2", **values),
-        # A machine keeps the first that it sees, and does not take part in another lab, or in this one made again.
+        # A machine keeps the first id that it sees, and refuses to join another lab, or this one if it is recreated.
         "lab-id": f"{lab.name} {ca}\n",
     }
 
@@ -164,7 +164,7 @@ def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[
         "api_server": lab.api_server,
         "pod_network": POD_NETWORK,
         "service_network": SERVICE_NETWORK,
-        "first_service": SERVICE_NETWORK.network_address + 1,  # Kubernetes' own: the API
+        "first_service": SERVICE_NETWORK.network_address + 1,  # the Service of the API
         "bundle_id": supplies.id,
         "static_pods": STATIC_PODS,
         "gogc": GOGC,
@@ -176,16 +176,16 @@ def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[
         "archives_after": after,
         "cgroup_version": machine.cgroup_version,
         "proxy_mode": machine.proxy_mode,
-        # CoreDNS ends at once when it is given no server at all; the gateway answers nothing, and does no harm.
+        # CoreDNS exits at once without any nameserver. The gateway answers no queries, which does no harm.
         "nameservers": machine.nameservers or (lab.gateway,),
     }
 
 
 def _imports(lab: Lab, node: Node, archives: Mapping[Phase, tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """Return the archives that a node imports before kubeadm begins, while it works, and when its pods can do without."""
+    """Return the archives that a node imports before kubeadm, beside it, and last, as its pods do not need them."""
     is_control_plane = node.role is Role.CONTROL_PLANE
     before = (Phase.SANDBOX, Phase.CONTROL_PLANE) if is_control_plane else (Phase.SANDBOX,)
-    # Workers run the add-ons, where there are workers.
+    # Workers, if there are any, run the add-ons.
     after = (Phase.ADDONS,) if is_control_plane and lab.workers else ()
     beside = tuple(phase for phase in Phase if phase not in {*before, *after})
     return tuple(tuple(each for phase in phases for each in archives[phase]) for phases in (before, beside, after))

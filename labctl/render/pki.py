@@ -1,7 +1,7 @@
-"""The lab's keys, made on this machine before the first node boots.
+"""The lab's keys, created on this machine before the first node boots.
 
-Workers can then check the cluster's CA while they join, this machine can ask the Kubernetes API from its first second
-on, and nothing has to be copied back from a node.
+So workers can verify the cluster's CA while they join, this machine can query the Kubernetes API from its first second,
+and nothing has to be copied back from a node.
 """
 
 from __future__ import annotations
@@ -35,30 +35,31 @@ from labctl.render.certificates import PairKey
 from labctl.render.yaml_stream import documents, yaml_stream
 
 WEBHOOK_NAMES = ("cert", "metallb-webhook-service.metallb-system.svc")
-"""What MetalLB's certificate rotator expects in a CA, and in a server's certificate: one that has both serves as both."""
+"""The names that MetalLB's certificate rotator expects in a CA and in a server's certificate: ours is both in one."""
 ADMISSION_NAMES = (
     "ingress-nginx-controller-admission",
     "ingress-nginx-controller-admission.ingress-nginx.svc",
 )
-"""What the API server calls the ingress controller's webhook."""
+"""The names by which the API server calls the ingress controller's webhook."""
 PAIRS: tuple[tuple[str, str, tuple[str, ...], Callable[[], PairKey]], ...] = (
     (lab_folder.CA_KEY, lab_folder.CA_CERTIFICATE, ("kubernetes",), certificates.new_key),
-    # MetalLB's certificate rotator reads RSA keys only, and only in their traditional form.
+    # MetalLB's certificate rotator reads only RSA keys, and only in the traditional format.
     (lab_folder.WEBHOOK_KEY, lab_folder.WEBHOOK_CERTIFICATE, WEBHOOK_NAMES, certificates.new_rsa_key),
     (lab_folder.ADMISSION_KEY, lab_folder.ADMISSION_CERTIFICATE, ADMISSION_NAMES, certificates.new_key),
 )
-"""The files of each pair, the names in the certificate, and what makes the key."""
+"""The files of each pair, the names in the certificate, and the function that creates the key."""
 MEMBERLIST_BYTES = 128
-"""As many as MetalLB's controller makes itself."""
+"""The length that MetalLB's controller uses."""
 TOKEN_ALPHABET = string.ascii_lowercase + string.digits
 
 
 def ensure(folder: Path, lab: Lab) -> bool:
     """Create the lab's missing key files, readable by their owner only; return whether one was created.
 
-    What exists is kept; except for a CA that is not the one the control plane was booted with, which is put back out of
-    the control plane's files. The kubeconfig is made anew when it does not fit the CA or the lab's API server; its user is
-    in `system:masters`, the one group the API obeys before kubeadm has written the first RBAC object.
+    Existing files are kept, with two exceptions. A CA that differs from the one that the control plane was booted with
+    is restored from the control plane's files. A kubeconfig that does not match the CA or the lab's API server is
+    recreated; its user is in `system:masters`, the only group that the API authorises before kubeadm has written the
+    first RBAC object.
 
     Raises MissingError: `pki-damaged` when a key cannot be used, `state-not-usable` when a file cannot be read or
     written.
@@ -99,7 +100,7 @@ def ssh_public_key(folder: Path) -> str:
 
 
 def _restore_ca(folder: Path, lab: Lab) -> bool:
-    """Restore the CA that the control plane was created with; return whether it was missing or another."""
+    """Restore the CA that the control plane was created with; return whether it was missing or different."""
     node = lab.control_plane.name
     if not any((folder / lab_folder.VAGRANT / "machines" / node).glob("*/id")):
         return False
@@ -123,7 +124,7 @@ def _ensure_pair(
     if certificate_path.exists():
         _load_pair(key_path, certificate_path)
         return False
-    # The key is written first: a run that is cut off in between leaves a key that the next run certifies.
+    # The key is written first: a run that is interrupted in between leaves a key that the next run certifies.
     if key_path.exists():
         key = _load_key(key_path)
     else:
@@ -199,7 +200,7 @@ def _damaged(path: Path, reason: str) -> MissingError:
 
 
 def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
-    """Return whether a kubeconfig has the lab's context, with its API server, this CA and a certificate from it."""
+    """Return whether a kubeconfig has the lab's context, its API server, this CA, and a certificate signed by it."""
     try:
         (content,) = documents(kubeconfig.decode())
         clusters = {entry["name"]: entry["cluster"] for entry in content["clusters"]}

@@ -1,7 +1,7 @@
-"""The kubelet's probes on slow nodes: a pod that is only slow is neither restarted nor taken out of its Services.
+"""The kubelet's probes on slow nodes, where a slow pod must be neither restarted nor removed from its Services.
 
-How often a pod is asked whether it is ready stays, or slow nodes would make it wait for its requests as well; only those
-of the control plane, which get their requests whether or not they are ready, are asked seldom.
+The period of readiness probes stays, since a longer one would delay a pod's first requests as well. Only pods of the
+control plane, which receive requests whether or not they are ready, are probed less often.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ SCALED: Mapping[str, Mapping[str, int]] = {
     "readinessProbe": {"timeoutSeconds": 1},
     "startupProbe": {"timeoutSeconds": 1},
 }
-"""What is multiplied, and Kubernetes' own values of it."""
+"""The settings that are multiplied, with Kubernetes' defaults."""
 WEBHOOK_SECONDS, MOST_WEBHOOK_SECONDS = 10, 30
-"""How long the API server waits for a webhook: Kubernetes' own value, and the highest that it takes."""
+"""The API server's time limit for a webhook: Kubernetes' default, and its maximum."""
 
 _LIVENESS = {"initialDelaySeconds": 10, "periodSeconds": 10, "timeoutSeconds": 15}
 _PATIENT = {"timeoutSeconds": 15}
 _SELDOM = {"periodSeconds": 10, "timeoutSeconds": 15}
-"""kubeadm asks a static pod every second whether it is ready, each time by a new connection; nothing waits for the answer."""
+"""kubeadm probes static pods for readiness every second, over a new connection each; nothing waits for the result."""
 KUBEADMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, int]]]] = {
     "kube-apiserver": (
         "kube-apiserver",
@@ -40,7 +40,7 @@ KUBEADMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, int]]]] = {
         {"livenessProbe": {"initialDelaySeconds": 60, "timeoutSeconds": 5}, "readinessProbe": {}},
     ),
 }
-"""By kubeadm's name of what a patch is for: the container, and the probes that kubeadm 1.37 gives it."""
+"""By the target of kubeadm's patch: the container, and kubeadm 1.37's probes, with less frequent readiness probes."""
 
 
 def patches(slowness: int) -> dict[str, str]:
@@ -49,7 +49,7 @@ def patches(slowness: int) -> dict[str, str]:
 
 
 def with_patience(text: str, slowness: int) -> str:
-    """Return manifests with more time for probes and webhooks; for nodes of normal speed, the same text."""
+    """Return manifests with more time for probes and webhooks, or the same text for nodes of normal speed."""
     if slowness == 1:
         return text
     objects = documents(text)

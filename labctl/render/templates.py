@@ -1,4 +1,4 @@
-"""Fill in templates, strictly."""
+"""Strict rendering of templates."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def text(template: str, **values: object) -> str:
-    """Return the template filled in; a name the template uses and `values` lacks is an error, never an empty string."""
+    """Render a template; a name that it uses and `values` lacks is an error, never an empty string."""
     return _environment().get_template(template).render(values)
 
 
 def static(name: str) -> str:
-    """Return a file of the templates folder as it is."""
+    """Return a file of the templates folder without rendering it."""
     return next(path for folder in template_folders() if (path := folder / name).is_file()).read_text(encoding="utf-8")
 
 
@@ -49,7 +49,7 @@ def _environment() -> Environment:
 
 def _ruby(value: object) -> str:
     """Return a Ruby string literal: JSON's, with # escaped so that it starts no interpolation."""
-    # JSON would escape what is not ASCII as pairs of surrogates, which Ruby refuses.
+    # With ensure_ascii, characters beyond U+FFFF would become surrogate pairs, which Ruby rejects.
     return json.dumps(str(value), ensure_ascii=False).replace("#", r"\#")
 
 
