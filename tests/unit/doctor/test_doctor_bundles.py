@@ -1,4 +1,4 @@
-"""Whether the bundle, as it is or as it will be made, has what the lab asks for."""
+"""The check of a present or future bundle against the lab's requirements."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_a_bundle_does_not_carry_is_found(
         folder.mkdir(parents=True)
         describe(replace(context.bundle, folder=folder, id=folder.name))
 
-    elif cause == "ingress-not-carried":  # a download may bring it
+    elif cause == "ingress-not-carried":  # a download may have it
         state, cause = "ok", ""
 
     finding = found("bundle", replace(context, lab=lab(**values), bundle_folder=None))

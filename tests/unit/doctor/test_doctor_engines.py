@@ -1,4 +1,4 @@
-"""Engines that are none, or are elsewhere, as recorded samples tell of them."""
+"""Unsupported and remote Engines, from recorded samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What labs that died left: found whatever it is, never confused with a lab on record, and removed exactly."""
+"""Leftovers of dead labs: all are found and removed, and saved labs are left alone."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RULES = {"iptables --wait -t nat -S": "iptables-nat.txt"}
 
 @pytest.fixture
 def recorded_demo(context: Context) -> Context:
-    """The lab demo is on record."""
+    """The context of the saved lab demo."""
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=True))
     return context
 
 
 @pytest.fixture
 def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of labs whose isolation, and of links that, were removed."""
+    """The names of the labs whose isolation was removed, and of the removed links."""
     names: list[str] = []
     monkeypatch.setattr(Isolation, "remove", lambda isolation: names.append(isolation.lab))
     monkeypatch.setattr(leftovers, "check", lambda line: names.append(line[-1]))

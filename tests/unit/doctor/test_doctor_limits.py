@@ -1,4 +1,4 @@
-"""inotify against the lab's size, and variables that lead elsewhere."""
+"""inotify limits by the lab's size, and variables that select another Engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _limits(instances: int, watches: int = 65536) -> dict[str, str]:
         (20, {"files": _limits(128), "inotify": (300, 0)}, "broken", "max_user_instances=1174"),
         (1, {"files": _limits(128, 8192), "inotify": (30, 7786)}, "broken", "fs.inotify.max_user_watches=524288"),
         (1, {"files": _limits(128, 8192), "inotify": (30, 7785)}, "ok", ""),
-        # A user may not count what root's programs hold.
+        # Only root can count what root's programs hold.
         (1, {"files": _limits(128), "is_root": False}, "ok", ""),
         (5, {"files": _limits(128), "is_root": False}, "warning", "sudo sysctl -w"),
         (1, {}, "not relevant", ""),

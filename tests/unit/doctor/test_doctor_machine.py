@@ -1,4 +1,4 @@
-"""Rights, kernel, memory and disk, as the kernel's own recorded files tell of them."""
+"""Capabilities, kernel, memory and disk, from recorded files of the kernel."""
 
 from __future__ import annotations
 

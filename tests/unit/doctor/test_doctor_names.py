@@ -1,4 +1,4 @@
-"""How names are found, proxies, and registries."""
+"""Name resolution, proxies and registries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks and addresses that somebody else has."""
+"""Conflicts with other networks and addresses."""
 
 from __future__ import annotations
 

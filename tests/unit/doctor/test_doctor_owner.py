@@ -1,4 +1,4 @@
-"""Two labs of one name: whose containers and whose namespace these are is asked before anything is made."""
+"""Two labs with one name: the owner of containers and namespaces is checked before anything is created."""
 
 from __future__ import annotations
 

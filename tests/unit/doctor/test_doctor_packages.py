@@ -1,4 +1,4 @@
-"""What brings the programs that are missing, on each distribution."""
+"""The commands that install missing programs on each distribution."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _without(*managers: str) -> dict[str, Any]:
             False,
         ),
         ("vagrant", {"files": MINT_22, **NO_VAGRANT}, [*HASHICORP, "apt-get install vagrant"], False),
-        # Where somebody has set HashiCorp's repository up, apt knows the package.
+        # With HashiCorp's repository configured, apt knows the package.
         ("vagrant", {"files": UBUNTU_24}, ["apt-get install vagrant"], True),
         (
             "mmdebstrap debian-archive-keyring",

@@ -1,4 +1,4 @@
-"""Which routes of a machine take packets from a lab, and whose they are."""
+"""Routes of a machine that take packets from a lab, and their owners."""
 
 from __future__ import annotations
 

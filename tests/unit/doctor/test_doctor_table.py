@@ -1,4 +1,4 @@
-"""The table, the answer, and what becomes of what can be put right."""
+"""The table, the report and the repairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from labctl.model.errors import ProviderError
 
 
 def _check(states: list[State], *, error: ProviderError | None = None) -> Check:
-    """A check that finds these states one after the other, and a repair that works or fails."""
+    """Return a check that finds these states one after the other, with a repair that fails if there is an error."""
 
     def look(_context: Context, _seen: Machine) -> Finding:
         state = states.pop(0)
@@ -41,7 +41,7 @@ def test_every_check_has_an_id_of_its_own_and_says_why_it_matters() -> None:
 
 def test_a_machine_without_any_tool_is_examined_in_full(context: Context) -> None:
     class Bare(Recorded):
-        def has(self, program: str) -> bool:  # noqa: ARG002 - none is there
+        def has(self, program: str) -> bool:  # noqa: ARG002 - it has none
             return False
 
     for isolated in (False, True):

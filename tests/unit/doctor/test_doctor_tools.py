@@ -1,4 +1,4 @@
-"""Programs, versions and hypervisors, as their own recorded outputs tell of them."""
+"""Programs, versions and hypervisors, from their recorded outputs."""
 
 from __future__ import annotations
 

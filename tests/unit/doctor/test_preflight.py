@@ -1,4 +1,4 @@
-"""What stops `up` on this machine: all of it at once, each with its fix; and tools that are installed with leave."""
+"""Problems that stop `up`, all reported at once with their fixes, and tools that `--yes` installs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ APT_IS_BUSY = Finished(
 
 
 class Packages:
-    """Plays apt: what is absent until it was typed, and what was typed."""
+    """A fake apt, with the programs that are absent until it installs them, and the commands that were run."""
 
     def __init__(self) -> None:
         self.absent: set[str] = set()
@@ -58,7 +58,7 @@ Machine = Callable[..., Packages]
 
 @pytest.fixture
 def machine_with(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Makes this machine a recorded one that differs from a good one in what is said, and can install."""
+    """Returns a function that replaces this machine by a recorded one with these differences, and apt by a fake."""
 
     def differ(**differences: object) -> Packages:
         packages = Packages()

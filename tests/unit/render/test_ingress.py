@@ -1,4 +1,4 @@
-"""The table of controllers, and what makes upstream's objects a load balancer's."""
+"""The table of controllers, and the changes to upstream's objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys a lab is born with: what they are, who can read them, and when they are made anew."""
+"""A lab's keys: their contents and modes, and when they are recreated."""
 
 import base64
 import re
@@ -59,16 +59,16 @@ RSA_FILES = ("pki/metallb-webhook.key", "pki/metallb-webhook.crt")
 
 @pytest.fixture
 def folder(tmp_path: Path, lab_keys: Path) -> Path:
-    """The folder of a lab that has its keys."""
+    """The folder of a lab with keys."""
     return Path(shutil.copytree(lab_keys, tmp_path / "ours"))
 
 
 @pytest.fixture(scope="module")
 def another(tmp_path_factory: pytest.TempPathFactory, lab_keys: Path) -> Path:
-    """The folder of another lab of the same name: a test only reads it."""
+    """The folder of another lab with the same name; tests only read it."""
     other = tmp_path_factory.mktemp("another")
     (other / "pki").mkdir()
-    for name in RSA_FILES:  # those of another lab would only take longer
+    for name in RSA_FILES:  # shared, because creating RSA keys is slow
         shutil.copy(lab_keys / name, other / name)
     pki.ensure(other, LAB)
     return other

@@ -1,4 +1,4 @@
-"""Templates, strictly."""
+"""Strict rendering of templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several threads at a time, and how they end."""
+"""Parallel threads, and how they stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_results_are_in_order_and_the_first_failure_is_raised() -> None:
 
     assert crew.at_once(lambda number: number * 2, range(9), stop=stopped.set) == list(range(0, 18, 2))
     assert not stopped.is_set()
-    with pytest.raises(IndexError):  # which is not taken for the end of the queue
+    with pytest.raises(IndexError):  # it must not count as the end of the queue
         crew.at_once(_fail, range(9), stop=stopped.set)
     assert stopped.is_set()
 

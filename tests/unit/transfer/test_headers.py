@@ -1,4 +1,4 @@
-"""What servers say about logging in and coming again, and what Docker keeps of logins."""
+"""Headers for logins and retries, and the credentials that Docker stores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.transfer.credentials import Credentials, lookup
 
 NOW = 1_800_000_000.0  # 15 January 2027, 08:00:00 UTC
 AUTH = base64.b64encode(b"me:hush:hush").decode()
-TOKEN = "eyJ.token"  # noqa: S105 - nobody's
+TOKEN = "eyJ.token"  # noqa: S105 - not a real one
 
 
 @pytest.mark.parametrize(

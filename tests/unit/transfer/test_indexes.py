@@ -1,4 +1,4 @@
-"""Which manifest of an index is taken, however the indexes in it are nested."""
+"""The choice of a manifest from an index, also with nested indexes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _index(*manifests: Described, **more: object) -> Described:
 
 
 def _configured(name: str, architecture: str, kind: str = IMAGE_CONFIG) -> Described:
-    """A manifest without a platform, whose configuration says it."""
+    """Return a manifest without a platform, which its configuration has."""
     config = {"mediaType": kind, "is": {"architecture": architecture}}
     return _manifest(name, **{"is": {"config": config}})
 
 
-def _read(described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever a document says
-    """Read a descriptor that has its document at hand."""
+def _read(described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any document
+    """Return the document that a descriptor of these tests contains."""
     return described["is"]
 
 

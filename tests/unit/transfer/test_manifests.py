@@ -1,4 +1,4 @@
-"""What registries say of a manifest, and what an image's configuration says it is for."""
+"""Validation of a registry's manifests, and the architecture in an image's configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users write: references and mirrors."""
+"""References and mirrors, as users write them."""
 
 from __future__ import annotations
 

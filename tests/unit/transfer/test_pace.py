@@ -1,4 +1,4 @@
-"""How far a transfer is said to be, and how often it is tried again."""
+"""The progress and the retries of a transfer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a status says, by who was asked and as whom."""
+"""The errors for statuses, by server and identity."""
 
 from __future__ import annotations
 

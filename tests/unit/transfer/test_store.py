@@ -1,4 +1,4 @@
-"""The store holds what was verified, and nothing else."""
+"""The store holds only verified blobs."""
 
 from __future__ import annotations
 
