@@ -30,13 +30,13 @@ CHECKS = (
     # Programs and services.
     Check(
         "provider",
-        "it makes the nodes",
+        "it creates the nodes",
         tools.look_at_provider,
         blocks_up="provider-not-bootable",
     ),
     Check(
         "isolation",
-        "only root can make the network namespace that an isolated lab lives in",
+        "only root can create the network namespace that an isolated lab lives in",
         tools.look_at_rights_to_isolate,
         only=(conditions.isolated,),
         blocks_up="isolation-needs-root",
@@ -55,7 +55,7 @@ CHECKS = (
     ),
     Check(
         "docker-command",
-        "labctl and Vagrant make and remove nodes with it",
+        "labctl and Vagrant create and remove nodes with it",
         engines.look_at_command,
         only=(conditions.containers,),
         blocks_up="docker-command",
@@ -69,7 +69,7 @@ CHECKS = (
     ),
     Check(
         "virtualbox",
-        "it makes the nodes; Vagrant refuses versions that it does not know",
+        "it creates the nodes; Vagrant refuses versions that it does not support",
         virtualbox.look_at_virtualbox,
         only=(conditions.virtualbox,),
         blocks_up="virtualbox-unusable",
@@ -105,7 +105,7 @@ CHECKS = (
     ),
     Check(
         "libvirt",
-        "it makes the nodes",
+        "it creates the nodes",
         libvirt.look_at_libvirt,
         only=(conditions.libvirt,),
         blocks_up="libvirt-unusable",
@@ -140,7 +140,7 @@ CHECKS = (
     # The machine.
     Check(
         "capabilities",
-        "nodes boot systemd and mount file systems; an isolated lab makes interfaces and routes",
+        "nodes boot systemd and mount file systems; an isolated lab creates interfaces and routes",
         machine.look_at_capabilities,
         only=(conditions.containers,),
     ),
@@ -267,7 +267,7 @@ CHECKS = (
     ),
     Check(
         "name-order",
-        "a source that is asked before the hosts file may give another answer, or a late one",
+        "a source that is queried before the hosts file may return another address, or delay the answer",
         names.look_at_name_order,
     ),
     Check(

@@ -117,7 +117,7 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
 
 
 def is_usable(machine: Machine) -> bool:
-    """Return whether the URI names this machine's own libvirt, and that answers this user."""
+    """Return whether the URI names this machine's own libvirt and it answers this user."""
     return libvirt.is_own(libvirt.uri(machine.environment)) and libvirt.answers(machine)
 
 

@@ -138,7 +138,7 @@ def look_at_local_names(context: Context, machine: Machine) -> Finding:
     local = [app.hostname for app in context.lab.apps if app.hostname.endswith(".local")]
     if local and machine.platform == "darwin":
         return warning(
-            f"{', '.join(local)}: macOS asks the network for names in .local first, and waits 5 s for an answer",
+            f"{', '.join(local)}: macOS queries the network for names in .local first, and waits 5 s for an answer",
             f"Give the app a `hostname` that ends in .test, such as {local[0].removesuffix('.local')}.test.",
         )
     return ok(f"{', '.join(local)}: the hosts file comes before multicast DNS here" if local else "no name in .local")

@@ -110,7 +110,7 @@ class Login:
         realm = challenge.parameters.get("realm", "")
         scheme, _ = origin(realm)
         if scheme not in {"http", "https"}:
-            raise _no_token(self.host, f"it does not say where to get one: {realm!r}")
+            raise _no_token(self.host, f"its challenge has no valid realm: {realm!r}")
         if scheme != "https" == origin(self.url)[0]:
             raise plain_http_refused(realm)
         query = {
@@ -126,7 +126,7 @@ class Login:
             token = _one_word(content.get("token") or content["access_token"])
             lifetime = float(content.get("expires_in") or LIFETIME)
         except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise _no_token(self.host, f"the answer of {urlsplit(realm).netloc} has none") from error
+            raise _no_token(self.host, f"the response of {urlsplit(realm).netloc} has none") from error
         return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
 
 
