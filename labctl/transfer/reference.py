@@ -51,7 +51,8 @@ def parse(text: str) -> Reference:
         repository = f"{_OFFICIAL}/{repository}"
     if not _REPOSITORY.fullmatch(repository) or len(repository) > _LONGEST:
         raise _invalid(
-            text, f"{repository!r} is not the name of a repository: lower-case letters, digits, and . _ - / between them"
+            text,
+            f"{repository!r} is not the name of a repository: lower-case letters, digits, and . _ - / between them",
         )
     return Reference(host, repository, tag or None, digest or None)
 
