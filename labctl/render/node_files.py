@@ -23,7 +23,7 @@ SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
 
 @dataclass(frozen=True, slots=True)
 class Libvirt:
-    """Where libvirt stores a lab's machines, and their settings. The defaults are those of a new installation of libvirt."""
+    """Where libvirt stores a lab's machines, and their settings; by default those of a new installation."""
 
     pool: str = "default"
     """The storage pool of the machines' disks and seeds."""
