@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Timer
 
@@ -15,7 +16,7 @@ from labctl.host import lab_folder
 from labctl.host.docker_engine import Engine, engine
 from labctl.host.log import logging_to
 from labctl.host.machine import Machine
-from labctl.model.errors import ProviderError
+from labctl.model.errors import MissingError, ProviderError
 from labctl.providers import vagrant_home
 from labctl.providers.docker import DockerProvider
 from labctl.providers.docker_images import NODE_SYSTEM, DockerImages, node_image
@@ -527,6 +528,34 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
     name, system = node_image(carried), carried.path(NODE_SYSTEM)
     assert imports == [f'docker import --change CMD ["/sbin/init"] {system} {name}']
     assert watched.texts == [f"importing the node's system into Docker, {name}"]
+
+
+@pytest.mark.parametrize(
+    ("linked", "target", "error"),
+    [
+        (NODE_SYSTEM, "outside", "bundle-linked"),
+        ("base", "outside", "bundle-linked"),
+        (NODE_SYSTEM, "bundle/inside", None),
+        ("", "outside", None),  # the bundle's folder itself may be a link
+    ],
+)
+def test_a_bundle_is_refused_where_nodes_could_not_follow_its_links(
+    docker: DockerProvider, programs: Programs, watched: Watched, linked: str, target: str, error: str | None
+) -> None:
+    programs.put("docker", "")
+    carried = bundle(docker.folder / "bundle")
+    link, moved = carried.path(linked), docker.folder / target
+    link.rename(moved)
+    link.symlink_to(moved)
+
+    with pytest.raises(MissingError) if error else nullcontext() as refused:
+        DockerImages(docker.folder, docker.environment).prepare(carried, watched.report)
+
+    if refused is not None:
+        assert refused.value.id == error
+        assert NODE_SYSTEM in refused.value.message
+        assert str(moved.resolve()) in refused.value.message
+    assert bool(programs.calls) == (error is None)
 
 
 def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, programs: Programs) -> None:
