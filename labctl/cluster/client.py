@@ -320,7 +320,8 @@ def _message(error: ApiException) -> str:
 def _reason(error: HTTPError) -> str:
     """Return the reason at the end of a client error, without the names of the client's objects."""
     cause = getattr(error, "reason", None) or error
-    return str(cause).rpartition(": ")[2].partition(" (")[0] or type(cause).__name__
+    message = cause.args[-1] if cause.args else ""  # a timeout's own text is that of its arguments
+    return str(message).rpartition(": ")[2].partition(" (")[0] or type(cause).__name__
 
 
 def _name(manifest: Manifest) -> str:

@@ -24,6 +24,7 @@ UNSTARTABLE = ("StartError", "ContainerCannotRun")
 """Termination reasons of a container whose program is missing or cannot be run."""
 REFUSED = "connection refused"
 LAST_LINES = 12
+NODE_NOT_READY = "node-not-ready"
 OF_IMAGES = ("image-not-pullable", "image-pull-policy")
 PASSING = ("probe-fails", "container-exits")
 """Problems that may pass without a fix: a program waits for another one, or the machine is slow."""
@@ -110,14 +111,15 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
         cluster.find("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
         key=_time,
     )
+    nodes = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")} if pods else {}
     reasons = [
-        _problem(
+        _lost_node(pod, nodes)
+        or _missing_volume(cluster, pod)
+        or _problem(
             cluster.limits,
             pod,
             [event for event in events if event["involvedObject"].get("name") == pod["metadata"]["name"]],
         )
-        if (missing := _missing_volume(cluster, pod)) is None
-        else missing
         for pod in pods
     ]
     reasons = [_with_taints(cluster, _with_policy(cluster, reason, pods)) for reason in reasons]
@@ -148,6 +150,17 @@ def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any
         if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
         and "deletionTimestamp" not in pod["metadata"]
     ]
+
+
+def _lost_node(pod: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> Problem | None:
+    """Return the problem that the pod's node is not Ready, so that the pod's other conditions are outdated."""
+    name = pod.get("spec", {}).get("nodeName", "")
+    ready = _condition(nodes.get(name, {}).get("status", {}), "Ready")
+    if ready.get("status", "True") == "True":
+        return None
+    text = f"its node {name} is not Ready: {ready.get('message') or ready.get('reason', '')}"
+    advice = f"Restart the node: `labctl halt {name}`, then `labctl resume`."
+    return Problem(NODE_NOT_READY, pod["metadata"]["name"], text, advice=advice)
 
 
 def _missing_volume(cluster: Cluster, pod: dict[str, Any]) -> Problem | None:
@@ -207,9 +220,8 @@ def _problem(limits: Limits, pod: dict[str, Any], warnings: list[dict[str, Any]]
     container_problems = [
         problem for each in containers if (problem := _container_problem(limits, name, each, warnings))
     ]
-    return min(
-        container_problems, key=lambda problem: problem.patience, default=Problem(NOT_READY, name, "it has not started")
-    )
+    text = "its containers are ready, but its condition Ready is not True" if has_started(pod) else "it has not started"
+    return min(container_problems, key=lambda problem: problem.patience, default=Problem(NOT_READY, name, text))
 
 
 def _container_problem(

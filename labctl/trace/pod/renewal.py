@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from labctl.cluster.state import unready_nodes
 from labctl.model.lab import FIELD_MANAGER
 from labctl.trace.problem import kubectl, labctl
 
@@ -17,11 +18,14 @@ TEMPLATE = ("f:spec", "f:template", "f:spec")
 def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
     """Return the fix and the commands that recreate an app whose pod template others have changed.
 
-    `labctl up` alone keeps what others added to an object. Returns no commands if the template was not changed.
+    `labctl up` alone keeps what others added to an object. Returns no commands if the template was not changed,
+    or if a node is not Ready.
     """
     app = next((app.name for app in trail.lab.apps if app.name == service), None)
     deployment = trail.cluster.get("apps/v1", "Deployment", app, "default") if app else None
     if app is None or deployment is None or not _is_changed(deployment):
+        return "", ()
+    if unready_nodes(trail.cluster, trail.lab):  # recreated pods would have the same problem
         return "", ()
     lab = trail.lab.name
     return (

@@ -116,16 +116,26 @@ def left_to_the_app(
     trail: Trail, cause: str, text: str, evidence: Evidence, pods: Iterable[str], state: HopState = BROKEN
 ) -> ProblemError:
     """Return a problem of the app itself, with the commands that show its logs or recreate it."""
-    fix, commands = renewal.remake(trail, str(trail.seen.get("pod", {}).get("service", "")))
+    behind = trail.seen.get("pod") or {}
+    if behind.get("external_name"):
+        fix, commands = _unaliased(trail, behind)
+    else:
+        fix, commands = renewal.remake(trail, str(behind.get("service", "")))
     if not commands:
-        known = [each["pod"] for each in answers.everyone(trail)] if trail.seen.get("pod") else []
+        known = [each["pod"] for each in answers.everyone(trail)] if behind else []
         lines = [f"`{pod_log(trail, pod)}`" for pod in pods if pod in known]
-        fix = (
-            f"For details, see the app's log: {' and '.join(lines)}."
-            if lines
-            else "For details, check the server there."
-        )
+        log = f"For details, see the app's log: {' and '.join(lines)}." if lines else ""
+        fix = fix or log or "For details, check the server there."
     return ProblemError(cause, text, evidence, fix=fix, commands=commands, state=state)
+
+
+def _unaliased(trail: Trail, alias: Evidence) -> tuple[str, tuple[str, ...]]:
+    """Return the fix for a Service that is an alias of a server outside the cluster, and the commands if it is labctl's."""
+    namespace, name, lab = alias["namespace"], alias["service"], trail.lab.name
+    if trail.match and trail.is_labctls(trail.match.route.ingress):
+        fix = f"The Service {name} leads out of the cluster, to {alias['external_name']}. Replace it by the app's own."
+        return fix, (kubectl(lab, "-n", namespace, "delete", "service", name), labctl(lab, "up"))
+    return f"Set the `externalName` of the Service {name} to a server that answers.", ()
 
 
 def _retargeted(trail: Trail, answered: Answered) -> tuple[str, tuple[str, ...]] | None:

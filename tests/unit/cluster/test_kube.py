@@ -293,6 +293,8 @@ def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: 
             "[Errno 111] refused",
         ),
         (_silent("ReadTimeoutError", "/", "Read timed out. (read timeout=1.49)"), "Read timed out."),
+        (_silent("ConnectTimeoutError", "To 10.0.0.1 timed out. (connect timeout=3)"), "To 10.0.0.1 timed out."),
+        (_silent("MaxRetryError", "/", OSError(111, "refused")), "refused"),
         (_silent("MaxRetryError", "/", OSError()), "OSError"),
     ],
 )

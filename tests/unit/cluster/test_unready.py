@@ -95,6 +95,22 @@ def test_a_pod_that_waits_for_a_secret_names_it_before_the_kubelet_does(cluster:
     assert _seen(cluster).id == "not-ready"
 
 
+@pytest.mark.parametrize(("status", "identity"), [("Unknown", "node-not-ready"), ("True", "not-ready")])
+def test_a_pod_whose_node_is_lost_is_not_said_to_have_not_started(
+    cluster: FakeCluster, status: str, identity: str, golden: Golden
+) -> None:
+    running = {**_container(running={"startedAt": STARTED}), "ready": True}
+    _pod(cluster, conditions=[{"type": "Ready", "status": "False"}], containerStatuses=[running])
+    cluster.objects["v1", "Pod", "default", "shop-1"]["spec"] = {"nodeName": "demo-worker-1"}
+    conditions = [{"type": "Ready", "status": status, "message": "Kubelet stopped posting node status."}]
+    cluster.put("v1", "Node", "demo-worker-1", status={"conditions": conditions})
+
+    seen = _seen(cluster)
+
+    assert seen.id == identity
+    golden({"reason": seen.reason, "hint": seen.hint})
+
+
 @pytest.mark.parametrize("reason", unready.UNPULLABLE)
 def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, reason: str, golden: Golden) -> None:
     _pod(cluster, containerStatuses=[_container(waiting={"reason": reason, "message": "403 Forbidden"})])

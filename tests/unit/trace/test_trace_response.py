@@ -209,14 +209,19 @@ def test_an_answer_that_the_controller_passed_on_and_nobody_got_did_not_come_who
     assert response(say(world, late(FIRST)))["cause"] == "body-incomplete"
 
 
+def led_by_another(world: World) -> None:
+    """Let the Ingress of a user lead to the app."""
+    ingress = world.cluster.objects.pop(INGRESS)
+    world.cluster.put(*INGRESS[:2], "theirs", "default", spec=ingress["spec"])
+    world.client.log = LOG.replace("default-my-app-rule", "default-theirs-rule")
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_a_service_that_leads_to_another_port_than_the_pods_name_is_led_there(world: World, is_ours: bool) -> None:  # noqa: FBT001 - a column of the table
     world.set(APP_POD, spec={"containers": [{"ports": [{"containerPort": 8080}]}]})
     commands = UP
     if not is_ours:
-        ingress = world.cluster.objects.pop(INGRESS)
-        world.cluster.put(*INGRESS[:2], "theirs", "default", spec=ingress["spec"])
-        world.client.log = LOG.replace("default-my-app-rule", "default-theirs-rule")
+        led_by_another(world)
         patch = '[{"op":"replace","path":"/spec/ports/0/targetPort","value":8080}]'
         commands = (f"{KUBECTL} -n default patch service my-app --type=json -p '{patch}'",)
 
@@ -224,12 +229,17 @@ def test_a_service_that_leads_to_another_port_than_the_pods_name_is_led_there(wo
     assert (hop["cause"], tuple(hop["commands"])) == ("backend-refused", commands)
 
 
-@pytest.mark.parametrize(("manager", "is_changed"), [("labctl", False), ("kubectl-patch", True)])
-def test_an_app_that_others_have_changed_is_made_anew(world: World, manager: str, is_changed: bool) -> None:  # noqa: FBT001 - a column of the table
+@pytest.mark.parametrize(
+    ("manager", "node", "is_remade"),
+    [("labctl", "True", False), ("kubectl-patch", "True", True), ("kubectl-patch", "Unknown", False)],
+)
+def test_an_app_that_others_have_changed_is_made_anew(world: World, manager: str, node: str, is_remade: bool) -> None:  # noqa: FBT001 - a column of the table
+    for each in world.context.lab.nodes:
+        world.cluster.put("v1", "Node", each.name, status={"conditions": [{"type": "Ready", "status": node}]})
     fields: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}
     managed = [{"manager": manager, "fieldsV1": fields}, {"manager": "kube-controller-manager"}]
     world.cluster.put(*DEPLOYMENT[:2], "my-app", "default", metadata={"managedFields": managed}, spec={})
-    anew = [f"{KUBECTL} -n default delete deployment my-app", *UP] if is_changed else []
+    anew = [f"{KUBECTL} -n default delete deployment my-app", *UP] if is_remade else []
 
     assert response(say(world, came(FIRST, 500)))["commands"] == anew
     world.set(SLICE, endpoints=[]).set(APP_POD, status={})
@@ -475,6 +485,23 @@ def test_a_service_of_a_name_outside_needs_no_port_and_has_no_pods(world: World)
     assert [hop["state"] for hop in hops[3:]] == ["ok", "ok", "ok"]
     assert hops[4]["evidence"]["external_name"] == "shop.example"
     assert response(world.answers(502, None, server="http://shop.example:80"))["cause"] == "backend-refused"
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_name_outside_that_does_not_answer_is_replaced_by_the_app_only_for_a_labs_own(
+    world: World,
+    is_ours: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    world.set(APP, spec={"type": "ExternalName", "externalName": "shop.example"})
+    fields: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {}}}}
+    managed = [{"manager": "kubectl-patch", "fieldsV1": fields}]
+    world.cluster.put(*DEPLOYMENT[:2], "my-app", "default", metadata={"managedFields": managed}, spec={})
+    commands = [f"{KUBECTL} -n default delete service my-app", *UP] if is_ours else []
+    if not is_ours:
+        led_by_another(world)
+
+    hop = response(world.answers(502, None, server="http://shop.example:80"))
+    assert (hop["cause"], hop["commands"]) == ("backend-refused", commands)
 
 
 def test_an_answer_of_a_service_that_no_rule_leads_to_leaves_the_rule_unknown(world: World) -> None:
