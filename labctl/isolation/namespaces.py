@@ -13,17 +13,17 @@ CLONE_NEWNET = 0x4000_0000
 MS_BIND = 1 << 12
 MS_REC = 1 << 14
 MS_SLAVE = 1 << 19
-MNT_DETACH = 2
 
 ETC = Path("/etc")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MOUNTS = Path("/proc/self/mounts")
 
 
 def enter(namespace: Path, settings: Path) -> None:
     """Move the calling thread, and everything that it starts afterwards, into the network namespace.
 
-    /sys then shows that network's devices, and the files in `settings` replace those with the same names in /etc. This
-    cannot be undone. Raises OSError; PermissionError if the user is not root.
+    /sys then shows that network's devices and the same control groups as before, and the files in `settings` replace
+    those with the same names in /etc. This cannot be undone. Raises OSError; PermissionError if the user is not root.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
@@ -33,11 +33,20 @@ def enter(namespace: Path, settings: Path) -> None:
         os.close(descriptor)
     _checked(libc.unshare(CLONE_NEWNS), "a mount namespace")
     _mount(libc, "none", Path("/"), flags=MS_SLAVE | MS_REC)
-    _checked(libc.umount2(b"/sys", MNT_DETACH), "/sys")
-    _mount(libc, namespace.name, Path("/sys"), kind="sysfs")
+    _replace_sys(libc, namespace.name)
     for file in settings.iterdir() if settings.is_dir() else ():
         if (ETC / file.name).exists():  # others are copies, or files of an editor
             _mount(libc, str(file), ETC / file.name, flags=MS_BIND)
+
+
+def _replace_sys(libc: ctypes.CDLL, name: str) -> None:
+    """Mount the network's own /sys over the machine's, with the machine's control groups in it."""
+    groups = os.open(CONTROL_GROUPS, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _mount(libc, name, Path("/sys"), kind="sysfs")
+        _mount(libc, f"/proc/self/fd/{groups}", CONTROL_GROUPS, flags=MS_BIND | MS_REC)
+    finally:
+        os.close(groups)
 
 
 def mounts_below(folder: Path) -> list[str]:

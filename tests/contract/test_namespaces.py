@@ -27,12 +27,14 @@ def test_a_process_that_enters_is_where_ip_netns_exec_would_be(namespace: Path, 
     (tmp_path / "hosts").write_text("192.0.2.1 only-inside.test\n")
     (tmp_path / "hosts.a-copy").touch()
     before = Path("/etc/hosts").read_bytes(), _devices()
+    groups = _control_groups()
 
     def looked() -> None:
         namespaces.enter(namespace, tmp_path)
 
         assert Path("/etc/hosts").read_text() == "192.0.2.1 only-inside.test\n"
         assert _devices() == ["lo"]
+        assert _control_groups() == groups
         assert run(["ip", "-o", "link"]).out.count("\n") == 1
         assert run(["ip", "netns", "identify"]).out.strip() == namespace.name
 
@@ -60,3 +62,8 @@ def test_where_there_is_no_namespace_the_reason_is_told(tmp_path: Path) -> None:
 
 def _devices() -> list[str]:
     return sorted(path.name for path in Path("/sys/class/net").iterdir())
+
+
+def _control_groups() -> dict[str, int]:
+    """Return the device of each mount of control groups."""
+    return {path: Path(path).stat().st_dev for path in namespaces.mounts_below(Path("/sys/fs/cgroup"))}
