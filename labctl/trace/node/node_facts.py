@@ -205,6 +205,21 @@ def mtus(trail: Trail) -> list[Evidence]:
     return link
 
 
+def narrow(trail: Trail, names: Collection[str]) -> tuple[Node, str, int, int] | None:
+    """Return the first of these nodes whose MTU in the lab's network is below this machine's.
+
+    With it come the node's interface, its MTU and this machine's. None if there is no such node.
+    """
+    route = trail.client.route(trail.address)
+    own = next((each.mtu for each in trail.client.interfaces() if route and each.name == route.device), 0)
+    for node in (each for each in trail.lab.nodes if each.name in names):
+        for each in _list(_said(trail, node, INTERFACES) or ""):
+            is_the_labs = any(one.get("local") == str(node.address) for one in each.get("addr_info", []))
+            if is_the_labs and each["mtu"] < own:
+                return node, each["ifname"], each["mtu"], own
+    return None
+
+
 def _routes_to(pods: Collection[Pod]) -> dict[str, Sequence[str]]:
     return {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
 

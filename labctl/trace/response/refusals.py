@@ -41,14 +41,14 @@ def nothing_came(trail: Trail, answered: Answered, evidence: Evidence) -> Proble
         text = f"{trail.address} does not accept connections: {exchange.failure}"
     elif exchange.is_silent:
         text = f"{trail.address} accepted the connection, but no response came in time: {exchange.failure}"
-        text += _without_pods(trail)
+        text += without_pods(trail)
     else:
         text = f"{trail.address} accepted the connection, but sent no HTTP: {exchange.failure}"
     fix = f"For details, see the ingress controller's log: `{controller_log(trail)}`."
     return ProblemError("no-answer", text, evidence, fix=fix, commands=())
 
 
-def _without_pods(trail: Trail) -> str:
+def without_pods(trail: Trail) -> str:
     """Return a remark about endpoints behind the rule that are not pods, such as manually created ones."""
     pods = trail.seen.get("pod") or {}
     addresses = [each["address"] for each in answers.everyone(trail) if not each["pod"]] if pods else []

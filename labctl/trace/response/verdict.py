@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from labctl.model.reports import HopState
 from labctl.trace.node import node_facts
+from labctl.trace.node.attempt import into_node
 from labctl.trace.probes import direct
 from labctl.trace.probes.direct import ANSWERED
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl
-from labctl.trace.response import refusals
+from labctl.trace.response import answers, refusals
 from labctl.trace.response.answers import Answered
 from labctl.trace.response.survey import ERRORS, Outcome, Survey, limit, outcome, survey, unsure
 from labctl.trace.trail import Trail
@@ -33,6 +34,10 @@ def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
     if first.pod is None and not first.is_the_apps:  # an endpoint without a pod, a ClusterIP, another host
         raise refusals.unanswered(trail, first, None, evidence)
     outcomes = {**results.outcomes, **results.refused, **_by_word(results)}
+    if any(each.failure for each in results.outcomes.values()) and (
+        problem := _narrowed(trail, results.outcomes, evidence)
+    ):
+        raise problem
     kinds = {(each.status, each.failure) for each in outcomes.values()}
     if len(kinds) > 1:
         raise _differ(trail, outcomes, results, evidence)
@@ -47,10 +52,30 @@ def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
 def body_incomplete(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return the problem that a response was not complete."""
     details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
+    if problem := _narrowed(trail, bad, evidence):
+        return problem
     evidence["mtus"] = way = node_facts.mtus(trail)
     sizes = ", ".join(f"{each['where']} {each['interface']} {each['mtu']}" for each in way)
     text = f"the response was not complete: {details}; MTUs on the path: {sizes or 'unknown'}"
     return refusals.left_to_the_app(trail, "body-incomplete", text, evidence, bad)
+
+
+def _narrowed(trail: Trail, outcomes: Mapping[str, Outcome], evidence: Evidence) -> ProblemError | None:
+    """Return the problem that a node on the path loses large packets, so that responses stop; None if there is none."""
+    nodes = {trail.announcing, *(each["node"] for each in answers.everyone(trail))} - {None}
+    narrow = node_facts.narrow(trail, {str(each) for each in nodes})
+    if narrow is None:
+        return None
+    node, device, mtu, own = narrow
+    details = ", ".join(f"{pod}: {each}" for pod, each in outcomes.items())
+    return ProblemError(
+        "body-incomplete",
+        f"the response was not complete: {details}; {device} of {node.name} has an MTU of {mtu}, but the lab's network "
+        f"has {own}: larger packets are lost",
+        evidence,
+        fix="Set the MTU of the interface to that of the lab's network.",
+        commands=(into_node(trail, node, "ip", "link", "set", device, "mtu", str(own)),),
+    )
 
 
 def _shown(pod: str, result: Outcome) -> Evidence:
@@ -160,11 +185,14 @@ def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
         return
     total = len(results.outcomes) + len(results.missing)
     details = "; ".join(f"{pod}: {why}" for pod, why in {**unreached, **doubtful}.items())
+    fix = "The pods that got requests are healthy: there may be nothing to fix."
+    if strange := refusals.without_pods(trail):
+        fix = "If nothing listens there, remove the address from its EndpointSlice."
     raise ProblemError(
         "pod-not-reached",
-        f"some of {total} pods are not certain to get one of {limit(total)} requests: {details}",
+        f"some of {total} pods are not certain to get one of {limit(total)} requests: {details}{strange}",
         evidence,
-        fix="The pods that got requests are healthy: there may be nothing to fix.",
+        fix=fix,
         commands=(),
         state=UNKNOWN,
     )

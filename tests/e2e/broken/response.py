@@ -103,6 +103,14 @@ ROWS = (
         "backend-refused",
     ),
     BrokenLab(
+        "a Service that is an alias of a name outside the cluster",
+        patch("service", "my-app", merge={"spec": {"type": "ExternalName", "externalName": "nowhere.invalid"}}),
+        "response",
+        "backend-refused",
+        up="names",
+        undo=patch("service", "my-app", merge={"spec": {"type": "ClusterIP", "externalName": None}}),
+    ),
+    BrokenLab(
         "an app that speaks no HTTP",
         lambda lab: run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=DEAF),
         "response",

@@ -136,6 +136,7 @@ SWEPT = frozenset(
         "no Deployment of the app",
         "a target port that no pod has",
         "an image that is not there, beside pods that are ready",
+        "a Service that is an alias of a name outside the cluster",
         "an app that speaks no HTTP",
         "an app that takes its time",
         "a redirect to TLS that nobody serves",

@@ -1060,6 +1060,18 @@ def test_the_mtus_on_the_way_are_listed(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize(("own", "found"), [(1500, None), (1400, None), (9000, ("eth1", 1500, 9000))])
+def test_a_node_is_narrow_only_if_its_packets_are_smaller_than_this_machines(
+    world: World, own: int, found: tuple[str, int, int] | None
+) -> None:
+    world.machine_is(kernel_interfaces=[Interface("br-demo", mtu=own), Interface("eth0", mtu=65536)])
+    world.look()
+    narrow = node_facts.narrow(world.trail, {A})
+
+    assert (narrow and narrow[1:]) == found
+    assert node_facts.narrow(world.trail, set()) is None
+
+
 @pytest.mark.parametrize(
     ("pod", "live", "commands"),
     [

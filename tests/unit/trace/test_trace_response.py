@@ -33,6 +33,7 @@ from labctl.model.kinds import ROUTE
 from labctl.model.limits import NORMAL
 from labctl.model.reports import HopReport
 from labctl.render.ingress import CONTROLLERS, IngressController
+from labctl.trace.node import node_facts
 from labctl.trace.probes import direct
 from labctl.trace.probes.exchange import Body, Exchange
 from labctl.trace.rules.rules import ANNOTATION
@@ -485,6 +486,30 @@ def test_a_service_of_a_name_outside_needs_no_port_and_has_no_pods(world: World)
     assert [hop["state"] for hop in hops[3:]] == ["ok", "ok", "ok"]
     assert hops[4]["evidence"]["external_name"] == "shop.example"
     assert response(world.answers(502, None, server="http://shop.example:80"))["cause"] == "backend-refused"
+
+
+def test_an_endpoint_that_no_pod_has_and_that_gets_no_request_is_named_with_its_slice(world: World) -> None:
+    endpoints = [*world.cluster.objects[SLICE]["endpoints"], {"addresses": ["10.244.1.222"]}]
+    world.set(SLICE, endpoints=endpoints)
+
+    hop = response(say(world, came()))
+
+    assert (hop["state"], hop["cause"], hop["commands"]) == ("unknown", "pod-not-reached", [])
+    assert f"10.244.1.222, listed in {SLICE[3]}" in hop["evidence"]["finding"]
+    assert "EndpointSlice" in str(hop["fix"])
+
+
+@pytest.mark.parametrize("second", [part(SECOND), came(SECOND)])
+def test_bodies_that_stop_at_a_narrow_interface_are_not_blamed_on_a_pod(
+    world: World, second: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = world.context.lab.nodes[1]
+    monkeypatch.setattr(node_facts, "narrow", lambda *_: (node, "eth1", 600, 1500))
+
+    hop = response(say(world.with_second_pod(), part(FIRST), second))
+
+    assert (hop["state"], hop["cause"]) == ("broken", "body-incomplete")
+    assert [command.partition(node.name)[2] for command in hop["commands"]] == [" ip link set eth1 mtu 1500"]
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
