@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOAD_BALANCER = "LoadBalancer"
 ANNOUNCED_BY = "metallb.io/node"
+NOT_JOINED = "it has not joined"
 
 
 def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
@@ -214,7 +215,7 @@ def _takes_pods(node: dict[str, Any] | None) -> bool:
 
 def _unready(node: dict[str, Any] | None) -> str:
     if node is None:
-        return "it has not joined"
+        return NOT_JOINED
     conditions: list[dict[str, Any]] = node.get("status", {}).get("conditions", [])
     ready = next((condition for condition in conditions if condition["type"] == "Ready"), {})
     return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))

@@ -104,7 +104,13 @@ def report_on(context: Context) -> StatusReport:
 def _ready_nodes(context: Context, cluster: Cluster, problems: Problems) -> set[str]:
     reasons = cluster_state.unready_nodes(cluster, context.lab)
     for name, reason in reasons.items():
-        problems.add("node-not-ready", f"node {name} is not Ready: {reason}")
+        text = f"node {name} is not Ready: {reason}"
+        if reason == cluster_state.NOT_JOINED:
+            problems.add("node-not-ready", text)
+        else:
+            words = (f"halt {name}", "resume")
+            commands = tuple(f"labctl --name {context.lab.name} {each}" for each in words)
+            problems.add("node-not-ready", text, "Restart the node.", commands)
     return {node.name for node in context.lab.nodes} - reasons.keys()
 
 

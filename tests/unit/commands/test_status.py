@@ -91,6 +91,10 @@ def test_a_node_that_is_not_ready_is_a_problem(well: Context, cluster: FakeClust
     identity, text = _problem(well)
     assert (identity, "Kubelet stopped posting" in text) == ("node-not-ready", True)
     golden(text)
+    restart = ["labctl --name demo halt demo-worker-1", "labctl --name demo resume"]
+    assert report_on(well)["problems"][0]["commands"] == restart
+    del cluster.objects["v1", "Node", "", "demo-worker-1"]
+    assert report_on(well)["problems"][0]["commands"] == ["labctl --name demo up"]
 
 
 def test_an_app_that_does_not_answer_is_a_problem(
