@@ -120,7 +120,7 @@ SAFE_IN = {
     },
     "Vagrantfile.j2": {'", primary: true" if loop.first'},
     "docker.rb.j2": {"lab.network.prefixlen", "lab.cpus", "lab.memory"},
-    "libvirt.rb.j2": {"lab.cpus", "lab.memory"},
+    "libvirt.rb.j2": {"lab.cpus", "lab.memory", "libvirt.code_cache"},
     "virtualbox.rb.j2": {"lab.cpus", "lab.memory"},
 }
 """Expressions that templates of programs may contain without a filter: numbers, addresses, and names that consist of
