@@ -44,7 +44,7 @@ def _meaning(text: str) -> dict[str, Any]:
 
 
 @given(text=_files(), which=st.integers(0, 2))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_in_whatever_style_a_file_is_nothing_but_the_app_comes_and_goes(text: str, which: int) -> None:
     values = _meaning(text)
     source = edit.Source(Path("labctl.yaml"), text, values)

@@ -21,7 +21,7 @@ syntax = st.text(alphabet="a1:-[]{}&*!|>'\"#%@ \n\t\x00", max_size=12)
 
 @given(document=st.dictionaries(keys, values, max_size=3).map(yaml.safe_dump) | syntax)
 @example(document='"\\t": a tab for a key')
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_document_is_a_lab_or_one_usage_error(tmp_path_factory: pytest.TempPathFactory, document: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(document, encoding="utf-8")

@@ -19,7 +19,7 @@ from labctl.model.lab import AddressPool
     st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=8),
     st.integers(0, 20),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_chosen_pool_is_free_and_inside_the_network(blocks: list[tuple[int, int]], workers: int) -> None:
     wanted = lab(pool="auto", workers=workers)
     start = wanted.network.network_address

@@ -9,7 +9,7 @@ from labctl.host.hosts_file import DamagedMarkerError, block, with_block, withou
 
 BLOCK = b"# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo"
 
-quick = settings(deadline=None, max_examples=40)
+quick = settings(max_examples=40)
 pieces = st.sampled_from(
     [
         b"127.0.0.1 localhost",
