@@ -37,7 +37,7 @@ def bundle(folder: Path, architecture: str = "amd64", shop: str = "shop") -> Bun
     (there / "images").mkdir(exist_ok=True)
     _own_image(there / "images/nginx.tar", "labctl.local/nginx:1.26.3", architecture, ["shared", "nginx"])
     _own_image(there / "images/shop.tar", "labctl.local/shop:1.0", architecture, ["shared", shop])
-    _saved_image(there / "images/saved.tar", "docker.io/library/saved:2")
+    _saved_image(there / "images/saved.tar", "docker.io/library/saved:2", architecture)
     images = tuple(
         Image(reference, f"images/{name}.tar", "node", Phase.ADDONS)
         for name, reference in {
@@ -82,12 +82,12 @@ def _own_image(archive: Path, reference: str, architecture: str, layers: list[st
         layer.unlink()
 
 
-def _saved_image(archive: Path, reference: str) -> None:
+def _saved_image(archive: Path, reference: str, architecture: str) -> None:
     """Write an archive in the old format of `docker save`, with an entry that is no layer."""
     files = {
         "0a/layer.tar": content("saved"),
         "0a/VERSION": b"1.0",
-        "config.json": json.dumps({"architecture": "amd64", "os": "linux"}).encode(),
+        "config.json": json.dumps({"architecture": architecture, "os": "linux"}).encode(),
         "manifest.json": json.dumps(
             [{"Config": "config.json", "RepoTags": [reference], "Layers": ["0a/layer.tar"]}]
         ).encode(),

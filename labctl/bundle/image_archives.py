@@ -102,7 +102,7 @@ def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapp
         if INDEX_FILE in files:
             return _of_layout(files, _small(files, INDEX_FILE), architecture)
         if "manifest.json" in files:
-            return _of_docker(files, json.loads(_bytes(files, "manifest.json")))
+            return _of_docker(files, json.loads(_bytes(files, "manifest.json")), architecture)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # content that labctl does not understand: the archive is transferred without an image
     return None
@@ -111,11 +111,7 @@ def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapp
 def _of_layout(
     files: Mapping[str, Span], index: dict[str, Any], architecture: str
 ) -> tuple[Document, Mapping[str, Content]] | None:
-    fitting = [
-        each
-        for each in index["manifests"]
-        if each.get("platform", {}).get("architecture", architecture) == architecture
-    ]
+    fitting = [each for each in index["manifests"] if _fits(each.get("platform", {}), architecture)]
     if len(fitting) != 1:
         return None
     (descriptor,) = fitting
@@ -126,16 +122,25 @@ def _of_layout(
     manifest = Document(descriptor["mediaType"], _bytes(files, _path(descriptor)))
     described = json.loads(manifest.content)
     blobs = {each["digest"]: files[_path(each)] for each in (described["config"], *described["layers"])}
-    return manifest, blobs
+    return (manifest, blobs) if _fits(_small(files, _path(described["config"])), architecture) else None
 
 
-def _of_docker(files: Mapping[str, Span], saved: list[dict[str, Any]]) -> tuple[Document, Mapping[str, Content]]:
+def _of_docker(
+    files: Mapping[str, Span], saved: list[dict[str, Any]], architecture: str
+) -> tuple[Document, Mapping[str, Content]] | None:
     (image,) = saved
+    if not _fits(_small(files, image["Config"]), architecture):
+        return None
     config, *layers = [(digest_of(files[name]), files[name]) for name in (image["Config"], *image["Layers"])]
     manifest = image_manifest(
         (IMAGE_CONFIG, config[0], config[1].size), [(IMAGE_LAYER, digest, span.size) for digest, span in layers]
     )
     return manifest, dict([config, *layers])
+
+
+def _fits(platform: Mapping[str, Any], architecture: str) -> bool:
+    """Return whether a platform, or an image's configuration, is for this architecture or names none."""
+    return bool(platform.get("architecture", architecture) == architecture)
 
 
 def _path(descriptor: Mapping[str, Any]) -> str:

@@ -200,6 +200,8 @@ class Archive:
         files = {blob.digest: _file(blob.digest) for blob in image.blobs}
         if missing := [digest for digest, file in files.items() if file not in self._members]:
             raise damaged(self.path, f"{missing[0]} of {names[0]} is missing")
+        config = json.loads(self._verified(json.loads(content)["config"]))
+        self._require_architecture(names[0], {"architecture": architecture, **config}, architecture)
         return Archived(tuple(names), image, files)
 
     def _of_docker(self, entry: Mapping[str, Any], architecture: str) -> Archived:
@@ -209,9 +211,7 @@ class Archive:
             raise ValueError(f"{names} are not names")
         config = self._read(entry["Config"])
         document = json.loads(config)
-        platform = f"{document.get('os') or 'linux'}/{document['architecture']}"
-        if not _is(platform, architecture):
-            raise self._other_architecture(names[0] if names else entry["Config"], architecture, [platform])
+        self._require_architecture(names[0] if names else entry["Config"], document, architecture)
         files, layers = {_digest(config): entry["Config"]}, []
         for file, diff_id in zip(entry["Layers"], document["rootfs"]["diff_ids"], strict=True):
             media_type, digest, size = self._layer(file)
@@ -262,6 +262,12 @@ class Archive:
     def _json(self, name: str) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(self._read(name))
 
+    def _require_architecture(self, name: str, config: Mapping[str, Any], architecture: str) -> None:
+        """Raise MissingError `architecture-missing` if the image with this configuration is for another platform."""
+        platform = f"{config.get('os') or LINUX}/{config['architecture']}"
+        if platform != f"{LINUX}/{architecture}":
+            raise self._other_architecture(name, architecture, [platform])
+
     def _other_architecture(self, name: str, wanted: str, platforms: Sequence[str]) -> MissingError:
         """Return the error for an image that the lab's nodes cannot run."""
         there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "an unknown platform"
@@ -286,10 +292,6 @@ def damaged(path: Path, why: str) -> UsageError:
     return UsageError(
         f"{path} is damaged: {why}", id="archive-damaged", hint="Copy the file again, or save the image again."
     )
-
-
-def _is(platform: str, architecture: str) -> bool:
-    return platform == f"linux/{architecture}"
 
 
 def _file(digest: str) -> str:

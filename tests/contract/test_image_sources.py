@@ -144,6 +144,19 @@ def test_no_image_is_fetched_while_blobs_are_removed(
     assert _layer(sources, API) == (API, "api:2")
 
 
+def test_an_image_of_docker_for_another_architecture_is_refused(
+    sources: Sources, docker: Callable[[str], None]
+) -> None:
+    docker(DOCKER)
+
+    with pytest.raises(LabError) as raised:
+        replace(sources, architecture="arm64").read("shop:1")
+
+    assert (raised.value.id, raised.value.exit_code) == ("architecture-missing", 3)
+    assert "linux/amd64" in raised.value.message
+    assert sources.store.all() == ()
+
+
 def test_an_image_of_a_registry_for_another_architecture_is_refused(
     sources: Sources, docker: Callable[[str], None]
 ) -> None:

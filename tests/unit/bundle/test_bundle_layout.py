@@ -20,6 +20,7 @@ import travelling
 
 from labctl.bundle import checksums, layout
 from labctl.bundle.format import Bundle
+from labctl.bundle.image_archives import take_apart
 from labctl.bundle.layout import Artefact, arriving, artefact, chosen, holds_image, with_entries
 from labctl.bundle.oci import file as bundle_file
 from labctl.bundle.oci import install as installing
@@ -74,6 +75,13 @@ def test_images_keep_their_manifests_and_share_their_layers(made: Bundle) -> Non
         assert {each["digest"] for each in (manifest["config"], *manifest["layers"])} <= set(described.blobs)
     travelling_bytes = sum(map(len, (each for each in described.blobs.values() if isinstance(each, bytes))))
     assert travelling_bytes < 100_000
+
+
+def test_an_image_for_another_architecture_is_not_pushed_as_one_for_this(made: Bundle) -> None:
+    archives = {image.archive: made.path(image.archive) for image in made.images}
+    assert all(take_apart(archive, "amd64").image for archive in archives.values())
+    others = {path: take_apart(archive, "arm64") for path, archive in archives.items()}
+    assert {path: (parts.image, parts.image_blobs) for path, parts in others.items()} == dict.fromkeys(archives, (None, {}))
 
 
 def test_a_file_brings_the_same_bundle_and_is_always_the_same(made: Bundle, tmp_path: Path) -> None:

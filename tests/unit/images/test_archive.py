@@ -100,6 +100,14 @@ def _sized(size: int) -> bytes:
     return member.tobuf(tarfile.GNU_FORMAT) + _tar(_saved(["shop:1"]))
 
 
+def _lying() -> Files:
+    """Return a layout whose index gives an image for arm64 as one for amd64."""
+    files = _layout({NAME: SHOP}, architectures=("arm64",))
+    index = json.loads(files["index.json"])
+    index["manifests"][0]["platform"] = {"os": "linux", "architecture": "amd64"}
+    return {**files, "index.json": json.dumps(index).encode()}
+
+
 def _of_itself() -> Files:
     """Return an index that lists itself."""
     digest = "sha256:" + "0" * 64
@@ -199,6 +207,7 @@ def _without(files: Files, content: bytes) -> Files:
         (_tar(_saved(None)), "image-unnamed", ""),
         (_tar(_layout({TAG: "1"})), "image-unnamed", ""),
         (_tar(_saved(["shop:1"], "arm64")), "architecture-missing", "linux/arm64"),
+        (_tar(_lying()), "architecture-missing", "linux/arm64"),
         (_tar(_layout({NAME: SHOP}, architectures=("s390x", "arm64"), nested=True)), "architecture-missing", "linux/arm64, linux/s390x"),
     ],
 )  # fmt: skip
