@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from .reallab import UP_SECONDS, RealLab
+from .reallab import UP_SECONDS, Ran, RealLab
 
 pytestmark = pytest.mark.e2e
 
@@ -171,7 +171,8 @@ def _interrupted(lab: RealLab, moment: Moment) -> None:
         _await_line(log, line, child)
         time.sleep(moment.after)
         code = ENDS[moment.end](child)
-        assert child.wait(timeout=UP_SECONDS) == code, lab.explained
+        ended = child.wait(timeout=UP_SECONDS)
+        assert ended == code, lab.explained(Ran(ended, out="", err=""))
 
 
 def _await_line(log: Path, line: str, child: subprocess.Popen[bytes]) -> None:

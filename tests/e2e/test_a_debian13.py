@@ -46,8 +46,8 @@ UP_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalOptions:
-    """A user who has installed labctl."""
+class LabctlUser:
+    """A user who has installed labctl on a machine."""
 
     machine: Debian13
     user: User
@@ -78,7 +78,7 @@ def machine(bundle: Path, state_home: Path) -> Iterator[Debian13]:
 
 
 @pytest.fixture(scope="module")
-def kim(machine: Debian13) -> GlobalOptions:
+def kim(machine: Debian13) -> LabctlUser:
     """Return a user who may use sudo and has installed labctl."""
     return _installed(machine, machine.add_user("kim", sudo=True))
 
@@ -118,17 +118,15 @@ def _checkout(machine: Debian13, user: User) -> str:
     return str(folder)
 
 
-def _installed(machine: Debian13, user: User) -> GlobalOptions:
+def _installed(machine: Debian13, user: User) -> LabctlUser:
     """Install labctl in a virtual environment of the user."""
     line = "python3 -m venv ~/lab && ~/lab/bin/pip install --quiet ."
     machine.run(user, "sh", "-c", line, folder=_checkout(machine, user), seconds=INSTALL_SECONDS)
-    return GlobalOptions(machine, user, f"{user.home}/lab/bin/labctl")
+    return LabctlUser(machine, user, f"{user.home}/lab/bin/labctl")
 
 
-def _page(session: GlobalOptions, address: str) -> str:
-    return session.machine.run(
-        session.user, "curl", "-s", "-m", "10", "-H", "Host: my-app.local", f"http://{address}"
-    ).out
+def _page(user: LabctlUser, address: str) -> str:
+    return user.machine.run(user.user, "curl", "-s", "-m", "10", "-H", "Host: my-app.local", f"http://{address}").out
 
 
 def _readme() -> str:
@@ -155,13 +153,13 @@ def test_the_readmes_first_command_brings_a_lab_up_as_root(machine: Debian13) ->
 
     machine.run(ROOT, *line, folder=folder, seconds=INSTALL_SECONDS + UP_SECONDS, LABCTL_BUNDLE=BUNDLE)
 
-    session = GlobalOptions(machine, ROOT, f"{folder}/.venv/bin/labctl")
-    assert "Welcome to nginx!" in _page(session, "my-app.local")
-    assert session.asked("status", 0)["ok"]
-    assert session.destroy()["ok"]
+    root = LabctlUser(machine, ROOT, f"{folder}/.venv/bin/labctl")
+    assert "Welcome to nginx!" in _page(root, "my-app.local")
+    assert root.asked("status", 0)["ok"]
+    assert root.destroy()["ok"]
 
 
-def test_a_user_who_may_use_sudo_needs_nothing_else(kim: GlobalOptions) -> None:
+def test_a_user_who_may_use_sudo_needs_nothing_else(kim: LabctlUser) -> None:
     machine = kim.machine
 
     result = kim.up()
@@ -177,7 +175,7 @@ def test_a_user_who_may_use_sudo_needs_nothing_else(kim: GlobalOptions) -> None:
     assert machine.owned_by_root(kim.user) == []
 
 
-def test_a_user_makes_what_a_bundle_is_made_of(kim: GlobalOptions) -> None:
+def test_a_user_makes_what_a_bundle_is_made_of(kim: LabctlUser) -> None:
     """The machine has neither Go nor pip, and nobody else can enter the user's home."""
     python = kim.program.replace("labctl", "python")
 

@@ -81,7 +81,9 @@ def test_an_image_for_another_architecture_is_not_pushed_as_one_for_this(made: B
     archives = {image.archive: made.path(image.archive) for image in made.images}
     assert all(take_apart(archive, "amd64").image for archive in archives.values())
     others = {path: take_apart(archive, "arm64") for path, archive in archives.items()}
-    assert {path: (parts.image, parts.image_blobs) for path, parts in others.items()} == dict.fromkeys(archives, (None, {}))
+    assert {path: (parts.image, parts.image_blobs) for path, parts in others.items()} == dict.fromkeys(
+        archives, (None, {})
+    )
 
 
 def test_a_file_brings_the_same_bundle_and_is_always_the_same(made: Bundle, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from labctl.render.ingress import CONTROLLERS
 from labctl.trace import MISSING_NAME
 
 add = partial(app_change.add, sentences=ui.seen)
-SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
+OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 SHOP = {"name": "shop", "image": "shop:1", "hostname": "shop.test"}
 FILE = """\
 # Our lab.
@@ -123,7 +123,7 @@ def _report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
 
 
 def test_the_apps_are_those_of_the_file(file: Path) -> None:
-    assert [app["name"] for app in app_change.listed(replace(SESSION, config_file=file))] == ["my-app", "shop"]
+    assert [app["name"] for app in app_change.listed(replace(OPTIONS, config_file=file))] == ["my-app", "shop"]
 
 
 @pytest.mark.usefixtures("home")
@@ -137,14 +137,14 @@ def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_defau
         "path": "/",
         "url": "http://my-app.local",
     }
-    assert app_change.listed(SESSION) == [default]
+    assert app_change.listed(OPTIONS) == [default]
 
     _made(apps=[SHOP])
-    assert [app["url"] for app in app_change.listed(SESSION)] == ["http://shop.test"]
+    assert [app["url"] for app in app_change.listed(OPTIONS)] == ["http://shop.test"]
 
 
 def test_what_is_left_out_is_not_written(file: Path, golden: Golden) -> None:
-    change = add(SESSION, {"name": "blog", "replicas": 3})
+    change = add(OPTIONS, {"name": "blog", "replicas": 3})
 
     told = change.write()
 
@@ -154,7 +154,7 @@ def test_what_is_left_out_is_not_written(file: Path, golden: Golden) -> None:
 
 
 def test_without_a_file_one_is_made_with_the_default_app_in_it(home: Path) -> None:
-    add(SESSION, SHOP).write()
+    add(OPTIONS, SHOP).write()
 
     assert (home / "labctl.yaml").read_text() == (
         "apps:\n  - name: my-app\n  - name: shop\n    image: shop:1\n    hostname: shop.test\n"
@@ -165,7 +165,7 @@ def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
     hosts_file = str(home / "hosts")
     made = _made(name="class", workers=2, memory=4096, hosts_file=hosts_file, apps=[{"name": "blog", "port": 81}])
 
-    add(replace(SESSION, lab_name="class"), SHOP).write()
+    add(replace(OPTIONS, lab_name="class"), SHOP).write()
 
     written = yaml.safe_load((home / "labctl.yaml").read_text())
     assert list(written) == ["name", "workers", "memory", "hosts_file", "apps"]
@@ -175,7 +175,7 @@ def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
 
 
 def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
-    change = add(SESSION, {**SHOP, "port": 80})
+    change = add(OPTIONS, {**SHOP, "port": 80})
     file.unlink()
 
     assert not change.is_new
@@ -184,7 +184,7 @@ def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
 
 
 def test_without_a_file_an_app_that_is_there_already_makes_one_that_says_so(home: Path) -> None:
-    assert add(SESSION, {"name": "my-app"}).write()["file"] == "labctl.yaml"
+    assert add(OPTIONS, {"name": "my-app"}).write()["file"] == "labctl.yaml"
     assert (home / "labctl.yaml").read_text() == "apps:\n  - name: my-app\n"
 
 
@@ -193,7 +193,7 @@ def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(
     file: Path, context: Context, watched: Watched
 ) -> None:
     _made()
-    blog, shop = add(SESSION, {"name": "blog"}), add(SESSION, SHOP)
+    blog, shop = add(OPTIONS, {"name": "blog"}), add(OPTIONS, SHOP)
     assert file.read_text() == FILE
     assert blog.context
     assert shop.context
@@ -212,7 +212,7 @@ def test_an_app_that_the_ingress_controller_rejects_is_not_written(
     vars(context)["controller"] = next(each for each in CONTROLLERS if each.admission)
     denied = 'admission webhook "validate" denied the request: host "blog.local" and path "/" is already defined in ingress a/b'
     not_yet = NotReadyError("failed calling webhook", id="webhook-not-ready")
-    write = add(SESSION, {"name": "blog"}).plan[0]
+    write = add(OPTIONS, {"name": "blog"}).plan[0]
 
     cluster.webhook_refusals = [RefusedError(f"Kubernetes refused Ingress blog: {denied}", id="kubernetes-refused")]
     with pytest.raises(RefusedError, match="a/b") as raised:
@@ -233,7 +233,7 @@ def test_an_app_that_the_ingress_controller_rejects_is_not_written(
 
 
 def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path, golden: Golden) -> None:
-    error = _problem(partial(add, SESSION, {"name": "shop", "port": 81}))
+    error = _problem(partial(add, OPTIONS, {"name": "shop", "port": 81}))
 
     assert error.id == "app-exists"
     assert [line.split(":")[0].strip() for line in error.message.splitlines()[1:]] == ["image", "hostname", "port"]
@@ -244,7 +244,7 @@ def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(fil
 def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> None:
     file.write_text(FILE.replace("workers: 1", "workers: many"))
 
-    error = _problem(partial(add, replace(SESSION, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
+    error = _problem(partial(add, replace(OPTIONS, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
 
     assert error.id == "config-invalid"
     keys = {line.split(":")[0].strip() for line in error.message.splitlines()[1:]}
@@ -259,31 +259,31 @@ def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> N
     ],
 )
 def test_a_hostname_that_is_taken_is_refused(file: Path, given: dict[str, Any], problem: str) -> None:
-    assert problem in _problem(partial(add, SESSION, given)).message
+    assert problem in _problem(partial(add, OPTIONS, given)).message
     assert file.read_text() == FILE
 
 
 def test_an_app_that_the_file_has_twice_is_a_problem_of_the_file(file: Path) -> None:
     file.write_text("apps:\n  - name: shop\n  - name: shop\n")
 
-    assert "apps.name: shop: is in 2 apps" in _problem(partial(add, SESSION, {"name": "shop"})).message
+    assert "apps.name: shop: is in 2 apps" in _problem(partial(add, OPTIONS, {"name": "shop"})).message
 
 
 def test_a_file_that_is_named_must_be_there(home: Path) -> None:
-    missing = replace(SESSION, config_file=home / "missing.yaml")
+    missing = replace(OPTIONS, config_file=home / "missing.yaml")
 
     assert _problem(partial(add, missing, SHOP)).id == "config-not-found"
 
 
 def test_an_app_goes_and_comments_stay(file: Path, golden: Golden) -> None:
-    told = app_change.remove(SESSION, "shop").write()
+    told = app_change.remove(OPTIONS, "shop").write()
 
     golden(told["lab"])
     assert file.read_text() == "# Our lab.\nworkers: 1  # enough\napps:\n  - name: my-app  # mine\n  # the shop\n"
 
 
 def test_an_app_that_there_is_not_cannot_go(file: Path, golden: Golden) -> None:
-    error = _problem(partial(app_change.remove, SESSION, "blog"))
+    error = _problem(partial(app_change.remove, OPTIONS, "blog"))
 
     assert error.id == "app-unknown"
     golden({"message": error.message, "hint": error.hint})
@@ -291,13 +291,13 @@ def test_an_app_that_there_is_not_cannot_go(file: Path, golden: Golden) -> None:
 
 
 def test_a_lab_may_be_left_without_apps(home: Path, golden: Golden) -> None:
-    change = app_change.remove(SESSION, "my-app")
+    change = app_change.remove(OPTIONS, "my-app")
     change.write()
 
     assert (home / "labctl.yaml").read_text() == "apps: []\n"
-    assert app_change.listed(SESSION) == []
+    assert app_change.listed(OPTIONS) == []
     assert "verify" not in _names(change)
-    golden(_problem(partial(app_change.remove, SESSION, "my-app")).hint)
+    golden(_problem(partial(app_change.remove, OPTIONS, "my-app")).hint)
 
 
 # The lab
@@ -307,7 +307,7 @@ def test_a_lab_may_be_left_without_apps(home: Path, golden: Golden) -> None:
 def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows() -> None:
     made = _made()
 
-    change = add(SESSION, {"name": "blog"})
+    change = add(OPTIONS, {"name": "blog"})
 
     assert change.context
     assert change.context.lab == replace(made, apps=(*lab(apps=[{"name": "my-app"}, SHOP, {"name": "blog"}]).apps,))
@@ -321,7 +321,7 @@ def test_an_image_that_a_lab_that_is_up_does_not_have_is_refused_and_nothing_is_
     _made()
 
     with pytest.raises(MissingError) as caught:
-        add(SESSION, {"name": "blog", "image": "blog:1"})
+        add(OPTIONS, {"name": "blog", "image": "blog:1"})
 
     assert caught.value.id == "image-not-loaded"
     assert "labctl image load blog:1" in caught.value.hint
@@ -332,14 +332,14 @@ def test_an_image_that_a_lab_that_is_up_does_not_have_is_refused_and_nothing_is_
 def test_no_request_follows_an_app_that_is_meant_to_have_no_pods() -> None:
     _made()
 
-    change = add(SESSION, {"name": "blog", "replicas": 0})
+    change = add(OPTIONS, {"name": "blog", "replicas": 0})
 
     assert _names(change) == ["config", "render", "apps", "hosts", "verify"]
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "demo-first"])
 def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) -> None:
-    error = _problem(partial(add, SESSION, {"name": name}))
+    error = _problem(partial(add, OPTIONS, {"name": name}))
 
     assert error.id == "config-invalid"
     assert f"NAME: {name}: " in error.message
@@ -350,7 +350,7 @@ def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) 
 def test_a_lab_that_is_up_loses_the_app_by_the_steps_of_up() -> None:
     _made()
 
-    change = app_change.remove(SESSION, "shop")
+    change = app_change.remove(OPTIONS, "shop")
 
     assert change.context
     assert [app.name for app in change.context.lab.apps] == ["my-app"]
@@ -362,13 +362,13 @@ def test_what_else_up_would_change_is_left_to_up(file: Path) -> None:
     made = _made()
     file.write_text(FILE.replace("workers: 1", "workers: 2\ningress: traefik\npool: auto"))
 
-    change = add(SESSION, {"name": "blog"})
+    change = add(OPTIONS, {"name": "blog"})
 
     assert change.context
     assert asdict(replace(change.context.lab, apps=made.apps)) == asdict(made)
 
 
-@pytest.mark.parametrize("act", [partial(add, SESSION, {"name": "blog"}), partial(app_change.remove, SESSION, "shop")])
+@pytest.mark.parametrize("act", [partial(add, OPTIONS, {"name": "blog"}), partial(app_change.remove, OPTIONS, "shop")])
 @pytest.mark.usefixtures("runs")
 def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, act: Callable[[], object]) -> None:
     _made(memory=4096, workers=2)
@@ -380,7 +380,7 @@ def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, 
     assert file.read_text() == FILE
 
 
-@pytest.mark.parametrize("act", [partial(add, SESSION, SHOP), partial(app_change.remove, SESSION, "shop")])
+@pytest.mark.parametrize("act", [partial(add, OPTIONS, SHOP), partial(app_change.remove, OPTIONS, "shop")])
 def test_without_the_bundle_a_lab_that_is_up_is_not_half_changed(
     file: Path, act: Callable[[], object], provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +402,7 @@ def test_a_hostname_that_another_lab_has_is_refused_before_anything_is_written(f
     _made(hosts_file=str(hosts_file))
 
     with pytest.raises(MissingError) as refused:
-        add(SESSION, {"name": "blog"})
+        add(OPTIONS, {"name": "blog"})
 
     assert refused.value.id == "hostname-taken"
     assert "blog" not in file.read_text()
@@ -432,7 +432,7 @@ def test_an_isolated_lab_is_up_if_its_nodes_run_in_its_network(
     if not nodes:
         runs.nodes.clear()
 
-    change = add(SESSION, {"name": "blog"})
+    change = add(OPTIONS, {"name": "blog"})
 
     assert (change.context is not None) is is_up
     assert change.context is None or change.context.isolated
@@ -458,7 +458,7 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
         return _report(**evidence)
 
     monkeypatch.setattr(app_change, "follow", follow)
-    change = add(SESSION, SHOP)
+    change = add(OPTIONS, SHOP)
     assert change.context
 
     outcome = change.plan[-1].run(change.context, watched.report)
@@ -478,7 +478,7 @@ def test_a_name_that_is_left_to_the_user_is_no_failure(
     report = _report()
     report["hops"][0] |= {"state": "broken", "cause": cause}
     monkeypatch.setattr(app_change, "follow", lambda *_arguments, past: report if cause in past else _report("name"))
-    change = add(SESSION, SHOP)
+    change = add(OPTIONS, SHOP)
     assert change.context
 
     assert change.plan[-1].run(change.context, watched.report).text
@@ -492,7 +492,7 @@ def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
 ) -> None:
     _made()
     monkeypatch.setattr(app_change, "follow", lambda *_arguments, **_options: _report("pod", pod=evidence))
-    change = add(SESSION, SHOP)
+    change = add(OPTIONS, SHOP)
     assert change.context
 
     with pytest.raises(BrokenError) as caught:

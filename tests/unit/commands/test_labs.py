@@ -38,7 +38,7 @@ from labctl.render.ingress import CONTROLLERS, IngressController
 from labctl.render.yaml_stream import yaml_stream
 from labctl.transfer.reference import parse
 
-SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
+OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
 
 
@@ -58,7 +58,7 @@ def test_virtual_machines_cannot_be_isolated(monkeypatch: pytest.MonkeyPatch) ->
     _machine(monkeypatch, engine=True, root=True)
 
     with pytest.raises(UsageError) as raised:
-        labs.requested(SESSION, config.Overrides(provider="virtualbox"), isolated=True)
+        labs.requested(OPTIONS, config.Overrides(provider="virtualbox"), isolated=True)
 
     assert (raised.value.id, raised.value.exit_code) == ("isolation-of-machines", 2)
     assert "virtualbox" in raised.value.message
@@ -85,13 +85,13 @@ def test_a_new_lab_is_isolated_if_asked_or_where_root_has_no_engine(
 ) -> None:
     _machine(monkeypatch, engine=engine, root=root)
 
-    assert labs.requested(SESSION, config.Overrides(), isolated=asked).isolated is isolated
+    assert labs.requested(OPTIONS, config.Overrides(), isolated=asked).isolated is isolated
 
 
 def test_a_lab_of_virtual_machines_is_never_isolated_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=False, root=True)
 
-    assert not labs.requested(SESSION, config.Overrides(provider="libvirt")).isolated
+    assert not labs.requested(OPTIONS, config.Overrides(provider="libvirt")).isolated
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_speed_of_nodes_is_measured_before_they_are_emulated_and_where_that_
         made = replace(described, slowness=saved)
         saved_lab.write(paths.state("demo"), saved_lab.SavedLab(made, isolated=False))
 
-    assert labs.requested(SESSION, config.Overrides(), isolated=False, to_boot=to_boot).lab.slowness == slowness
+    assert labs.requested(OPTIONS, config.Overrides(), isolated=False, to_boot=to_boot).lab.slowness == slowness
 
 
 @pytest.mark.parametrize("isolated", [False, True])
@@ -143,14 +143,14 @@ def test_a_lab_that_was_made_stays_where_it_is(monkeypatch: pytest.MonkeyPatch, 
     _machine(monkeypatch, engine=isolated, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated))
 
-    assert labs.requested(SESSION, config.Overrides()).isolated is isolated
+    assert labs.requested(OPTIONS, config.Overrides()).isolated is isolated
 
 
 def test_a_run_in_the_labs_own_network_is_about_an_isolated_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
-    assert labs.requested(SESSION, config.Overrides()).isolated
+    assert labs.requested(OPTIONS, config.Overrides()).isolated
 
 
 def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
@@ -160,7 +160,7 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
     (home / "labctl.yaml").write_text("name: file\nworkers: 3\n")
 
     context = labs.requested(
-        replace(SESSION, lab_name="option"), config.Overrides(workers=2), bundle=Path("stick"), may_install=True
+        replace(OPTIONS, lab_name="option"), config.Overrides(workers=2), bundle=Path("stick"), may_install=True
     )
 
     assert (context.lab.name, context.lab.workers) == ("option", 2)
@@ -182,7 +182,7 @@ def test_a_bundle_is_named_by_a_folder_or_by_what_its_reference_was_pulled_as(
 
     def folder() -> Path | None:
         option = None if is_written else named
-        return labs.requested(SESSION, config.Overrides(), bundle=option).bundle_folder
+        return labs.requested(OPTIONS, config.Overrides(), bundle=option).bundle_folder
 
     assert (labs.bundle_reference("stick"), labs.bundle_reference(named)) == (None, reference)
     assert folder() is None
@@ -200,12 +200,12 @@ def test_the_bundle_that_a_lab_boots_from_goes_before_one_that_only_its_record_r
     for remembered in ("/old", "oci://registry.test/old:1"):
         record = saved_lab.SavedLab(lab(bundle=remembered), isolated=False, bundle=Path("/stick"))
         saved_lab.write(paths.state("demo"), record)
-        context = labs.requested(SESSION, config.Overrides())
+        context = labs.requested(OPTIONS, config.Overrides())
         assert (context.bundle_folder, labs.to_pull(context, None)) == (Path("/stick"), None)
 
     for written, folder in (("/old", "/old"), ("oci://registry.test/old:1", "/stick")):
         (home / "labctl.yaml").write_text(f"bundle: {written}")
-        assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path(folder)
+        assert labs.requested(OPTIONS, config.Overrides()).bundle_folder == Path(folder)
 
 
 def test_a_recipe_goes_before_the_bundle_that_is_written_or_on_record(
@@ -216,7 +216,7 @@ def test_a_recipe_goes_before_the_bundle_that_is_written_or_on_record(
     (home / "labctl.yaml").write_text("bundle: oci://registry.test/old:1")
 
     policy = labs.bundle_policy(recipes.OWN, None, offline=False)
-    context = labs.requested(SESSION, config.Overrides(), policy=policy)
+    context = labs.requested(OPTIONS, config.Overrides(), policy=policy)
 
     assert (context.bundle_folder, labs.to_pull(context, None)) == (None, None)
     assert (context.policy.recipe, context.lab.kubernetes) == (recipes.load(), recipes.load().kubernetes)
@@ -231,7 +231,7 @@ def test_a_recipe_goes_before_the_bundle_that_is_written_or_on_record(
 def test_offline_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
     assert [
-        labs.requested(SESSION, config.Overrides(), may_install=True, policy=BundlePolicy(offline=offline)).may_install
+        labs.requested(OPTIONS, config.Overrides(), may_install=True, policy=BundlePolicy(offline=offline)).may_install
         for offline in (False, True)
     ] == [True, False]
 
@@ -240,11 +240,11 @@ def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.Monkey
     _machine(monkeypatch, engine=True, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False, bundle=Path("/stick")))
 
-    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/stick")
-    assert labs.requested(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+    assert labs.requested(OPTIONS, config.Overrides()).bundle_folder == Path("/stick")
+    assert labs.requested(OPTIONS, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
     monkeypatch.setenv(paths.BUNDLE, "/named")
-    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/named")
-    assert labs.requested(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+    assert labs.requested(OPTIONS, config.Overrides()).bundle_folder == Path("/named")
+    assert labs.requested(OPTIONS, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
 
 
 @pytest.mark.parametrize(("written", "provider"), [("provider: auto\n", "docker"), ("provider: libvirt\n", "libvirt")])
@@ -255,33 +255,33 @@ def test_a_provider_of_auto_is_the_one_that_the_lab_has(
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(provider="docker"), isolated=False))
     (home / "labctl.yaml").write_text(written)
 
-    assert labs.requested(SESSION, config.Overrides()).lab.provider == provider
+    assert labs.requested(OPTIONS, config.Overrides()).lab.provider == provider
 
 
 def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(home: Path) -> None:
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(workers=2), isolated=True, bundle=Path("/stick")))
     (home / "labctl.yaml").write_text("workers: 5\n")
 
-    context = labs.saved(SESSION)
+    context = labs.saved(OPTIONS)
 
     assert (context.lab.workers, context.isolated, context.bundle_folder) == (2, True, Path("/stick"))
 
 
 def test_a_lab_that_was_never_made_is_not_found() -> None:
     with pytest.raises(MissingError, match="no lab demo") as raised:
-        labs.saved(SESSION)
+        labs.saved(OPTIONS)
 
     assert raised.value.id == "lab-not-found"
 
 
 def test_what_an_earlier_destroy_left_can_be_purged_and_nothing_else() -> None:
     with pytest.raises(MissingError, match="no lab demo"):
-        labs.removable(SESSION, purge=True)
+        labs.removable(OPTIONS, purge=True)
 
     paths.state("demo").mkdir(parents=True)
-    assert labs.removable(SESSION, purge=True).folder == paths.state("demo")
+    assert labs.removable(OPTIONS, purge=True).folder == paths.state("demo")
     with pytest.raises(MissingError, match="no lab demo"):
-        labs.removable(SESSION)
+        labs.removable(OPTIONS)
 
 
 @pytest.mark.parametrize("name", ["../demo", "/etc", "..", "a/b", "Demo"])
@@ -289,7 +289,7 @@ def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: P
     saved_lab.write(home / "demo", saved_lab.SavedLab(lab(), isolated=False))
 
     with pytest.raises(UsageError, match="name"):
-        labs.saved(replace(SESSION, lab_name=name))
+        labs.saved(replace(OPTIONS, lab_name=name))
 
 
 # Through sudo
@@ -328,17 +328,17 @@ def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
 
     if is_refused:
         with pytest.raises(UsageError) as raised:
-            find(SESSION)
+            find(OPTIONS)
         assert (raised.value.exit_code, raised.value.id) == (2, "sudo-not-needed")
     else:
-        assert find(SESSION).lab.name == "demo"
+        assert find(OPTIONS).lab.name == "demo"
 
 
 def test_what_root_made_there_before_can_be_destroyed_by_root(home: Path, through_sudo: dict[Path, int]) -> None:
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     through_sudo.update({home: 1000, paths.state("demo") / "lab.json": 0})
 
-    assert labs.saved(SESSION).lab.name == "demo"
+    assert labs.saved(OPTIONS).lab.name == "demo"
 
 
 @pytest.mark.parametrize(
@@ -450,8 +450,8 @@ def test_versions_are_those_of_the_lab_that_is_named_as_far_as_it_can_be_read(
     _machine(monkeypatch, engine=True, root=True)
     (home / "labctl.yaml").write_text(text)
 
-    assert labs.known_or_default(SESSION).lab.name == name
-    assert labs.known_or_default(replace(SESSION, lab_name="other")).lab.name == "other"
+    assert labs.known_or_default(OPTIONS).lab.name == name
+    assert labs.known_or_default(replace(OPTIONS, lab_name="other")).lab.name == "other"
 
 
 # The list of labs
@@ -521,7 +521,7 @@ def test_an_option_that_the_next_plain_up_would_undo_is_said(
     vars(chosen)["bundle"] = carried
     Path("labctl.yaml").write_text(f"ingress: {written}\n")
 
-    said = labs.switched_back(SESSION, chosen, asked)
+    said = labs.switched_back(OPTIONS, chosen, asked)
 
     assert bool(said) is is_said
     assert all(word in said for word in (f"`ingress: {written}`", f"--ingress {asked}") if is_said)

@@ -17,7 +17,7 @@ from labctl.config import saved_lab
 from labctl.host import locks
 from labctl.model.options import GlobalOptions
 
-SESSION = GlobalOptions(config_file=None, lab_name=None, output="text", verbosity=-1)
+OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="text", verbosity=-1)
 
 
 def _bundle(cache: Path, name: str, age: int, version: str = "1.37.2", maker: str = "build") -> Bundle:
@@ -65,7 +65,7 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
     assert found.size == old + 3 * 8192
 
     (cache / "bundles/worked-on.partial").rmdir()
-    prune(SESSION, ui.watching(SESSION))
+    prune(OPTIONS, ui.watching(OPTIONS))
 
     assert {path.name for path in (cache / "bundles").iterdir() if path.is_dir()} == {
         *("newest", "used", "other-minor", "downloaded", "damaged", "newer"),

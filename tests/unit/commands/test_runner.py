@@ -23,7 +23,7 @@ from labctl.model.options import GlobalOptions
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.transfer.reference import Reference, parse
 
-SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
+OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
 
 
@@ -77,7 +77,7 @@ def test_every_step_of_a_lab_on_this_machines_network_happens_here(
 ) -> None:
     acts: list[str] = []
 
-    _run(SESSION, context, _plan(acts))
+    _run(OPTIONS, context, _plan(acts))
 
     assert acts == ["outside", "inside"]
     (result,) = _results(capsys)
@@ -89,7 +89,7 @@ def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> No
         log.write(4711, "said")
         return Outcome(changed=False)
 
-    _run(SESSION, context, (Step("act", "says something", act),))
+    _run(OPTIONS, context, (Step("act", "says something", act),))
 
     assert context.log.read_text().endswith(" [4711] said\n")
     assert log.location() is None
@@ -98,7 +98,7 @@ def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> No
 def test_an_isolated_lab_goes_on_inside(
     context: Context, entered: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _run(SESSION, replace(context, isolated=True), _plan(entered))
+    _run(OPTIONS, replace(context, isolated=True), _plan(entered))
 
     assert entered == ["outside", "entered labctl-demo", "inside"]
     (result,) = _results(capsys)
@@ -110,7 +110,7 @@ def test_a_run_that_begins_inside_leaves_out_what_belongs_outside(
 ) -> None:
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
-    _run(SESSION, replace(context, isolated=True), _plan(entered))
+    _run(OPTIONS, replace(context, isolated=True), _plan(entered))
 
     assert entered == ["entered labctl-demo", "inside"]
     assert _results(capsys)[0]["changed"] is False
@@ -122,7 +122,7 @@ def test_a_lab_cannot_be_taken_away_from_within(
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
     with pytest.raises(SystemExit) as end:
-        _run(SESSION, replace(context, isolated=True), _plan(entered)[:1])
+        _run(OPTIONS, replace(context, isolated=True), _plan(entered)[:1])
 
     assert (end.value.code, entered) == (2, [])
     assert _results(capsys)[0]["error"]["id"] == "inside-lab"
@@ -134,7 +134,7 @@ def test_the_result_says_what_a_step_made_of_the_hosts_file(
 ) -> None:
     step: Step[Context] = Step("hosts", "", lambda _context, _say: Outcome(changed=False, hosts=HostsEntry(state)))
 
-    _run(SESSION, context, (step, Step("verify", "", lambda _context, _say: Outcome(changed=False))))
+    _run(OPTIONS, context, (step, Step("verify", "", lambda _context, _say: Outcome(changed=False))))
 
     assert _results(capsys)[0]["hosts"] == state
 
@@ -151,7 +151,7 @@ def test_a_run_that_fails_before_leaves_the_hosts_file_to_a_later_one(
 
     changed = replace(context, lab=replace(context.lab, apps=context.lab.apps[:apps]))
     with pytest.raises(SystemExit):
-        _run(SESSION, changed, tuple(Step(name, "", fail) for name in names))
+        _run(OPTIONS, changed, tuple(Step(name, "", fail) for name in names))
 
     assert _results(capsys)[0]["hosts"] == state
 
@@ -167,7 +167,7 @@ def test_a_step_asks_before_the_first_one_and_never_a_script(context: Context) -
         return Step(name, "", act, ask=lambda _context: acts.append(f"{name} asks"))
 
     for output in ("text", "json"):
-        _run(replace(SESSION, output=output), context, (asking("one"), asking("two")))
+        _run(replace(OPTIONS, output=output), context, (asking("one"), asking("two")))
 
     assert acts == ["one asks", "two asks", "one", "two", "one", "two"]
 
@@ -177,7 +177,7 @@ def test_a_plan_without_a_step_inside_ends_here_without_urls(
 ) -> None:
     acts: list[str] = []
 
-    _run(SESSION, replace(context, isolated=True), _plan(acts)[:1])
+    _run(OPTIONS, replace(context, isolated=True), _plan(acts)[:1])
 
     (result,) = _results(capsys)
     assert (result["ok"], result["urls"]) == (True, [])
@@ -190,7 +190,7 @@ def test_an_isolated_lab_whose_network_is_gone_does_not_run(
     monkeypatch.setattr(Isolation, "exists", lambda _isolation: False)
 
     with pytest.raises(SystemExit) as end:
-        _run(SESSION, replace(context, isolated=True), _plan([]))
+        _run(OPTIONS, replace(context, isolated=True), _plan([]))
 
     assert end.value.code == 3
     assert _results(capsys)[0]["error"]["id"] == "lab-not-running"
@@ -212,7 +212,7 @@ def test_a_failure_is_the_result_and_the_exit_code(
     context: Context, capsys: pytest.CaptureFixture[str], failure: BaseException, code: int, identity: str
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        _run(SESSION, context, _plan([], fails=failure))
+        _run(OPTIONS, context, _plan([], fails=failure))
 
     assert end.value.code == code
     (result,) = _results(capsys)
@@ -226,7 +226,7 @@ def test_the_traceback_of_a_bug_is_in_the_log_and_shown_to_those_who_ask(
     context: Context, capsys: pytest.CaptureFixture[str], verbosity: int
 ) -> None:
     with pytest.raises(SystemExit):
-        _run(replace(SESSION, verbosity=verbosity), context, _plan([], fails=ZeroDivisionError("by nought")))
+        _run(replace(OPTIONS, verbosity=verbosity), context, _plan([], fails=ZeroDivisionError("by nought")))
 
     error = _results(capsys)[0]["error"]
     assert str(context.log) in error["message"]
@@ -241,7 +241,7 @@ def test_two_runs_do_not_work_on_one_lab_at_once(
     acts: list[str] = []
 
     with locks.alone(context.folder / "lock", lambda _text: None, timeout=0), pytest.raises(SystemExit) as end:
-        _run(SESSION, context, _plan(acts))
+        _run(OPTIONS, context, _plan(acts))
 
     assert end.value.code == 6
     assert acts == []
@@ -262,15 +262,15 @@ def test_what_runs_in_the_cache_has_the_mirrors_of_the_file_and_refuses_a_broken
         tables.append(context.lab.mirrors)
         return Outcome(changed=False)
 
-    other = replace(SESSION, config_file=Path("other.yaml"))
-    for file, host, options in (("labctl.yaml", "quay.io", SESSION), ("other.yaml", "docker.io", other)):
+    other = replace(OPTIONS, config_file=Path("other.yaml"))
+    for file, host, options in (("labctl.yaml", "quay.io", OPTIONS), ("other.yaml", "docker.io", other)):
         Path(file).write_text(f"mirrors: {{{host}: 'https://a.test'}}")
         runner.run_in_cache(options, ui.watching(options), (Step("note", "", note),))
     assert tables == [(("quay.io", "https://a.test"),), (("docker.io", "https://a.test"),)]
 
     Path("labctl.yaml").write_text("mirrors: 5")
     with pytest.raises(UsageError) as raised:
-        runner.run_in_cache(SESSION, ui.watching(SESSION), (Step("note", "", note),))
+        runner.run_in_cache(OPTIONS, ui.watching(OPTIONS), (Step("note", "", note),))
     assert raised.value.id == "config-invalid"
     assert len(tables) == 2
 
@@ -289,7 +289,7 @@ def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
 
     monkeypatch.setattr(pulling, "pull", pull)
     plan = (Step("look", "looks", look, inside=False),)
-    runner.run(SESSION, context, plan, ui.watching(SESSION), parse("registry.test/labs:1"))
+    runner.run(OPTIONS, context, plan, ui.watching(OPTIONS), parse("registry.test/labs:1"))
 
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(each["step"], each["text"]) for each in events if each.get("state") == "done"] == [
@@ -301,7 +301,7 @@ def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
 
     offline = replace(context, policy=BundlePolicy(offline=True))
     with pytest.raises(SystemExit):
-        runner.run(SESSION, offline, plan, ui.watching(SESSION), parse("registry.test/labs:1"))
+        runner.run(OPTIONS, offline, plan, ui.watching(OPTIONS), parse("registry.test/labs:1"))
     *_, result = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert result["error"]["id"] == "bundle-not-pulled"
     assert len(asked) == 1

@@ -21,7 +21,7 @@ from labctl.providers.libvirt_images import LibvirtImages
 from labctl.providers.table import LIBVIRT
 
 BOX = "labctl/kubernetes-1.37.2"
-SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
+OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 
 
 class RefusingImages(FakeImages):
@@ -51,7 +51,7 @@ def test_a_lab_destroyed_earlier_is_purged_with_its_box(
     execute(up.destroy(purge=False, are_containers=False), lab, watched)
     assert boxes.kept(lab.folder) == ("libvirt", BOX)
 
-    found = labs.removable(SESSION, purge=True)
+    found = labs.removable(OPTIONS, purge=True)
     assert (found.hypervisor, labs.is_destroyed(found)) == (LIBVIRT, True)
     purged = with_doors(found, provider, FakeCluster(), context.bundle)
     assert execute(up.destroy(purge=True, are_containers=False, is_destroyed=True), purged, watched)
