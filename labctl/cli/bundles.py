@@ -156,7 +156,8 @@ def prune(
     """Remove what no lab uses from the cache.
 
     This removes cached downloads and pulls, and old bundles. A bundle stays if a lab uses it, if it is the newest of
-    its maker, minor version of Kubernetes and architecture, or if it cannot be read.
+    its maker, minor version of Kubernetes and architecture, if this labctl's own recipe makes it, or if it cannot be
+    read.
     """
     from labctl.commands import prune as pruning
     from labctl.plans import boxes

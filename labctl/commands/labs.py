@@ -52,7 +52,7 @@ def requested(
 
     Raises UsageError `isolation-of-machines` if virtual machines are to be isolated.
     """
-    from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - an existing lab has its pool
+    from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - only this function needs it
     from labctl.plans.provider_choice import choose_provider  # noqa: PLC0415 - the same
 
     carried = _bundle_folder(str(bundle) if bundle else paths.named_bundle())

@@ -14,6 +14,9 @@ from labctl.host.caller import another_owner, make_folder
 from labctl.model.errors import MissingError, UsageError
 
 PRIVATE = 0o700
+"""The mode of folders for their owner alone."""
+READABLE = 0o644
+"""The mode of files that every user may read."""
 OTHERS = 0o077
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 BUNDLE = "LABCTL_BUNDLE"

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl.host import interfaces, lab_folder
-from labctl.host.paths import private_folder, real, remove_tree
+from labctl.host.paths import READABLE, private_folder, real, remove_tree
 from labctl.host.process import check, run
 from labctl.host.tool_environment import forget_engine
 from labctl.host.wait import Pending, until
@@ -45,7 +45,6 @@ OWNER = "state"
 """The file in a lab's runtime folder that names its state folder: each user and XDG_STATE_HOME has its own labs."""
 BLOCK = re.compile(rb"^# BEGIN labctl (\S+)\r?\n.*?^# END labctl \1\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 """A lab's block in a hosts file."""
-READABLE = 0o644
 END_SECONDS = 5.0
 """How long a program in the namespace may take to exit after a signal."""
 

@@ -22,6 +22,7 @@ LIST = (*CTR, "list")
 REMOVE = (*CTR, "remove", "--sync")
 IMPORT = ("sudo", *CTR, "import", "--no-unpack", "-")
 PROGRESS_SECONDS = 1.0
+"""How often the progress of the transfer to the nodes is reported."""
 SLOWEST = 1 << 20
 """The lowest rate at which a node imports an image, in bytes per second."""
 Digests = Mapping[str, str]

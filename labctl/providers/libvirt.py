@@ -14,7 +14,7 @@ from labctl.host import accelerator, lab_folder, locks
 from labctl.host.files import write
 from labctl.host.libvirt import URI_VARIABLE, ask, is_own, uri
 from labctl.host.machine import Machine
-from labctl.host.paths import remove_tree
+from labctl.host.paths import READABLE, remove_tree
 from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
@@ -30,7 +30,6 @@ RUNS = ("running", "idle", "in shutdown")
 """The prefixes of libvirt's states of a machine whose processor runs, or waits."""
 CRASHED = "crashed"
 """The prefix of the state of a machine whose crashed guest is kept for inspection: it can only be powered off."""
-READABLE = 0o644
 
 
 class LibvirtProvider(MachineProvider):

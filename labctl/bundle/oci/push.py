@@ -160,12 +160,13 @@ def _put_entries(
 
     Read the index again after each write, because another push to the same tag may have replaced it.
     """
-    for attempt in range(_TRIES + 1):
+    for writes in range(_TRIES + 2):
         there = _index(reference, registry)
         index = with_entries(there.content if there else None, architecture, descriptors)
         if there and there.content == index.content:
-            return index, attempt > 0
-        registry.put_manifest(reference, index)
+            return index, writes > 0
+        if writes <= _TRIES:
+            registry.put_manifest(reference, index)
     raise MissingError(
         f"another push is writing {reference} at the same time",
         id="reference-contended",
