@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from labctl import trace
 from labctl.cluster import state as cluster_state
+from labctl.commands.endings import for_lab
 from labctl.context import Context
 from labctl.host import hosts_file
 from labctl.host.wait import NOT_READY, Pending
@@ -54,6 +55,8 @@ class Problems:
         """Add a problem; by default it breaks the lab, and `labctl up` fixes it."""
         if commands is None:
             commands = (f"labctl --name {self._lab} up",) if fix == trace.UP else ()
+        if fix and not commands:  # the fix itself is what users type
+            fix = for_lab(fix, self._lab)
         self.reports.append({"id": cause, "state": state, "text": text, "fix": fix, "commands": list(commands)})
 
     def add_hop(self, hop: HopReport, about: str) -> None:

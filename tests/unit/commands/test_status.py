@@ -13,7 +13,7 @@ from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, owned_by, with_do
 from golden_files import Golden
 
 from labctl import trace
-from labctl.commands.status import report_on
+from labctl.commands.status import Problems, report_on
 from labctl.context import Context
 from labctl.host import arp, http_probe
 from labctl.host.arp import Route
@@ -381,3 +381,11 @@ def test_the_node_that_answers_arp_has_the_address_whatever_the_record_says(
     monkeypatch.setattr(trace, "shared", lambda _context, _cluster: {"node": hop})
 
     assert [each["node"] for each in report_on(well)["addresses"]] == ["demo-control-plane"]
+
+
+def test_the_commands_in_a_fix_name_the_lab() -> None:
+    problems = Problems("shop")
+
+    problems.add("node-not-ready", "it is not", "`labctl halt shop-worker-1`, then `labctl resume`", ())
+
+    assert problems.reports[0]["fix"] == "`labctl --name shop halt shop-worker-1`, then `labctl --name shop resume`"
