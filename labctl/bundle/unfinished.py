@@ -79,7 +79,7 @@ def begun(folder: Path, maker: str) -> Bundle:
     for leftover in partial.glob(f"{SCRATCH}*"):
         wait.until(
             functools.partial(removed, leftover),
-            what=f"removing {leftover}",
+            what=f"the removal of {leftover}",
             timeout=ORPHAN_SECONDS,
             hint="A tool of an earlier run that was killed still writes there: stop that process.",
         )

@@ -101,7 +101,7 @@ def _locked(target: Path) -> Iterator[None]:
     """
     lock = target.with_name(f"{target.name}.lock")
     try:
-        is_held = until(partial(_claimed, lock), what=str(lock), timeout=LOCK_SECONDS, interval=0.05)
+        is_held = until(partial(_claimed, lock), what=f"the lock {lock}", timeout=LOCK_SECONDS, interval=0.05)
     except NotReadyError as error:
         raise UsageError(
             f"{target} is locked: {lock} is still there after {LOCK_SECONDS:.0f} s",

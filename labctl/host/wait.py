@@ -56,9 +56,12 @@ def until(
         since = {each: began for each, began in since.items() if each in lasting}
         began, last = since.setdefault(result.id, now), result.id
         if now - began >= result.patience or now >= deadline:
-            late = f"was not ready after {timeout:.0f} s" if now >= deadline else "does not become ready"
+            end = f"timed out after {timeout:.0f} s" if now >= deadline and timeout else "gave up"
             raise NotReadyError(
-                f"{what} {late}: {result.reason}", id=result.id, hint=result.hint or hint, details=result.details()
+                f"{end} waiting for {what}: {result.reason}",
+                id=result.id,
+                hint=result.hint or hint,
+                details=result.details(),
             )
         sleep(interval)
     return result

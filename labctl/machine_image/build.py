@@ -48,7 +48,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
         for leftover in bundle.folder.glob(f"{_SCRATCH}*"):
             wait.until(
                 functools.partial(removed, leftover),
-                what=f"removing {leftover}",
+                what=f"the removal of {leftover}",
                 timeout=ORPHAN_SECONDS,
                 hint="A tool of an earlier run that was killed still writes there: stop that process.",
             )

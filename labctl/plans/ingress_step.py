@@ -51,7 +51,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
         report(f"waiting for the pods of {controller.deployment}")
         until(
             partial(rolled_out, context, controller.namespace, controller.deployment, is_app=False),
-            what=f"Deployment {controller.namespace}/{controller.deployment}",
+            what=f"the Deployment {controller.namespace}/{controller.deployment}",
             timeout=rollout_seconds(limits, len(context.lab.serving_nodes)),
             interval=limits.poll,
         )

@@ -76,7 +76,7 @@ def _await_rollouts(context: Context, report: Progress) -> dict[Deployment, NotR
         report(f"waiting for the pods of {name}")
         ready = partial(rolled_out, context, namespace, name, is_app=is_app)
         try:
-            until(ready, what=f"Deployment {namespace}/{name}", timeout=seconds, interval=limits.poll)
+            until(ready, what=f"the Deployment {namespace}/{name}", timeout=seconds, interval=limits.poll)
         except NotReadyError as error:
             report(error.message)
             late[namespace, name] = error

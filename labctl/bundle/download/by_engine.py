@@ -127,7 +127,7 @@ def _clean(base: str) -> None:
                 return Pending(" ".join(last[-1:]))
         return True
 
-    until(cleaned, what=f"removing the containers and images of {base} from Docker", timeout=CLEAN_SECONDS)
+    until(cleaned, what=f"the removal of the containers and images of {base} from Docker", timeout=CLEAN_SECONDS)
 
 
 def _key(base: str) -> str:

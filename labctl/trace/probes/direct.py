@@ -74,7 +74,8 @@ def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, secon
     try:
         status, text = cluster.ask_pod(pod, namespace, port, path, seconds=seconds, tls=tls)
     except LabError as error:
-        is_the_pods = "timed out" in error.message and _answers(cluster)
+        is_silent = error.id == "api-unreachable" and "timed out" in error.message
+        is_the_pods = is_silent and _answers(cluster)
         return Word(SILENT if is_the_pods else UNASKED, None, error.message)
     if (reason := _reason(text)) is not None:
         return Word(next((kind for sign, kind in KINDS if sign in reason), UNASKED), None, reason)

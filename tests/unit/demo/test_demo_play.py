@@ -502,7 +502,7 @@ def test_a_site_that_does_not_answer_fails_the_demo_and_its_numbers_are_told(
     assert play(scenes({"load": {"hostname": "$hostname", "before": 0.01}, "run": ["labctl up"]})) == 8
 
     out, err = capsys.readouterr()
-    assert "scene 1, Scene 1: http://my-app.local was not ready after 0 s: HTTP 503" in err
+    assert "scene 1, Scene 1: timed out after 0 s waiting for http://my-app.local: HTTP 503" in err
     assert "0 good answers" in out
     assert world.ran == []
 

@@ -47,7 +47,7 @@ def test_after_the_time_is_up_the_error_names_what_was_waited_for_and_the_last_r
     clock = FakeClock()
     look = _answers(Pending("booting"), Pending("joining"), Pending("no address"))
 
-    with pytest.raises(NotReadyError, match=r"^node demo-worker-1 was not ready after 2 s: no address$") as caught:
+    with pytest.raises(NotReadyError, match=r"^timed out after 2 s waiting for node demo-worker-1: no address$") as caught:
         until(look, what="node demo-worker-1", timeout=2, hint="look", interval=1, clock=clock, sleep=clock.sleep)
 
     assert (caught.value.id, caught.value.hint, caught.value.exit_code) == ("not-ready", "look", ExitCode.NOT_READY)
@@ -58,7 +58,7 @@ def test_what_lasts_longer_than_its_patience_ends_the_wait_with_its_id_hint_and_
     refused = Pending("refused", "probe-fails", "describe", 3, lambda: ("the log",))
     look = _answers(Pending("starting"), refused, Pending("restarting"), *[refused] * 9)
 
-    with pytest.raises(NotReadyError, match=r"^the app does not become ready: refused$") as caught:
+    with pytest.raises(NotReadyError, match=r"^gave up waiting for the app: refused$") as caught:
         until(look, what="the app", timeout=60, interval=1, clock=clock, sleep=clock.sleep)
 
     assert (caught.value.id, caught.value.hint, caught.value.details) == ("probe-fails", "describe", ("the log",))
@@ -106,7 +106,7 @@ def test_at_the_end_of_its_time_the_last_reason_gives_id_and_details() -> None:
     clock = FakeClock()
     slow = Pending("slow", "probe-fails", details=lambda: ("the log",))
 
-    with pytest.raises(NotReadyError, match="after 2 s: slow") as caught:
+    with pytest.raises(NotReadyError, match="after 2 s waiting for it: slow") as caught:
         until(lambda: slow, what="it", timeout=2, hint="look", interval=1, clock=clock, sleep=clock.sleep)
 
     assert (caught.value.id, caught.value.hint, caught.value.details) == ("probe-fails", "look", ("the log",))

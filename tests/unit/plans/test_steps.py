@@ -805,7 +805,7 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
     up.apply_apps(rendered, watched.report)
     machine["my-app.local"] = http_probe.Answer(503)
 
-    with pytest.raises(NotReadyError, match=r"http://my-app\.local .*HTTP 503") as late:
+    with pytest.raises(NotReadyError, match=r"http://my-app\.local: .*HTTP 503") as late:
         verify.verify(rendered, watched.report)
 
     assert late.value.id == "controller-has-no-backend"

@@ -657,15 +657,23 @@ def test_what_the_api_server_says_of_a_pod_has_a_kind(world: World, text: str, k
     assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
 
 
-@pytest.mark.parametrize(("is_up", "kind"), [(True, direct.SILENT), (False, direct.UNASKED)])
+@pytest.mark.parametrize(
+    ("identity", "is_up", "kind"),
+    [
+        ("api-unreachable", True, direct.SILENT),
+        ("api-unreachable", False, direct.UNASKED),
+        ("api-busy", True, direct.UNASKED),
+    ],
+)
 def test_a_pod_is_silent_only_if_the_api_server_itself_answers(
     world: World,
     monkeypatch: pytest.MonkeyPatch,
+    identity: str,
     is_up: bool,  # noqa: FBT001 - a column of the table
     kind: str,
 ) -> None:
     def time_out(*_arguments: object, **_options: object) -> list[dict[str, Any]]:
-        raise NotReadyError("GET /: timed out", id="api-unreachable")
+        raise NotReadyError("GET /: timed out", id=identity)
 
     monkeypatch.setattr(world.cluster, "ask_pod", time_out)
     if not is_up:
