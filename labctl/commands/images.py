@@ -104,7 +104,7 @@ def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], rep
 def _refuse_carried(context: Context, new_images: Sequence[LoadedImage]) -> None:
     if carried := [image.reference for image in new_images if image.reference in context.images]:
         raise UsageError(
-            f"the bundle has an image {', '.join(carried)}, which the lab's own pods use",
+            f"the bundle already has {', '.join(carried)}, which the lab's own pods use",
             id="image-of-bundle",
             hint="Give your image another name, for example with `docker tag`, and load it under that name.",
         )

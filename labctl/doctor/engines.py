@@ -71,7 +71,7 @@ def look_at_command(_context: Context, machine: Machine) -> Finding:
     """Check that the `docker` command is Docker's own, and can read the lab's files."""
     said = machine.run(*COMMAND)
     if said is None:
-        return not_relevant("there is no docker; see `tools`")
+        return not_relevant("docker is not installed; see `tools`")
     path = machine.where(COMMAND[0])
     if "podman" in said.out.casefold():
         return broken(f"{path} is podman's: {last(said.out.splitlines())}", NO_PODMAN, cause="engine-podman")
@@ -83,7 +83,7 @@ def look_at_command(_context: Context, machine: Machine) -> Finding:
 def look_at_engine(context: Context, machine: Machine) -> Finding:
     """Check that a Docker Engine of this machine answers this user."""
     if not machine.has(COMMAND[0]):
-        return not_relevant("there is no docker; see `tools`")
+        return not_relevant("docker is not installed; see `tools`")
     if machine.where(COMMAND[0]).startswith(SNAP_PROGRAMS):
         return not_relevant("the docker command is a snap; see `docker-command`")
     address = _address(machine)

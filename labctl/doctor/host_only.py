@@ -8,6 +8,7 @@ from labctl.host import virtualbox
 from labctl.host.machine import Machine
 from labctl.host.process import check
 from labctl.host.virtualbox import NETWORK, Server
+from labctl.model.sentences import clause
 
 
 def look_at_members(context: Context, machine: Machine) -> Finding:
@@ -20,7 +21,7 @@ def look_at_members(context: Context, machine: Machine) -> Finding:
     for interface, address in interfaces.items():
         if others := _others(context, machine, interface):
             return broken(
-                f"network {network}: VirtualBox's machines {', '.join(others)} are connected to {interface} in it",
+                f"network {network}: {clause(others, 'is', 'are')} connected to VirtualBox's {interface} in it",
                 "Choose another `network` in labctl.yaml, such as 192.168.57.0/24; "
                 "or connect these machines to another network.",
             )
@@ -30,9 +31,8 @@ def look_at_members(context: Context, machine: Machine) -> Finding:
                 f"`{virtualbox.PROGRAM} hostonlyif ipconfig {interface} --ip {context.lab.gateway} "
                 f"--netmask {network.netmask}`; or choose another `network` in labctl.yaml.",
             )
-    return ok(
-        f"{', '.join(interfaces) or 'no host-only interface'} is in {network}, and no other machine is connected to it"
-    )
+    there = clause(interfaces or ("no host-only interface",), "is", "are")
+    return ok(f"{there} in {network}, and no other machine is connected to it")
 
 
 def look_at_servers(context: Context, machine: Machine) -> Finding:

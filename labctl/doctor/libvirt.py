@@ -16,6 +16,7 @@ from labctl.host.machine import Machine
 from labctl.host.parsing import dotted, last, version
 from labctl.host.paths import real
 from labctl.host.routes import routes
+from labctl.model.sentences import clause
 
 POOL = "default"
 """The storage pool that vagrant-libvirt uses, and creates if it is missing."""
@@ -35,7 +36,7 @@ def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
     where = libvirt.uri(machine.environment)
     said = libvirt.ask(machine, "version", "--daemon")
     if said is None:
-        return not_relevant("there is no virsh; see `tools`")
+        return not_relevant("virsh is not installed; see `tools`")
     if not libvirt.is_own(where):
         return broken(
             f"{URI_VARIABLE} is {where}: labctl needs this machine's own libvirt, to create networks",
@@ -53,7 +54,7 @@ def look_at_plugin(_context: Context, machine: Machine) -> Finding:
     """Check that Vagrant has the plugin for libvirt and can load its plugins."""
     plugins = machine.run("vagrant", "plugin", "list")
     if plugins is None:
-        return not_relevant("there is no vagrant; see `tools`")
+        return not_relevant("vagrant is not installed; see `tools`")
     if plugins.code != 0:
         return broken(
             f"Vagrant cannot load its plugins: {last(plugins.last_lines)}",
@@ -104,7 +105,7 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
             )
     taken = [each for each in known if any(lab.network.overlaps(address.network) for address in each.addresses)]
     if taken and not conditions.unmade(context) and all(_is_routed(each, machine) for each in taken):
-        return not_relevant(f"{', '.join(map(str, taken))} is routed; see `network`")
+        return not_relevant(f"{clause(taken, 'is', 'are')} routed; see `network`")
     if taken:
         whose = ", ".join(f"{each}, {' '.join(str(own.network) for own in each.addresses)}" for each in taken)
         # Vagrant would join it by its subnet, and remove it together with the lab.

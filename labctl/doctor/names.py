@@ -12,6 +12,7 @@ from labctl.doctor.packages import as_root
 from labctl.host import hosts_entry, hosts_file, lab_folder, nsswitch, proxies, sudo
 from labctl.host.machine import Machine
 from labctl.host.other_addresses import DOUBLED, SHADOWED
+from labctl.model.sentences import clause
 
 NSSWITCH = Path("/etc/nsswitch.conf")
 NOT_READ = "hosts-file-not-read"
@@ -36,7 +37,7 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
     )
     if through_sudo is not None and through_sudo.code == 0:
         return ok(f"{file} can be written through sudo")
-    why = "there is no sudo" if through_sudo is None else "; ".join(through_sudo.last_lines[-1:])
+    why = "sudo is not installed" if through_sudo is None else "; ".join(through_sudo.last_lines[-1:])
     return warning(
         f"{file}: this user may not write it, and sudo cannot do it without asking: {why}",
         "On a terminal, labctl asks for the password. Elsewhere `labctl up` brings the lab up and prints the lines to add.",
@@ -67,7 +68,7 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
         )
     if unnamed := name_lines.unnamed(context, machine):
         return warning(
-            f"the lab {lab} exists, but {', '.join(unnamed)} does not resolve to an address of {context.lab.pool}",
+            f"the lab {lab} exists, but {clause(unnamed, 'does not', 'do not')} resolve to an address of {context.lab.pool}",
             f"Run `labctl --name {lab} hosts sync`.",
             "hosts-entry-missing",
         )
@@ -112,7 +113,7 @@ def look_at_name_order(context: Context, machine: Machine) -> Finding:
     hostnames = [app.hostname for app in context.lab.apps]
     before, is_final = order.before_files(hostnames) if order else ((), False)
     fix = f"Write `files` first in the line `hosts:` of {NSSWITCH}."
-    late = "the hosts file is not listed" if before is None else f"{', '.join(before)} comes before the hosts file"
+    late = f"{clause(before, 'comes', 'come')} before the hosts file" if before else "the hosts file is not listed"
     is_first = before is not None and not before
     unread = name_lines.unread(context, machine)
     if unread:

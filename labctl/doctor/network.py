@@ -16,6 +16,7 @@ from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
 from labctl.host.routes import KERNEL_ROUTES, TableRoute, routes, rules
+from labctl.model.sentences import clause
 from labctl.providers.protocol import LAB_LABEL
 
 BRIDGE_NAME = "com.docker.network.bridge.name"
@@ -81,7 +82,7 @@ def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
     known = () if context.isolated else routes(machine) or ()  # an isolated lab has routes of its own
     routed = {route.device for route in known if route.network.subnet_of(network)}
     if overlapping and all(each.bridge in routed for each in overlapping):
-        return not_relevant(f"{', '.join(map(str, overlapping))} is routed; see `network`")
+        return not_relevant(f"{clause(overlapping, 'is', 'are')} routed; see `network`")
     if overlapping:
         subnets = ", ".join(f"{each}, {' '.join(map(str, each.subnets))}" for each in overlapping)
         remove = f"{'labctl exec -- ' * context.isolated}docker network rm {overlapping[0].name}"

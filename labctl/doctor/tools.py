@@ -83,7 +83,7 @@ def look_at_vagrant(context: Context, machine: Machine) -> Finding:
     """Check that Vagrant starts and prints its version."""
     said = machine.run("vagrant", "--version")
     if said is None:
-        return not_relevant("there is no vagrant; see `tools`")
+        return not_relevant("vagrant is not installed; see `tools`")
     installed = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
     if not installed:
         return broken(f"`vagrant --version` failed: {last(said.last_lines)}", "Install Vagrant again.")

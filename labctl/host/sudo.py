@@ -27,7 +27,7 @@ def try_run(line: Sequence[str]) -> Finished:
     Otherwise the exit code is not 0, and the last line has the reason.
     """
     if shutil.which("sudo") is None:
-        return Finished(127, "", ("there is no sudo on PATH",))
+        return Finished(127, "", ("sudo is not installed",))
     try:
         return run(without_question(line), timeout=TIMEOUT_SECONDS)
     except ProviderError as error:  # timed out: the machine's directory service does not answer

@@ -48,7 +48,9 @@ def end(containerd: Path, known: Iterable[str] = ()) -> bool:
     groups = _groups({*known, *(shim.container for shim in shims)})
     was_there = bool(shims) or any(_processes(group) for group in groups)
     with suppress(NotReadyError):  # an empty group that stays is harmless
-        until(partial(_emptied, groups), what="the removal of the control groups of ended containers", timeout=END_SECONDS)
+        until(
+            partial(_emptied, groups), what="the removal of the control groups of ended containers", timeout=END_SECONDS
+        )
     return was_there
 
 

@@ -192,7 +192,11 @@ class Isolation:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
             with suppress(NotReadyError):  # SIGKILL follows
-                until(lambda: Pending("it runs") if self._pids() else None, what="the end of its processes", timeout=END_SECONDS)
+                until(
+                    lambda: Pending("it runs") if self._pids() else None,
+                    what="the end of its processes",
+                    timeout=END_SECONDS,
+                )
 
     def _pids(self) -> list[int]:
         pids = map(int, run(["ip", "netns", "pids", self.namespace]).out.split())

@@ -88,7 +88,7 @@ def _refuse_others(folder: Path) -> None:
     others = [str(folder / name) for name in RENDERED if os.path.lexists(folder / name)]
     if others:
         raise UsageError(
-            f"{', '.join(others)}: already exists, and labctl did not write it",
+            f"labctl would overwrite {', '.join(others)}, which it did not write",
             id="files-in-the-way",
             hint="Choose another folder, or move these files away.",
         )

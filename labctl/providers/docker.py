@@ -86,7 +86,7 @@ class DockerProvider(VagrantProvider):
             return None
         answer = machine.run("docker", "version", "--format", "{{json .}}")
         if answer is None:
-            return Obstacle("there is no docker", "Install docker.io.", see="tools")
+            return Obstacle("docker is not installed", "Install docker.io.", see="tools")
         return Obstacle("no Docker Engine answers", "Start Docker.", see="engine") if answer.code != 0 else None
 
     def running(self) -> frozenset[str]:

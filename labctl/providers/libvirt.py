@@ -47,7 +47,7 @@ class LibvirtProvider(MachineProvider):
     def check(self, machine: Machine) -> Obstacle | None:
         """Return why libvirt does not answer, or is not the system daemon, which alone can create networks."""
         if (answer := ask(machine, "version", "--daemon")) is None:
-            return Obstacle("there is no virsh", "Install libvirt.", see="tools")
+            return Obstacle("virsh is not installed", "Install libvirt.", see="tools")
         if not is_own(uri(machine.environment)):
             return Obstacle(f"{URI_VARIABLE} names another libvirt", f"Unset {URI_VARIABLE}.", see="libvirt")
         return Obstacle("libvirt does not answer", "Start libvirt.", see="libvirt") if answer.code != 0 else None

@@ -173,7 +173,9 @@ def obstacle(machine: Machine) -> Obstacle | None:
     answer = virtualbox.installed(machine)
     if answer is None:
         newest = dotted(virtualbox.NEWEST)
-        return Obstacle(f"there is no {PROGRAM}", f"Install VirtualBox, version {newest} or older.", see="virtualbox")
+        return Obstacle(
+            f"{PROGRAM} is not installed", f"Install VirtualBox, version {newest} or older.", see="virtualbox"
+        )
     installed, said = answer
     if not installed:
         return Obstacle(

@@ -11,6 +11,7 @@ import yaml
 
 from labctl.cluster import unready
 from labctl.model.lab import Lab
+from labctl.model.sentences import clause
 from labctl.trace import backend
 from labctl.trace.metallb import metallb
 from labctl.trace.node import layer2, node_facts
@@ -119,10 +120,8 @@ def _other_pools(layer2_state: Layer2) -> ProblemError | None:
 def _no_node(layer2_state: Layer2) -> ProblemError | None:
     if layer2_state.selected:
         return None
-    names = ", ".join(str(each["metadata"]["name"]) for each in layer2_state.selecting)
-    return ProblemError(
-        "advertisement-selects-no-node", f"the nodeSelectors of the L2Advertisement {names} select none of the nodes"
-    )
+    names = " and ".join(f"L2Advertisement {each['metadata']['name']}" for each in layer2_state.selecting)
+    return ProblemError("advertisement-selects-no-node", f"the nodeSelectors of {names} select none of the nodes")
 
 
 def _excluded(layer2_state: Layer2) -> ProblemError | None:
@@ -130,12 +129,10 @@ def _excluded(layer2_state: Layer2) -> ProblemError | None:
         return None
     serving = {each.name for each in layer2_state.lab.serving_nodes}
     names = [name for name in layer2_state.selected if name in serving] or layer2_state.selected
-    whole = (
-        "every node" if len(layer2_state.selected) == len(layer2_state.nodes) else " and ".join(layer2_state.selected)
-    )
+    whole = ["every node"] if len(layer2_state.selected) == len(layer2_state.nodes) else layer2_state.selected
     return ProblemError(
         "nodes-excluded",
-        f"{whole} has the label {EXCLUDED}",
+        f"{clause(whole, 'has', 'have')} the label {EXCLUDED}",
         fix="Remove the label from the nodes that should announce.",
         commands=(kubectl(layer2_state.lab.name, "label", "node", *names, f"{EXCLUDED}-"),),
     )
@@ -145,10 +142,10 @@ def _no_network(layer2_state: Layer2) -> ProblemError | None:
     if layer2_state.available:
         return None
     allowed = layer2_state.allowed
-    whole = "every node" if len(allowed) == len(layer2_state.nodes) else " and ".join(allowed)
+    whole = ["every node"] if len(allowed) == len(layer2_state.nodes) else allowed
     return ProblemError(
         "network-unavailable",
-        f"{whole} has the condition {UNAVAILABLE}, and MetalLB does not announce from such a node",
+        f"{clause(whole, 'has', 'have')} the condition {UNAVAILABLE}, and MetalLB does not announce from such a node",
         fix="Clear the condition. If it returns, correct the component that sets it.",
         commands=tuple(_cleared(layer2_state.lab, name) for name in allowed),
     )

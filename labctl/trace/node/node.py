@@ -244,7 +244,7 @@ def _differs(trail: Trail, names: Sequence[str], announced: str | None, evidence
     if announced is not None and names and announced not in names:
         return ProblemError(
             "announcer-differs",
-            f"MetalLB reports that {announced} announces {asked}, but {', '.join(names)} answers ARP for it",
+            f"MetalLB reports that {announced} announces {asked}, but {names[0]} answers ARP for it",
             evidence,
             fix="The address may be moving. If the problem remains, restart the speakers: they update the report.",
             commands=(kubectl(lab, *announcing.RESTART),),

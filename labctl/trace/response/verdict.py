@@ -95,8 +95,8 @@ def _strangers(trail: Trail, results: Survey, evidence: Evidence) -> ProblemErro
     service = trail.seen["pod"]["service"]
     return ProblemError(
         "answered-by-other-pod",
-        f"the ingress controller sent a request to {', '.join(sorted(results.strangers))}, which is not behind "
-        f"the Service {service}",
+        f"the ingress controller sent a request to a pod that is not behind the Service {service}: "
+        f"{', '.join(sorted(results.strangers))}",
         evidence,
         fix=refusals.UNHEARD,
         commands=refusals.restarted(trail),

@@ -9,6 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.model.sentences import clause
+
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
@@ -93,10 +95,10 @@ def _by_path(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]
                 places.append(f"/spec/rules/{number}/http/paths/{index}/pathType")
                 paths.append(text)
     if places:
-        yield Refusal(
-            f"its path {' and '.join(paths)} is a regular expression, but its pathType is not ImplementationSpecific",
-            loose_paths=tuple(places),
+        whose = (
+            f"its {clause((f'path {path}' for path in paths), 'is a regular expression', 'are regular expressions')}"
         )
+        yield Refusal(f"{whose} without the pathType ImplementationSpecific", loose_paths=tuple(places))
 
 
 def _by_passthrough(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:

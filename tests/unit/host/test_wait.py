@@ -47,7 +47,9 @@ def test_after_the_time_is_up_the_error_names_what_was_waited_for_and_the_last_r
     clock = FakeClock()
     look = _answers(Pending("booting"), Pending("joining"), Pending("no address"))
 
-    with pytest.raises(NotReadyError, match=r"^timed out after 2 s waiting for node demo-worker-1: no address$") as caught:
+    with pytest.raises(
+        NotReadyError, match=r"^timed out after 2 s waiting for node demo-worker-1: no address$"
+    ) as caught:
         until(look, what="node demo-worker-1", timeout=2, hint="look", interval=1, clock=clock, sleep=clock.sleep)
 
     assert (caught.value.id, caught.value.hint, caught.value.exit_code) == ("not-ready", "look", ExitCode.NOT_READY)

@@ -36,7 +36,11 @@ USER: dict[str, Any] = {"is_root": False}
             "virtualbox",
         ),
         ({**USER, "said": {**NO_ENGINE, **VIRTUALBOX}, "absent": ["virsh"]}, "virtualbox", "no Docker Engine"),
-        ({**USER, "said": {**LIBVIRT, **VIRTUALBOX}, "absent": ["docker", "virsh"]}, "virtualbox", "no docker"),
+        (
+            {**USER, "said": {**LIBVIRT, **VIRTUALBOX}, "absent": ["docker", "virsh"]},
+            "virtualbox",
+            "docker is not installed",
+        ),
         ({**USER, "absent": ["docker", "virsh", "VBoxManage"]}, "docker", "neither libvirt nor virtualbox"),
         ({**USER, "platform": "darwin", "said": VIRTUALBOX, "absent": ["virsh"]}, "virtualbox", "need Linux"),
         ({**USER, "platform": "darwin", "absent": ["virsh", "VBoxManage"]}, "docker", "need Linux"),
