@@ -11,6 +11,7 @@ from labctl.bundle import checksums
 from labctl.bundle.build.build import recipe_id
 from labctl.bundle.choice import booted, own_ids
 from labctl.bundle.format import Bundle, UnreadableBundle, finished, folders, load
+from labctl.bundle.links import require_inside
 from labctl.bundle.oci import references
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.config import saved_lab
@@ -80,7 +81,7 @@ def _described(bundle: Bundle, image: MachineImage | None) -> BundleEntry:
 def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleEntry]:
     """Verify each file of the bundle in the folder, or of every bundle in the cache; return their report entries.
 
-    Check all bundles, then raise MissingError for the first damaged one, with the others in its details.
+    Check all bundles, then raise MissingError for the first that is damaged or linked, with the others in its details.
     """
     entries, errors = [], list[MissingError]()
     for each in [folder] if folder else folders(cache):
@@ -98,6 +99,7 @@ def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleE
 def _verified(folder: Path, cache: Path, report: Progress) -> BundleEntry:
     bundle = load(folder)
     checksums.verify(bundle, cache, report)
+    require_inside(bundle)
     image = machine_image.load(bundle)
     if image:
         machine_image.verify(bundle, image, cache, report)

@@ -293,6 +293,13 @@ CHECKS = (
         bundles.look_at_bundle,
     ),
     Check(
+        "bundle-links",
+        "nodes in containers mount the bundle's folder, and cannot follow a link out of it",
+        bundles.look_at_links,
+        only=(conditions.containers,),
+        blocks_up="bundle-linked",
+    ),
+    Check(
         "registries",
         "a build of the bundle needs them",
         registries.look_at_registries,

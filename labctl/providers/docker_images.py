@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.bundle import Bundle
+from labctl.bundle.links import require_inside
 from labctl.host import locks
 from labctl.host.process import check, failure, run, stream
-from labctl.model.errors import MissingError, ProviderError
+from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.providers.vagrant import BUSY_SECONDS, LOCK
 
@@ -32,7 +33,7 @@ class DockerImages:
 
         Raises MissingError if nodes could not read every file of the bundle, which is a mount in them.
         """
-        _require_readable_in_nodes(bundle)
+        require_inside(bundle)
         image, system = node_image(bundle), bundle.path(NODE_SYSTEM)
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
@@ -59,16 +60,3 @@ def node_image(bundle: Bundle) -> str:
     """Return the name of the image with a bundle's node system; it depends on the content."""
     checksum = next(file.sha256 for file in bundle.files if file.path == NODE_SYSTEM)
     return f"{REPOSITORY}:{checksum[:12]}"
-
-
-def _require_readable_in_nodes(bundle: Bundle) -> None:
-    """Check that no file of the bundle is a link to outside its folder, the only one that nodes mount."""
-    folder = bundle.folder.resolve()
-    targets = {file.path: bundle.path(file.path).resolve() for file in bundle.files}
-    outside = [f"{path} is a link to {target}" for path, target in targets.items() if not target.is_relative_to(folder)]
-    if outside:
-        raise MissingError(
-            f"nodes cannot read all files of bundle {bundle.folder}: {'; '.join(outside)}",
-            id="bundle-linked",
-            hint=f"Copy the files instead of linking them: `cp -rL {bundle.folder} DIR`, and `--bundle DIR`.",
-        )

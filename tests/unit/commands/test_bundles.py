@@ -38,9 +38,17 @@ def test_a_bundle_is_verified_wherever_it_is(home: Path, watched: Watched) -> No
     write(made)
     assert [found["id"] for found in bundles.verified(made.folder, home / "cache", watched.report)] == [made.id]
 
-    made.path("base/node.tar").write_bytes(b"x")
-    with pytest.raises(MissingError, match=r"base/node\.tar"):
+    system, moved = made.path("base/node.tar"), home / "moved"
+    system.rename(moved)
+    system.symlink_to(moved)
+    with pytest.raises(MissingError, match=r"base/node\.tar") as linked:
         bundles.verified(made.folder, home / "cache", watched.report)
+    assert linked.value.id == "bundle-linked"
+
+    system.write_bytes(b"x")
+    with pytest.raises(MissingError, match=r"base/node\.tar") as damaged:
+        bundles.verified(made.folder, home / "cache", watched.report)
+    assert damaged.value.id == "bundle-damaged"
 
 
 def test_a_bundle_is_named_by_its_folder_or_by_the_reference_that_it_was_pulled_as(home: Path) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
-from fakes import lab
-from recorded_machine import found
+from fakes import Watched, lab
+from recorded_machine import Recorded, found
 
 from labctl.bundle.build.build import recipe_id
 from labctl.bundle.format import write as describe
 from labctl.context import Context
+from labctl.doctor import preflight
+from labctl.model.errors import MissingError
+from labctl.providers.docker_images import NODE_SYSTEM
 
 CASES = [
     ({}, "ok", ""),
@@ -46,3 +51,29 @@ def test_a_bundle_that_is_not_where_it_was_is_found(context: Context) -> None:
     finding = found("bundle", replace(context, lab=lab(), bundle_folder=context.folder))
 
     assert (finding.state, finding.cause) == ("broken", "bundle-not-found")
+
+
+def test_files_that_nodes_cannot_read_are_found_and_stop_up_with_all_other_problems(
+    context: Context, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found("bundle-links", context).state == "ok"
+    file, moved = context.bundle.path(NODE_SYSTEM), tmp_path / "moved"
+    file.rename(moved)
+    file.symlink_to(moved)
+
+    finding = found("bundle-links", context)
+
+    assert finding.state == "broken"
+    assert str(moved) in finding.seen
+    assert found("bundle-links", replace(context, lab=lab(provider="libvirt"))).state == "not relevant"
+    for absent, identity in ((set[str](), "bundle-linked"), ({"vagrant"}, "machine-not-ready")):
+        monkeypatch.setattr(preflight, "Machine", partial(Recorded, absent=absent))
+        with pytest.raises(MissingError) as stopped:
+            preflight.require_machine(context, watched.report)
+        assert stopped.value.id == identity
+        assert str(moved) in stopped.value.message
+
+
+def test_links_of_a_bundle_that_is_missing_or_unusable_are_not_looked_at(context: Context) -> None:
+    for without in ({"bundle_folder": None}, {"bundle_folder": context.folder}):
+        assert found("bundle-links", replace(context, lab=lab(), **without)).state == "not relevant"
