@@ -192,9 +192,13 @@ def with_entries(index: bytes | None, architecture: str, descriptors: Iterable[M
     return written(IMAGE_INDEX, {"manifests": entries})
 
 
-def holds_bundle(document: Document) -> bool:
-    """Return whether an index lists a bundle directly, or a manifest is that of a bundle."""
-    return bool(_bundles(document, "", lambda _index: None))
+def holds_bundle(document: Document, architecture: str, read: Read) -> bool:
+    """Return whether an index lists a bundle, or a manifest is that of a bundle.
+
+    `read` reads nested indexes, except those for other architectures, if the index lists no bundle directly.
+    """
+    platform = f"{LINUX}/{architecture}"
+    return bool(_bundles(document, platform, lambda _index: None) or _bundles(document, platform, read))
 
 
 def holds_image(document: Document, reference: str) -> bool:

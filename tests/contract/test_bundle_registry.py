@@ -166,6 +166,30 @@ def test_a_bundle_is_pulled_out_of_an_index_of_references(room: ClassRoom) -> No
         assert travelling.same(room.pull(name).bundle.folder, bundle.folder)
 
 
+def test_a_push_into_an_index_of_references_keeps_them_if_one_has_a_bundle(room: ClassRoom) -> None:
+    made = {name: room.bundle(name) for name in ("amd64", "arm64")}
+    asked = Registry(mirrors.Mirrors(), _silent)
+
+    def nest(tag: str) -> dict[str, object]:
+        """Write an index of the index that the tag names; return the entry in it."""
+        room.tag = tag
+        entry = asked.manifest(room.reference).descriptor()
+        room.tag = f"index-of-{tag}"
+        asked.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": [entry]}))
+        return entry
+
+    room.tag = "arm64"
+    room.push(made["arm64"])
+    of_bundle = nest("arm64")
+    room.push(made["amd64"])
+    assert of_bundle in json.loads(asked.manifest(room.reference).content)["manifests"]
+    for name, bundle in made.items():
+        assert travelling.same(room.pull(name).bundle.folder, bundle.folder)
+
+    nest("nginx-1.26.3")
+    assert _fails(lambda: room.push(made["amd64"])) == "reference-taken"
+
+
 def test_the_images_are_images_of_that_repository(room: ClassRoom) -> None:
     room.push(room.bundle("arm64"))
     room.push(room.bundle("amd64"))

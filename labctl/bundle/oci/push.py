@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from labctl.bundle.layout import Artefact, CarriedImage, holds_bundle, holds_image, with_entries
@@ -55,7 +56,7 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
             hint=f"Write {replace(reference, tag=None, digest=None)}:TAG.",
         )
     tags = {image.tag: image for image in artefact.images}
-    _require_free(reference, tags, registry)
+    _require_free(reference, tags, artefact.architecture, registry)
     scratch = cache / BLOBS
     make_folder(scratch, PRIVATE)
     with locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):  # keeps others from removing the folder
@@ -72,14 +73,19 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
     return Pushed(artefact.manifest.digest, index.digest, moved, changed)
 
 
-def _require_free(reference: Reference, tags: Mapping[str, CarriedImage], registry: Registry) -> None:
+def _require_free(
+    reference: Reference, tags: Mapping[str, CarriedImage], architecture: str, registry: Registry
+) -> None:
     """Raise MissingError `reference-taken` if the push would replace anything but bundles and their images."""
     indexes = at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, stop=registry.stop)
     for (tag, image), there in zip(tags.items(), indexes, strict=True):
         if there and not holds_image(there, image.reference):
             raise _taken(replace(reference, tag=tag), there)
     there = _index(reference, registry)
-    if there and not (there.media_type in IMAGE_INDEXES and holds_bundle(there)):
+    if there is None:
+        return
+    read = partial(registry.document, reference)
+    if there.media_type not in IMAGE_INDEXES or not holds_bundle(there, architecture, read):
         raise _taken(reference, there)
 
 
