@@ -12,6 +12,7 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, not_relevant, ok, warning
 from labctl.doctor.libvirt import POOL, UNUSABLE, is_usable
 from labctl.host import lab_folder, libvirt
+from labctl.host.libvirt import Pool
 from labctl.host.machine import Machine
 
 ENFORCED = Path("/sys/fs/selinux/enforce")
@@ -28,11 +29,11 @@ WORLD, GROUP, OWNER = 0o001, 0o010, 0o100
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """How libvirt confines QEMU: the names of its security models, and QEMU's user and group, 0 for root or unknown."""
+    """How libvirt confines QEMU: the names of its security models, and QEMU's user and group, None if unknown."""
 
     models: frozenset[str]
-    user: int
-    group: int
+    user: int | None
+    group: int | None
 
 
 def look_at_access(context: Context, machine: Machine) -> Finding:
@@ -40,9 +41,15 @@ def look_at_access(context: Context, machine: Machine) -> Finding:
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
     pool = next((each for each in libvirt.pools(machine) if each.name == POOL and each.path), None)
-    guard = _guard(machine) if pool else None
-    if pool is None or guard is None:
+    if pool is None:
         return not_relevant("libvirt has no storage pool in a folder yet; see `libvirt-pool`")
+    if (guard := _guard(machine)) is None:
+        return not_relevant("libvirt does not report how it confines QEMU")
+    return _obstacle(context, pool, guard, machine) or _reach(pool, guard)
+
+
+def _obstacle(context: Context, pool: Pool, guard: Guard, machine: Machine) -> Finding | None:
+    """Return what keeps QEMU out of the pool, or libvirt out of the folder of consoles; None if nothing does."""
     if closed := [str(folder) for folder in _closed(Path(pool.path), guard, machine)]:
         return warning(
             f"{pool.path}: QEMU's user {guard.user} may not pass {', '.join(closed)}",
@@ -65,7 +72,15 @@ def look_at_access(context: Context, machine: Machine) -> Finding:
             f"{pool.path}: AppArmor keeps libvirt out of hidden folders in a home",
             f"Give the pool a folder elsewhere, or allow this one in {PROFILE}.",
         )
+    return None
+
+
+def _reach(pool: Pool, guard: Guard) -> Finding:
     confined = ", ".join(sorted(guard.models - {"none", "dac"})) or "neither AppArmor nor SELinux"
+    if guard.user is None:
+        return ok(
+            f"QEMU's user is unknown, so the file modes of {pool.path} were not checked; it is confined by {confined}"
+        )
     return ok(f"QEMU runs as user {guard.user}, confined by {confined}, and reaches {pool.path}")
 
 
@@ -77,7 +92,7 @@ def _guard(machine: Machine) -> Guard | None:
     labels = [label.text or "" for model in models for label in model.findall("baselabel")]
     ids = next((match for label in labels if (match := re.fullmatch(r"\+(\d+):\+(\d+)", label))), None)
     names = frozenset(model.findtext("model", "") for model in models)
-    return Guard(names, int(ids[1]) if ids else 0, int(ids[2]) if ids else 0)
+    return Guard(names, int(ids[1]) if ids else None, int(ids[2]) if ids else None)
 
 
 def _closed(folder: Path, guard: Guard, machine: Machine) -> Iterator[Path]:
