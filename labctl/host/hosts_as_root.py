@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address
@@ -23,6 +24,7 @@ if __name__ == "__main__":
 from labctl.host import hosts_file
 from labctl.model.errors import HostsError
 
+STDOUT = 1
 LAB = re.compile("[a-z0-9][-a-z0-9]*")
 
 
@@ -30,11 +32,20 @@ def main(arguments: Sequence[str]) -> int:
     """Carry out the arguments and return the exit code."""
     try:
         act, path, edit = parse(arguments)
+        _require_reader()
         hosts_file.carry_out(path, edit, dry_run=act == "check")
     except HostsError as error:
         json.dump({"id": error.id, "message": error.message, "hint": error.hint}, sys.stdout)
         return error.exit_code
     return 0
+
+
+def _require_reader() -> None:
+    """Check that the caller still reads the answer. Otherwise it has given up, and no longer holds the file's lock."""
+    poll = select.poll()
+    poll.register(STDOUT, 0)
+    if any(events & select.POLLERR for _, events in poll.poll(0)):
+        raise _refused("the caller did not wait")
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, Path, hosts_file.Edit]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, TypeVar
 
 from labctl.host import known_failures, log
@@ -26,6 +27,8 @@ from labctl.model.errors import LabError, ProviderError
 LAST_LINES = 12
 STOP_SECONDS = 20.0
 """How long an interrupted program may take to exit before it is killed."""
+KILL_SECONDS = 5.0
+"""How long a killed program and its children may take to exit."""
 WATCH_SECONDS = 15.0
 """How often to check whether what a program waits for is still possible."""
 
@@ -40,6 +43,25 @@ class Finished:
     code: int
     out: str
     last_lines: tuple[str, ...]
+
+
+class Child(subprocess.Popen[bytes]):
+    """A program that labctl started."""
+
+    is_left = False
+    """Whether this user cannot end it, or a child of it, so that waiting might last forever."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the pipes and, unless the program is left to itself, wait for its exit."""
+        if not self.is_left:
+            super().__exit__(kind, error, trace)
+            return
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe:
+                pipe.close()
+        threading.Thread(target=self.wait, daemon=True).start()
 
 
 def run(
@@ -169,11 +191,11 @@ def _ended(
         except subprocess.TimeoutExpired as error:
             _signal(child, signal.SIGKILL)
             late = ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout")
-            raise failure(late, "".join(_logged(child))) from error
+            raise failure(late, _rest(child)) from error
     return child.returncode, out, err
 
 
-def _write_all(child: subprocess.Popen[bytes], write: Callable[[IO[bytes]], None]) -> None:
+def _write_all(child: Child, write: Callable[[IO[bytes]], None]) -> None:
     """Write a program's standard input, and close it. If writing fails, kill the program before it can see the end."""
     assert child.stdin is not None  # noqa: S101 - it was started with a pipe
     try:
@@ -189,14 +211,12 @@ def _write_all(child: subprocess.Popen[bytes], write: Callable[[IO[bytes]], None
             child.stdin.close()
 
 
-def _end_late(child: subprocess.Popen[bytes], late: threading.Event) -> None:
+def _end_late(child: Child, late: threading.Event) -> None:
     late.set()
     _signal(child, signal.SIGKILL)
 
 
-def _logged(
-    child: subprocess.Popen[bytes], stdin: bytes | None = None, timeout: float | None = None
-) -> tuple[str, str]:
+def _logged(child: Child, stdin: bytes | None = None, timeout: float | None = None) -> tuple[str, str]:
     """Read and log both streams of a program until it exits."""
     out, err = ((said or b"").decode(errors="replace") for said in child.communicate(stdin, timeout))
     log.write(child.pid, out)
@@ -213,7 +233,7 @@ def _started(
     stderr: int,
     stdin: bool = False,
     keep_open: tuple[int, ...] = (),
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Child]:
     with _held_back() as let_come:
         child = _begun(args, env, cwd, stderr=stderr, stdin=stdin, keep_open=keep_open)
         started = time.monotonic()
@@ -240,9 +260,9 @@ def _begun(
     stderr: int,
     stdin: bool,
     keep_open: tuple[int, ...],
-) -> subprocess.Popen[bytes]:
+) -> Child:
     try:
-        return subprocess.Popen(
+        return Child(
             [os.fspath(arg) for arg in args],
             env=environment(Path(args[0]).name, env or {}),
             cwd=cwd,
@@ -285,7 +305,7 @@ def _held_back() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _watched(child: subprocess.Popen[bytes], watch: Callable[[], object] | None) -> Iterator[None]:
+def _watched(child: Child, watch: Callable[[], object] | None) -> Iterator[None]:
     """Kill the program if `watch` raises a LabError, and raise that error."""
     ended, errors = threading.Event(), list[LabError]()
 
@@ -311,23 +331,32 @@ def _watched(child: subprocess.Popen[bytes], watch: Callable[[], object] | None)
         raise errors[0]
 
 
-def _interrupt(child: subprocess.Popen[bytes]) -> None:
+def _interrupt(child: Child) -> None:
     _signal(child, signal.SIGINT)
     try:
         _logged(child, timeout=STOP_SECONDS)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         _signal(child, signal.SIGKILL)
-        _logged(child)
+        _rest(child)
 
 
-def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _rest(child: Child) -> str:
+    """Return the rest of a killed program's output. What runs as root, below sudo, still lives: leave it to itself."""
+    try:
+        return "".join(_logged(child, timeout=KILL_SECONDS))
+    except subprocess.TimeoutExpired:
+        child.is_left = True
+        return ""
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
     """Signal a program and its children, since waiting would not end while children hold its pipes open."""
-    # It has just exited; or it is root's, like sudo, and exits by itself.
+    # It has just exited, or it is root's.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def _kill(child: Child) -> None:
     """Kill a program of another thread, unless that has seen its exit: then the pid may be another process's."""
     if child.returncode is None:
         _signal(child, signal.SIGKILL)

@@ -30,8 +30,10 @@ def try_run(line: Sequence[str]) -> Finished:
         return Finished(127, "", ("sudo is not installed",))
     try:
         return run(without_question(line), timeout=TIMEOUT_SECONDS)
-    except ProviderError as error:  # timed out: the machine's directory service does not answer
-        return Finished(-1, "", (error.message,))
+    except ProviderError as error:
+        # sudo may be waiting for a directory service that does not answer.
+        late = f"sudo took more than {TIMEOUT_SECONDS:g} s"
+        return Finished(-1, "", (late if error.id == "tool-timeout" else error.message,))
 
 
 def without_question(line: Sequence[str]) -> list[str]:
@@ -68,4 +70,5 @@ def ask_and_run(line: Sequence[str], file: Path) -> bool:
     sys.stderr.flush()
     # In this process's own group: in the background, sudo could not read from the terminal.
     command = ["sudo", "--prompt", f"[sudo] password for %p, to write {file}: ", "--", *line]
-    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    # Without `run`, which after Ctrl-C would try to kill sudo and fail: it is root's, and gets Ctrl-C itself.
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL).wait() == 0

@@ -7,6 +7,7 @@ import os
 import pty
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 from tracing import BIND, ended, mount, own_mounts, start
 
-from labctl.host import hosts_entry, hosts_file, sudo
+from labctl.host import hosts_entry, hosts_file, process, sudo
+from labctl.host.wait import Pending, until
 from labctl.model.errors import HostsError
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(shutil.which("sudo") is None, reason="sudo is not installed")]
@@ -133,6 +135,41 @@ def test_no_bytecode_of_roots_comes_to_lie_beside_the_program(tmp_path: Path, as
     assert as_user(PASSWORDLESS, sync) == 0
     assert hosts_file.show(path, "demo") is not None
     assert not list(package.rglob("__pycache__"))
+
+
+def test_a_sudo_that_does_not_end_is_left_to_itself(
+    tmp_path: Path, as_user: AsUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user may not kill what it runs, which ends when the test lets it read."""
+    os.mkfifo(tmp_path / "answer")
+    monkeypatch.setattr(sudo, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(process, "KILL_SECONDS", 0.5)
+
+    def give_up(here: Path) -> None:
+        finished = sudo.try_run(["sh", "-c", f"read -r _ <{here}/answer && touch {here}/ended"])
+        assert (finished.code, finished.last_lines) == (-1, ("sudo took more than 0.5 s",))
+        assert not (here / "ended").exists()
+
+    try:
+        assert as_user(PASSWORDLESS, give_up) == 0
+    finally:
+        (tmp_path / "answer").write_text("done\n")
+    until(lambda: (tmp_path / "ended").exists() or Pending("it runs"), what="the end of sudo", timeout=10)
+
+
+def test_root_writes_nothing_for_a_caller_that_has_given_up(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_bytes(BEFORE)
+    line = hosts_file.root_command(
+        "sync", tmp_path / "hosts", hosts_file.Edit("demo", ("192.168.56.100 my-app.local",))
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    with os.fdopen(writer, "wb") as answer:
+        refused = subprocess.run(line, stdout=answer, stderr=subprocess.DEVNULL, check=False)
+
+    assert refused.returncode != 0
+    assert (tmp_path / "hosts").read_bytes() == BEFORE
 
 
 @pytest.mark.parametrize("code", [0, 1], ids=["the right password", "a wrong one"])

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Timer
@@ -78,15 +78,37 @@ def test_why_input_could_not_be_made_is_told_of_a_program_that_has_ended_too() -
         feed(["true"], write, timeout=30)
 
 
-def test_a_program_of_roots_that_takes_too_long_is_waited_for_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def killpg(_group: int, _number: int) -> None:
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("act", "error"),
+    [(lambda line: run(line, timeout=0.1), ProviderError), (lambda line: stream(line, _interrupt), KeyboardInterrupt)],
+    ids=["too late", "interrupted"],
+)
+def test_a_program_that_cannot_be_ended_is_left_to_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Sequence[str]], object],
+    error: type[BaseException],
+) -> None:
+    """As one of root's, like sudo. It ends when the test lets it read."""
+    signalled: list[int] = []
+
+    def killpg(group: int, _number: int) -> None:
+        signalled.append(group)
         raise PermissionError
 
     monkeypatch.setattr(os, "killpg", killpg)
+    for name in ("KILL_SECONDS", "STOP_SECONDS"):
+        monkeypatch.setattr(process, name, 0.1)
+    os.mkfifo(answer := tmp_path / "answer")
 
-    with pytest.raises(ProviderError) as raised:
-        run(["sleep", "0.3"], timeout=0.1)
-    assert raised.value.id == "tool-timeout"
+    try:
+        with pytest.raises(error):
+            act(["sh", "-c", f"echo ready; read -r _ <{answer}"])
+        assert _lives(signalled[0])
+    finally:
+        answer.write_text("done\n")
+    until(lambda: Pending("it lives") if _lives(signalled[0]) else None, what="its end", timeout=10)
 
 
 def test_a_program_that_is_fed_can_be_killed_by_another_thread() -> None:
