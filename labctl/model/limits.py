@@ -130,6 +130,9 @@ class Limits:
     """A node that has not renewed its lease for this long is marked as not Ready."""
     node_startup_grace: float = 60
     """The same, before its first lease."""
+    service_rules: float = 0.1
+    """The least time between two updates of a node's rules for Services. Until the rules have a pod that has become
+    ready, its node drops the requests for an address that MetalLB already announces there."""
     etcd_progress: float = 5
     """Between two progress notifications of etcd to an idle watch; a client that needs one sooner requests it."""
 
