@@ -144,11 +144,10 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
 
 
-def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[dict[str, Any]]:
-    """Return a Deployment's pods that are not ready."""
+def pods(cluster: Cluster, namespace: str, deployment: str) -> list[dict[str, Any]]:
+    """Return a Deployment's pods."""
     current = cluster.get("apps/v1", "Deployment", deployment, namespace)
-    pods = unready.pods_of(cluster, current) if current else []
-    return [pod for pod in pods if not unready.is_ready(pod)]
+    return unready.pods_of(cluster, current) if current else []
 
 
 def missing_mounts(cluster: Cluster, namespace: str, deployment: str) -> list[str]:

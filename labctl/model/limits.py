@@ -152,7 +152,7 @@ class Limits:
     drain: float = 2
     """How long a terminating pod keeps serving, until the address is announced from another node."""
     open_connections: float = 5
-    """How long it then waits for open connections; until it exits, no new pod fits on its node."""
+    """How long it then waits for open connections."""
     status_update: float = 5
     """Between two checks for Ingresses without an address."""
     election: float = 8

@@ -37,7 +37,12 @@ def app_manifest(context: Context, app: App) -> str:
 
 def apply(context: Context, report: Progress, name: str) -> list[str]:
     """Apply a rendered file; return what changed, each object as "kind name"."""
-    changed = context.cluster.apply(manifest(context, name))
+    return apply_objects(context, report, manifest(context, name))
+
+
+def apply_objects(context: Context, report: Progress, objects: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Apply these objects; return what changed, each object as "kind name"."""
+    changed = context.cluster.apply(objects)
     if changed:
         report(f"applied {', '.join(changed)}")
     return changed

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from labctl.cluster import apps, state
+from labctl.cluster import apps, state, unready
 from labctl.context import Context
 from labctl.host.wait import until
 from labctl.model.events import Progress
-from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
+from labctl.plans.applying import METALLB, apply_objects, manifest, or_why, restart_for
 from labctl.plans.plan import Outcome
 from labctl.plans.verify import given_address, rolled_out, rollout_seconds
-from labctl.render.ingress import CONTROLLERS, IngressController, Owned, of_images
+from labctl.render.ingress import CONTROLLERS, IngressController, Owned, ending_first, is_alone, of_images
 from labctl.trace.rules.switching import lost_by
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
         report(loss)
     obsolete = _obsolete(controller, wanted)
     removed = _remove(cluster, [each for each in obsolete if each.kind.endswith("WebhookConfiguration")])
-    waiting = state.unready_pods(cluster, controller.namespace, controller.deployment)
-    changed = apply(context, report, "ingress.yaml")
-    restart_for(context, report, changed, waiting)
+    pods = state.pods(cluster, controller.namespace, controller.deployment)
+    has_lone_pods = any(is_alone(pod) for pod in pods)
+    changed = apply_objects(context, report, map(ending_first, wanted) if has_lone_pods else wanted)
+    restart_for(context, report, changed, [pod for pod in pods if not unready.is_ready(pod)])
     address = until(
         or_why(context, partial(given_address, context), METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
@@ -46,19 +47,28 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
         interval=limits.poll,
         hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
     )
+    if has_lone_pods:
+        _await_rollout(context, report)
+        changed += apply_objects(context, report, wanted)
     if any(_existing(cluster, each) for each in obsolete):
         # The other controller's pods serve until they are replaced; keep what they use until then.
-        report(f"waiting for the pods of {controller.deployment}")
-        until(
-            partial(rolled_out, context, controller.namespace, controller.deployment, is_app=False),
-            what=f"the Deployment {controller.namespace}/{controller.deployment}",
-            timeout=rollout_seconds(limits, len(context.lab.serving_nodes)),
-            interval=limits.poll,
-        )
+        _await_rollout(context, report)
         removed += _remove(cluster, obsolete)
     if removed:
         report(f"removed {', '.join(removed)}")
     return Outcome(bool(changed or removed), "; ".join([f"{controller.name} at {address}", *losses]))
+
+
+def _await_rollout(context: Context, report: Progress) -> None:
+    """Wait until all pods of the controller are new and ready."""
+    controller, limits = context.controller, context.lab.limits
+    report(f"waiting for the pods of {controller.deployment}")
+    until(
+        partial(rolled_out, context, controller.namespace, controller.deployment, is_app=False),
+        what=f"the Deployment {controller.namespace}/{controller.deployment}",
+        timeout=rollout_seconds(limits, len(context.lab.serving_nodes)),
+        interval=limits.poll,
+    )
 
 
 def _require_images(context: Context, wanted: Iterable[Mapping[str, Any]]) -> None:

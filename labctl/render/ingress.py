@@ -14,6 +14,8 @@ from labctl.model.limits import NORMAL, Limits
 
 RBAC = "rbac.authorization.k8s.io/v1"
 _ADMISSION = "ingress-nginx-admission"
+POD_VERSION = "pod-template-hash"
+"""The label with which a Deployment tells the versions of its pods apart."""
 CERTIFICATE_DIGEST = "labctl/admission-certificate-sha256"
 """An annotation of the pods of a controller with a webhook."""
 
@@ -100,7 +102,13 @@ CONTROLLERS = (
             "--status-update-interval={status_update}",
             "--election-ttl={election}s",
         ),
-        readiness_probe=(("initialDelaySeconds", 0), ("periodSeconds", 1), ("failureThreshold", 1)),
+        # nginx's workers read the apps' pods once a second, and answer 503 until then: ready after a second success.
+        readiness_probe=(
+            ("initialDelaySeconds", 0),
+            ("periodSeconds", 1),
+            ("failureThreshold", 1),
+            ("successThreshold", 2),
+        ),
         admission=_ADMISSION,
         # Upstream's Jobs create the webhook's certificate and are then deleted. Applying them again would run them and
         # change the cluster each time, so labctl creates the certificate itself.
@@ -294,11 +302,39 @@ def _restart_with(template: dict[str, Any], certificate: Certificate) -> None:
     metadata["annotations"] = {**(metadata.get("annotations") or {}), CERTIFICATE_DIGEST: digest}
 
 
+def is_alone(pod: Mapping[str, Any]) -> bool:
+    """Return whether a pod, of an earlier version of labctl, keeps other versions of the controller off its node."""
+    affinity = pod["spec"].get("affinity", {}).get("podAntiAffinity", {})
+    return any(
+        "matchLabelKeys" not in each for each in affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    )
+
+
+def ending_first(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object; if it is a Deployment, with a rollout that ends each pod before its successor starts."""
+    changed = copy.deepcopy(dict(document))
+    if changed["kind"] == "Deployment":
+        changed["spec"]["strategy"] = _rolling(surge=0, unavailable=1)
+    return changed
+
+
+def _rolling(surge: int, unavailable: int) -> dict[str, Any]:
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+
+
 def _spread(spec: dict[str, Any], replicas: int) -> None:
-    """Spread the Deployment's pods over as many nodes; a rollout replaces one pod at a time."""
-    apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": copy.deepcopy(spec["selector"])}
+    """Spread the Deployment's pods over as many nodes; a rollout replaces one pod at a time.
+
+    A pod starts beside the one that it replaces and, once it is ready, Kubernetes removes the older pod of a node with
+    two: no node is without a ready pod, so that MetalLB announces the address from the same node all the time.
+    """
+    apart = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": copy.deepcopy(spec["selector"]),
+        "matchLabelKeys": [POD_VERSION],
+    }
     spec["replicas"] = replicas
-    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    spec["strategy"] = _rolling(surge=1, unavailable=0)
     spec["template"]["spec"]["affinity"] = {
         "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
     }

@@ -215,6 +215,38 @@ def test_an_image_that_nodes_lack_which_were_halted_is_refused_before_anything_i
     assert set(cluster.objects) == before
 
 
+def test_pods_that_keep_others_off_their_nodes_end_before_their_successors_start(
+    nginx: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingress_step.apply_ingress(nginx, watched.report)
+    live = cluster.get(*DEPLOYMENT)
+    assert live is not None
+    metadata = {"labels": live["spec"]["selector"]["matchLabels"], **owned_by(NGINX.deployment)}
+    spec: dict[str, Any] = {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}}
+    cluster.put("v1", "Pod", "lone", NGINX.namespace, metadata=metadata, spec=spec, status={})
+    surges = []
+
+    def rolled_out(*_arguments: object, **_options: object) -> None:
+        surges.append(_surge(cluster))
+        cluster.delete("v1", "Pod", "lone", NGINX.namespace)
+
+    monkeypatch.setattr(ingress_step, "rolled_out", rolled_out)
+
+    assert ingress_step.apply_ingress(nginx, watched.report).changed
+
+    assert surges == [0]
+    assert _surge(cluster) == 1
+    assert not ingress_step.apply_ingress(nginx, watched.report).changed
+    assert len(surges) == 1
+
+
+def _surge(cluster: FakeCluster) -> int:
+    live = cluster.get(*DEPLOYMENT)
+    assert live is not None
+    surge: int = live["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    return surge
+
+
 def test_pods_that_wait_for_a_secret_are_restarted_once_it_is_there(
     nginx: Context, watched: Watched, cluster: FakeCluster
 ) -> None:

@@ -12,7 +12,16 @@ from golden_files import Golden
 
 from labctl.model.errors import MissingError
 from labctl.model.limits import limits
-from labctl.render.ingress import CERTIFICATE_DIGEST, CONTROLLERS, Certificate, IngressController, choose, objects
+from labctl.render.ingress import (
+    CERTIFICATE_DIGEST,
+    CONTROLLERS,
+    Certificate,
+    IngressController,
+    choose,
+    ending_first,
+    is_alone,
+    objects,
+)
 
 NGINX, _TRAEFIK = CONTROLLERS
 NGINX_IMAGE = f"{NGINX.repository}:v1.15.1"
@@ -123,6 +132,7 @@ def test_a_pod_that_is_told_to_end_is_unready_within_a_second() -> None:
         "initialDelaySeconds": 0,
         "periodSeconds": 1,
         "failureThreshold": 1,
+        "successThreshold": 2,
     }
 
 
@@ -163,7 +173,7 @@ def test_another_certificate_replaces_the_pods() -> None:
     assert first == again != second
 
 
-def test_the_controller_has_a_pod_on_every_node_and_an_update_replaces_one_after_the_other() -> None:
+def test_the_controller_has_a_pod_on_every_node_and_an_update_starts_each_successor_beside_its_predecessor() -> None:
     (deployment,) = objects(NGINX, [_deployment()], {}, replicas=3)
 
     spec = deployment["spec"]
@@ -172,8 +182,25 @@ def test_the_controller_has_a_pod_on_every_node_and_an_update_replaces_one_after
     assert apart == {
         "topologyKey": "kubernetes.io/hostname",
         "labelSelector": {"matchLabels": {"app": NGINX.deployment}},
+        "matchLabelKeys": ["pod-template-hash"],
     }
-    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert not is_alone(spec["template"])
+
+
+def test_a_pod_that_keeps_other_versions_off_its_node_ends_before_its_successor_starts() -> None:
+    (deployment,) = objects(NGINX, [_deployment()], {}, replicas=3)
+    lone = copy.deepcopy(deployment["spec"]["template"])
+    (apart,) = lone["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    del apart["matchLabelKeys"]
+
+    changed = ending_first(deployment)
+
+    assert is_alone(lone)
+    assert changed["spec"].pop("strategy")["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert deployment["spec"].pop("strategy")["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert changed == deployment
+    assert ending_first(SERVICE) == SERVICE
 
 
 def test_upstreams_settings_stay_beside_labctls() -> None:
