@@ -21,25 +21,25 @@ CHECKOUT = Path(__file__).parents[3]
 BOX = hashlib.sha256(b"box").hexdigest()
 
 
-def _described(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def _describe(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     monkeypatch.setattr(sys, "argv", ["describe", str(bundle.folder)])
     runpy.run_path(str(CHECKOUT / ".ci/describe"), run_name="__main__")
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
 
 
-def test_a_bundle_s_bill_has_its_files_its_boxes_and_what_an_attestation_wants(
+def test_a_bill_of_materials_lists_files_and_boxes_and_has_what_an_attestation_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = travelling.bundle(tmp_path)
-    bundle = replace(made, versions={**made.versions, "debian": "trixie"})
+    original = travelling.bundle(tmp_path)
+    bundle = replace(original, versions={**original.versions, "debian": "trixie"})
     write(bundle)
-    without = _described(bundle, monkeypatch, capsys)
+    without = _describe(bundle, monkeypatch, capsys)
     (bundle.folder / "machine").mkdir()
     box = {"path": "machine/libvirt.box", "sha256": BOX, "size": 3, "source": "a test"}
     (bundle.folder / "machine/machine.yaml").write_text(yaml.safe_dump({"schema": 1, "files": [box]}))
 
-    document = _described(bundle, monkeypatch, capsys)
+    document = _describe(bundle, monkeypatch, capsys)
 
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     assert uuid.UUID(document["serialNumber"]) == uuid.uuid5(uuid.NAMESPACE_URL, bundle.id)

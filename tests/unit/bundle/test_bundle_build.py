@@ -42,7 +42,7 @@ def whole_recipe(_short_recipe: None, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 
 @pytest.fixture(autouse=True)
-def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def _enough_disk_space(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1 << 40)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
 
@@ -55,13 +55,13 @@ def _paths(bundle_folder: Path) -> list[str]:
     return sorted(str(path.relative_to(bundle_folder)) for path in bundle_folder.rglob("*") if path.is_file())
 
 
-def test_a_build_makes_every_artefact_says_how_much_is_left_and_describes_the_bundle(
+def test_a_build_creates_every_artefact_reports_progress_and_describes_the_bundle(
     tmp_path: Path, whole_recipe: tuple[Artefact, ...], golden: Golden
 ) -> None:
-    makers, said = FakeMakers(), list[str]()
-    bundle = build(tmp_path, said.append, makers)
-    golden(said[0])
-    assert len(said) == len(whole_recipe)
+    makers, messages = FakeMakers(), list[str]()
+    bundle = build(tmp_path, messages.append, makers)
+    golden(messages[0])
+    assert len(messages) == len(whole_recipe)
     assert makers.checked
     assert makers.made == [artefact.path for artefact in whole_recipe]
     assert bundle.folder == tmp_path / "bundles" / recipe_id()
@@ -73,15 +73,15 @@ def test_a_build_makes_every_artefact_says_how_much_is_left_and_describes_the_bu
     assert load(bundle.folder) == bundle
 
 
-def test_a_second_build_makes_and_hashes_nothing(tmp_path: Path) -> None:
+def test_a_second_build_creates_and_hashes_nothing(tmp_path: Path) -> None:
     first = build(tmp_path, _ignore, FakeMakers())
-    again, said = FakeMakers(), list[str]()
-    assert build(tmp_path, said.append, again) == first
-    assert (again.made, again.checked, said) == ([], False, [])
+    again, messages = FakeMakers(), list[str]()
+    assert build(tmp_path, messages.append, again) == first
+    assert (again.made, again.checked, messages) == ([], False, [])
 
 
 @pytest.mark.parametrize("cut_off_at", [SHORT[at].path for at in (0, len(SHORT) // 2, -1)])
-def test_a_build_goes_on_with_the_first_artefact_that_is_not_made(tmp_path: Path, cut_off_at: str) -> None:
+def test_a_build_resumes_at_the_first_missing_artefact(tmp_path: Path, cut_off_at: str) -> None:
     first, second = FakeMakers(fails_at=cut_off_at), FakeMakers()
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, _ignore, first)
@@ -92,7 +92,7 @@ def test_a_build_goes_on_with_the_first_artefact_that_is_not_made(tmp_path: Path
     assert _paths(bundle.folder) == sorted(["bundle.yaml", *(file.path for file in bundle.files)])
 
 
-def test_what_a_killed_build_left_behind_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_build_are_removed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, _ignore, FakeMakers(fails_at="bin/kubelet"))
     left_behind = tmp_path / "bundles" / f"{recipe_id()}.partial" / ".making-abc" / "tree"
@@ -102,7 +102,7 @@ def test_what_a_killed_build_left_behind_is_removed(tmp_path: Path) -> None:
     assert not list(bundle.folder.glob(".making-*"))
 
 
-def test_an_unlisted_or_truncated_file_of_a_killed_build_is_made_again(tmp_path: Path) -> None:
+def test_an_unlisted_or_truncated_file_of_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, _ignore, FakeMakers(fails_at="bin/kubelet"))
     partial = tmp_path / "bundles" / f"{recipe_id()}.partial"
@@ -115,7 +115,7 @@ def test_an_unlisted_or_truncated_file_of_a_killed_build_is_made_again(tmp_path:
 
 
 @pytest.mark.parametrize("is_linked", [False, True])
-def test_a_damaged_bundle_is_repaired_by_making_the_damaged_files_alone(tmp_path: Path, *, is_linked: bool) -> None:
+def test_a_repair_of_a_damaged_bundle_rebuilds_only_the_damaged_files(tmp_path: Path, *, is_linked: bool) -> None:
     bundle = build(tmp_path, _ignore, FakeMakers())
     other = bundle.folder.with_name(f"{bundle.id}.partial")  # left by an earlier run, here or on another disk
     shutil.copytree(bundle.folder, tmp_path / "disk" if is_linked else other)
@@ -124,11 +124,11 @@ def test_a_damaged_bundle_is_repaired_by_making_the_damaged_files_alone(tmp_path
     content = bundle.path("bin/kubeadm").read_bytes()
     bundle.path("bin/kubeadm").write_bytes(content.swapcase())
     bundle.path("base/node.packages").unlink()
-    again, said = FakeMakers(), list[str]()
-    assert build(tmp_path, said.append, again) == bundle
+    again, messages = FakeMakers(), list[str]()
+    assert build(tmp_path, messages.append, again) == bundle
     assert again.made == ["base/node.tar", "bin/kubeadm"]
     assert bundle.path("bin/kubeadm").read_bytes() == content
-    assert any("bin/kubeadm" in line for line in said)
+    assert any("bin/kubeadm" in line for line in messages)
 
 
 def test_a_bundle_under_repair_is_not_installed(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_bundle_under_repair_is_not_installed(tmp_path: Path) -> None:
     assert not [*installed(tmp_path)]
 
 
-def test_a_bundle_whose_description_is_lost_is_made_again(tmp_path: Path) -> None:
+def test_a_bundle_with_an_unreadable_description_is_rebuilt(tmp_path: Path) -> None:
     bundle = build(tmp_path, _ignore, FakeMakers())
     bundle.path("bundle.yaml").write_text("{", encoding="utf-8")
     assert build(tmp_path, _ignore, FakeMakers()) == bundle
@@ -152,7 +152,7 @@ def test_a_bundle_whose_description_is_lost_is_made_again(tmp_path: Path) -> Non
         MissingError("the disk is full", id="disk-full", details=("write /x: no space left on device",)),
     ],
 )
-def test_a_full_disk_is_said_and_the_next_build_goes_on(tmp_path: Path, error: Exception) -> None:
+def test_a_full_disk_is_reported_and_the_next_build_resumes(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(MissingError) as raised:
         build(tmp_path, _ignore, FakeMakers("images/coredns.tar", error))
     assert raised.value.id == "disk-full"
@@ -162,7 +162,7 @@ def test_a_full_disk_is_said_and_the_next_build_goes_on(tmp_path: Path, error: E
     assert again.made[0] == "images/coredns.tar"
 
 
-def test_a_disk_without_room_is_refused_before_anything_is_made(
+def test_too_little_disk_space_is_reported_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1 << 30)
@@ -173,7 +173,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_made(
     assert (raised.value.id, makers.made) == ("disk-full", [])
 
 
-def test_a_folder_that_refuses_writing_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     error = PermissionError(errno.EACCES, "Permission denied", "/cache/file")
     with pytest.raises(MissingError, match="/cache/file") as raised:
         build(tmp_path, _ignore, FakeMakers("images/etcd.tar", error))
@@ -181,9 +181,7 @@ def test_a_folder_that_refuses_writing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [MissingError, ProviderError])
-def test_a_tools_failure_names_the_artefact_and_keeps_the_tools_last_lines(
-    tmp_path: Path, kind: type[LabError]
-) -> None:
+def test_a_tool_failure_names_the_artefact_and_keeps_the_last_lines(tmp_path: Path, kind: type[LabError]) -> None:
     error = kind("`go build` ended with exit code 1", id="tool-failed", details=("undefined: x",))
     with pytest.raises(MissingError, match=r"images/etcd\.tar") as raised:
         build(tmp_path, _ignore, FakeMakers("images/etcd.tar", error))
@@ -191,23 +189,23 @@ def test_a_tools_failure_names_the_artefact_and_keeps_the_tools_last_lines(
     assert raised.value.details == ("`go build` ended with exit code 1", "undefined: x")
 
 
-def test_a_bug_in_a_maker_is_not_disguised(tmp_path: Path) -> None:
+def test_a_bug_in_a_maker_is_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         build(tmp_path, _ignore, FakeMakers("images/etcd.tar", KeyError("x")))
 
 
-def test_a_build_waits_for_another_one_and_says_for_whom(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_build_waits_for_another_build_and_reports_its_pid(tmp_path: Path) -> None:
+    messages: list[str] = []
     with ExitStack() as other:
         other.enter_context(locks.alone(tmp_path / "bundles" / f"{recipe_id()}.lock", _ignore, timeout=0))
 
         def report(text: str) -> None:
-            said.append(text)
+            messages.append(text)
             other.close()  # the other build ends as soon as this one reports that it waits
 
         build(tmp_path, report, FakeMakers())
 
-    assert f"(pid {os.getpid()})" in said[0]
+    assert f"(pid {os.getpid()})" in messages[0]
 
 
 def test_the_id_changes_with_any_pin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +216,7 @@ def test_the_id_changes_with_any_pin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe_id() != before
 
 
-def test_the_id_changes_with_a_file_of_labctls_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_id_changes_with_labctls_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Path(building.__file__).parent
     for folder in ("go", "rootfs"):
         shutil.copytree(here / folder, tmp_path / folder)
@@ -229,7 +227,7 @@ def test_the_id_changes_with_a_file_of_labctls_own(tmp_path: Path, monkeypatch: 
     assert recipe_id() != before
 
 
-def test_a_machine_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_architecture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(MissingError, match="riscv64") as raised:
         recipe_id()

@@ -50,7 +50,7 @@ def _rewrite(folder: Path, **changes: object) -> None:
     path.write_text(yaml_stream([document | changes]), encoding="utf-8")
 
 
-def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_written_bundle_is_loaded_unchanged(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path)
     assert load(tmp_path) == bundle
     assert bundle.path("bin/kubelet") == tmp_path / "bin/kubelet"
@@ -59,16 +59,16 @@ def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_digest_of_an_image_is_the_one_it_was_downloaded_with(tmp_path: Path) -> None:
-    made_here = _bundle(tmp_path)
+    built = _bundle(tmp_path)
     [reference] = [image.reference for image in IMAGES if image.archive == "images/pause.tar"]
-    downloaded = [replace(each, source=f"{reference}@sha256:12") for each in made_here.files]
+    downloaded = [replace(each, source=f"{reference}@sha256:12") for each in built.files]
 
-    assert made_here.digest(reference) == ""
-    assert replace(made_here, files=tuple(downloaded)).digest(reference) == "sha256:12"
-    assert replace(made_here, files=tuple(downloaded)).digest("example.com/pause:1") == ""
+    assert built.digest(reference) == ""
+    assert replace(built, files=tuple(downloaded)).digest(reference) == "sha256:12"
+    assert replace(built, files=tuple(downloaded)).digest("example.com/pause:1") == ""
 
 
-def test_an_absent_bundle_is_not_found(tmp_path: Path, golden: Golden) -> None:
+def test_a_missing_bundle_is_not_found(tmp_path: Path, golden: Golden) -> None:
     with pytest.raises(MissingError) as raised:
         load(tmp_path / "nowhere")
     assert raised.value.id == "bundle-not-found"
@@ -76,7 +76,7 @@ def test_an_absent_bundle_is_not_found(tmp_path: Path, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("content", [b"a: [1", b"\xff\xfe\x00"])
-def test_a_description_that_is_no_yaml_is_unreadable(tmp_path: Path, content: bytes) -> None:
+def test_a_description_that_is_not_yaml_is_unreadable(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bundle.yaml").write_bytes(content)
     with pytest.raises(MissingError, match=r"bundle\.yaml") as raised:
         load(tmp_path)
@@ -109,7 +109,9 @@ def test_a_description_that_is_no_yaml_is_unreadable(tmp_path: Path, content: by
         ({"files": [{"path": "/etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "/etc/passwd"),
     ],
 )
-def test_another_schema_is_refused_with_what_is_wrong(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+def test_an_invalid_description_is_refused_and_the_wrong_key_is_named(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
     _bundle(tmp_path)
     _rewrite(tmp_path, **changes)
     with pytest.raises(MissingError) as raised:
@@ -118,7 +120,7 @@ def test_another_schema_is_refused_with_what_is_wrong(tmp_path: Path, changes: d
     assert named in raised.value.message
 
 
-def test_a_list_is_not_a_description(tmp_path: Path) -> None:
+def test_a_list_in_place_of_a_description_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bundle.yaml").write_text("- 1\n", encoding="utf-8")
     with pytest.raises(MissingError) as raised:
         load(tmp_path)
@@ -126,7 +128,7 @@ def test_a_list_is_not_a_description(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "expected"),
     [
         ("labctl.local/nginx:1.26.3", "labctl.local/nginx:1.26.3"),
         ("nginx", "labctl.local/nginx:1.26.3"),
@@ -140,8 +142,8 @@ def test_a_list_is_not_a_description(tmp_path: Path) -> None:
         ("redis", None),
     ],
 )
-def test_an_image_is_found_by_the_name_a_user_writes(tmp_path: Path, name: str, found: str | None) -> None:
-    assert _bundle(tmp_path).image(name) == found
+def test_an_image_is_found_by_the_name_a_user_writes(tmp_path: Path, name: str, expected: str | None) -> None:
+    assert _bundle(tmp_path).image(name) == expected
 
 
 def test_a_node_imports_what_its_role_needs_phase_by_phase(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_node_imports_what_its_role_needs_phase_by_phase(tmp_path: Path) -> No
     assert bundle.archives(Role.WORKER) == {**bundle.archives(Role.CONTROL_PLANE), Phase.CONTROL_PLANE: ()}
 
 
-def test_a_bundle_of_the_first_schema_has_its_phases_by_the_order_of_its_images(tmp_path: Path) -> None:
+def test_a_schema_1_bundle_derives_phases_from_the_order_of_its_images(tmp_path: Path) -> None:
     images = tuple(artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage))
     _bundle(tmp_path)
     described = [
@@ -167,7 +169,7 @@ def test_a_bundle_of_the_first_schema_has_its_phases_by_the_order_of_its_images(
     assert [image.phase for image in load(tmp_path).images] == [image.phase for image in images]
 
 
-def test_installed_bundles_come_newest_first_and_unfinished_ones_not_at_all(tmp_path: Path) -> None:
+def test_installed_bundles_are_listed_newest_first_without_unfinished_ones(tmp_path: Path) -> None:
     for age, name in enumerate(("new", "old")):
         bundle = _bundle(tmp_path / "bundles" / name)
         os.utime(bundle.path("bundle.yaml"), (1_000 - age, 1_000 - age))
@@ -189,10 +191,10 @@ def test_verify_names_every_file_that_is_missing_or_differs(tmp_path: Path, gold
 
 def test_verify_once_hashes_each_file_once(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path / "b")
-    said: list[str] = []
-    assert verify_once(bundle, tmp_path, said.append)
-    assert not verify_once(bundle, tmp_path, said.append)
-    assert len(said) == 1
+    messages: list[str] = []
+    assert verify_once(bundle, tmp_path, messages.append)
+    assert not verify_once(bundle, tmp_path, messages.append)
+    assert len(messages) == 1
 
 
 def test_verify_once_writes_nothing_into_the_bundle(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_verify_once_writes_nothing_into_the_bundle(tmp_path: Path) -> None:
     assert sorted(bundle.folder.rglob("*")) == before
 
 
-def test_verify_once_sees_a_flipped_byte_and_a_missing_file(tmp_path: Path) -> None:
+def test_verify_once_detects_a_flipped_byte_and_a_missing_file(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path / "b")
     verify_once(bundle, tmp_path, _ignore)
     bundle.path("bin/kubelet").write_bytes(b"kubelex")
@@ -215,7 +217,7 @@ def test_verify_once_sees_a_flipped_byte_and_a_missing_file(tmp_path: Path) -> N
         verify_once(bundle, tmp_path, _ignore)
 
 
-def test_a_file_put_in_anothers_place_is_hashed_even_with_its_size_and_time(tmp_path: Path) -> None:
+def test_a_replaced_file_of_the_same_size_and_time_is_hashed_again(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path / "b")
     verify_once(bundle, tmp_path, _ignore)
     kubelet = bundle.path("bin/kubelet")
@@ -228,7 +230,7 @@ def test_a_file_put_in_anothers_place_is_hashed_even_with_its_size_and_time(tmp_
         verify_once(bundle, tmp_path, _ignore)
 
 
-def test_verify_hashes_what_verify_once_would_take_for_known(tmp_path: Path) -> None:
+def test_verify_hashes_files_that_verify_once_would_skip(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path / "b")
     verify_once(bundle, tmp_path, _ignore)
     kubelet = bundle.path("bin/kubelet")
@@ -242,7 +244,7 @@ def test_verify_hashes_what_verify_once_would_take_for_known(tmp_path: Path) -> 
             check(bundle, tmp_path, _ignore)
 
 
-def test_a_damaged_memory_of_checks_costs_a_check_and_nothing_else(tmp_path: Path) -> None:
+def test_a_damaged_record_of_verified_files_only_causes_another_verification(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path / "b")
     verify_once(bundle, tmp_path, _ignore)
     for record in (tmp_path / "checked").iterdir():

@@ -39,13 +39,13 @@ def _json(tar: tarfile.TarFile, name: str) -> Any:  # noqa: ANN401 - JSON has no
     return json.load(member)
 
 
-def test_same_content_makes_the_same_bytes_whatever_the_order_and_the_clock(tmp_path: Path) -> None:
+def test_the_same_content_gives_the_same_bytes_regardless_of_order_and_clock(tmp_path: Path) -> None:
     first = _archive(tmp_path / "a", mtime=1.0)
     second = _archive(tmp_path / "b", mtime=2_000_000_000.0, reverse=True)
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_every_blob_is_named_after_its_content_and_every_descriptor_finds_its_blob(tmp_path: Path) -> None:
+def test_every_blob_is_named_after_its_content_and_every_descriptor_matches_its_blob(tmp_path: Path) -> None:
     with tarfile.open(_archive(tmp_path / "a")) as tar:
         blobs = {member.name: member for member in tar if member.name.startswith("blobs/")}
         for name, member in blobs.items():
@@ -74,7 +74,7 @@ def test_containerd_and_docker_find_the_full_reference(tmp_path: Path) -> None:
         assert {docker["Config"], *docker["Layers"]} <= set(tar.getnames())
 
 
-def test_layer_holds_the_entries_and_their_folders_owned_by_root(tmp_path: Path) -> None:
+def test_a_layer_holds_the_entries_and_their_folders_owned_by_root(tmp_path: Path) -> None:
     _archive(tmp_path / "a")
     with tarfile.open(tmp_path / "a" / "layer.tar") as tar:
         members = {member.name: member for member in tar}

@@ -1,4 +1,4 @@
-"""Where to look for wheels, from the settings of pip and uv, and the files that an index's pages list."""
+"""Indexes of wheels from the settings of pip and uv, and the files that the pages of an index list."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PAGE = "https://index.example/simple/some-tool-bin/"
         ({}, {USERS: "[global]\nno-index = true"}, []),
     ],
 )  # fmt: skip
-def test_the_indexes_are_those_that_pip_and_uv_are_set_up_for(
+def test_the_indexes_come_from_the_settings_of_pip_and_uv(
     environment: dict[str, str], files: dict[str, str], indexes: list[str]
 ) -> None:
     assert list(index_settings({**HOME, **environment}, _reader(files)).indexes) == indexes
@@ -71,7 +71,7 @@ def test_the_indexes_are_those_that_pip_and_uv_are_set_up_for(
         ({"PIP_TRUSTED_HOST": "other.example", "PIP_CERT": "/a"}, {}, "/a", "", ""),
     ],
 )  # fmt: skip
-def test_an_index_is_reached_as_pip_and_uv_would(
+def test_an_index_is_accessed_with_the_certificates_and_proxy_of_pip_and_uv(
     environment: dict[str, str], files: dict[str, str], verified: str | Literal[False], client: str, proxy: str
 ) -> None:
     settings = index_settings({**HOME, **environment}, _reader(files))
@@ -83,11 +83,11 @@ def test_an_index_is_reached_as_pip_and_uv_would(
     )
 
 
-def test_without_a_setting_certificates_are_checked_with_the_systems() -> None:
+def test_certificates_are_verified_by_default() -> None:
     assert index_settings(HOME, _reader({})).verification("pypi.org") is not False
 
 
-def test_a_distribution_is_looked_for_in_folders_and_pages_and_by_its_normal_name() -> None:
+def test_a_distribution_is_searched_in_folders_and_pages_and_by_its_normalised_name() -> None:
     settings = index_settings({"PIP_FIND_LINKS": "/wheels https://a.example/page", **HOME}, _reader({}))
 
     assert settings.places("Some.tool_bin") == ("/wheels", "https://a.example/page", f"{DEFAULT_INDEX}/some-tool-bin/")
@@ -133,7 +133,7 @@ def test_a_page_lists_files_with_their_addresses_and_checksums(page: str, kind: 
         ("other-1.2-py3-none-manylinux_2_17_x86_64.whl", "", False),
     ],
 )
-def test_a_wheel_is_known_by_its_checksum_and_by_its_name_where_there_is_none(
+def test_a_wheel_is_recognised_by_its_checksum_or_without_one_by_its_name(
     name: str, checksum: str, *, expected: bool
 ) -> None:  # fmt: skip
     assert matches(Listed(name, "https://x.example", checksum), PROGRAM, "amd64") is expected

@@ -47,7 +47,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def made(tmp_path: Path, original: Bundle) -> Bundle:
+def bundle(tmp_path: Path, original: Bundle) -> Bundle:
     """A bundle that a test may change."""
     folder = tmp_path / "made" / original.id
     shutil.copytree(original.folder, folder)
@@ -60,14 +60,14 @@ def described(original: Bundle) -> Artefact:
     return artefact(original)
 
 
-def _exported(made: Bundle, folder: Path) -> Path:
+def _export(bundle: Bundle, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    bundle_file.export(artefact(made), folder / "bundle.tar", _silent)
+    bundle_file.export(artefact(bundle), folder / "bundle.tar", _silent)
     return folder / "bundle.tar"
 
 
-def test_images_keep_their_manifests_and_share_their_layers(made: Bundle) -> None:
-    described = artefact(made)
+def test_images_keep_their_manifests_and_share_their_layers(bundle: Bundle) -> None:
+    described = artefact(bundle)
     assert [image.tag for image in described.images] == ["nginx-1.26.3", "shop-1.0", "saved-2"]
     nginx, shop, saved = (json.loads(image.manifest.content) for image in described.images)
     assert nginx["layers"][0] == shop["layers"][0]
@@ -77,49 +77,51 @@ def test_images_keep_their_manifests_and_share_their_layers(made: Bundle) -> Non
     assert travelling_bytes < 100_000
 
 
-def test_an_image_for_another_architecture_is_not_pushed_as_one_for_this(made: Bundle) -> None:
-    for image in made.images:
-        of_this, of_another = (take_apart(made.path(image.archive), each) for each in ("amd64", "arm64"))
+def test_an_archive_of_one_architecture_has_no_image_for_another(bundle: Bundle) -> None:
+    for image in bundle.images:
+        of_this, of_another = (take_apart(bundle.path(image.archive), each) for each in ("amd64", "arm64"))
         assert of_this
         assert of_this.image
         assert of_another
         assert (of_another.image, of_another.image_blobs) == (None, {})
 
 
-def test_a_file_brings_the_same_bundle_and_is_always_the_same(made: Bundle, tmp_path: Path) -> None:
-    first, second = _exported(made, tmp_path / "a"), _exported(made, tmp_path / "b")
+def test_an_export_is_reproducible_and_its_import_gives_the_same_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    first, second = _export(bundle, tmp_path / "a"), _export(bundle, tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
     cache = tmp_path / "cache"
     imported = bundle_file.import_bundle(first, "amd64", cache, _silent)
-    assert imported.folder == cache / "bundles" / made.id
-    assert travelling.same(imported.folder, made.folder)
+    assert imported.folder == cache / "bundles" / bundle.id
+    assert travelling.same(imported.folder, bundle.folder)
     checksums.verify(imported, cache, _silent)
-    assert sorted(path.name for path in imported.folder.parent.iterdir()) == [made.id, f"{made.id}.lock"]
+    assert sorted(path.name for path in imported.folder.parent.iterdir()) == [bundle.id, f"{bundle.id}.lock"]
 
 
-def test_what_a_bundle_in_the_cache_lacks_is_put_right(made: Bundle, tmp_path: Path) -> None:
-    file, cache = _exported(made, tmp_path / "a"), tmp_path / "cache"
-    there = bundle_file.import_bundle(file, "amd64", cache, _silent)
-    there.path("bin/kubectl").unlink()
-    there.path("images/nginx.tar").write_bytes(b"damaged")
+def test_an_import_repairs_a_damaged_bundle_and_refuses_one_with_another_description(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    file, cache = _export(bundle, tmp_path / "a"), tmp_path / "cache"
+    imported = bundle_file.import_bundle(file, "amd64", cache, _silent)
+    imported.path("bin/kubectl").unlink()
+    imported.path("images/nginx.tar").write_bytes(b"damaged")
     bundle_file.import_bundle(file, "amd64", cache, _silent)
-    assert travelling.same(there.folder, made.folder)
-    (there.folder / "bundle.yaml").write_bytes((there.folder / "bundle.yaml").read_bytes() + b"\n")
+    assert travelling.same(imported.folder, bundle.folder)
+    (imported.folder / "bundle.yaml").write_bytes((imported.folder / "bundle.yaml").read_bytes() + b"\n")
     with pytest.raises(LabError) as refused:
         bundle_file.import_bundle(file, "amd64", cache, _silent)
     assert refused.value.id == "bundle-differs"
-    (there.folder / "bundle.yaml").write_bytes(b"{")
+    (imported.folder / "bundle.yaml").write_bytes(b"{")
     with pytest.raises(LabError) as unreadable:
         bundle_file.import_bundle(file, "amd64", cache, _silent)
     assert unreadable.value.id == "bundle-unreadable"
-    assert all(f"labctl bundle remove {made.id}" in error.value.hint for error in (refused, unreadable))
+    assert all(f"labctl bundle remove {bundle.id}" in error.value.hint for error in (refused, unreadable))
 
 
-def _truncated(file: Path) -> None:
+def _truncate(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
 
-def _flipped(file: Path) -> None:
+def _flip_a_byte(file: Path) -> None:
     with tarfile.open(file) as tar:
         largest = max(tar, key=lambda member: member.size)
     with file.open("r+b") as opened:
@@ -129,40 +131,40 @@ def _flipped(file: Path) -> None:
         opened.write(bytes([byte[0] ^ 1]))
 
 
-def _replaced(file: Path) -> None:
+def _overwrite(file: Path) -> None:
     file.write_bytes(b"not a tar archive" * 100)
 
 
-def _other_archive(file: Path) -> None:
+def _write_other_archive(file: Path) -> None:
     with tarfile.open(file, "w") as tar:
         tar.add(__file__, "other.py")
 
 
-def _impossible(file: Path) -> None:
+def _claim_an_impossible_size(file: Path) -> None:
     member = tarfile.TarInfo("it")
     member.size = 1 << 62
     file.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + file.read_bytes())
 
 
-def _gone(file: Path) -> None:
+def _delete(file: Path) -> None:
     file.unlink()
 
 
 @pytest.mark.parametrize(
     ("change", "identity"),
     [
-        (_truncated, "bundle-file-damaged"),
-        (_flipped, "bundle-file-damaged"),
-        (_replaced, "bundle-artefact"),
-        (_other_archive, "bundle-artefact"),
-        (_impossible, "bundle-file-damaged"),
-        (_gone, "file-not-usable"),
+        (_truncate, "bundle-file-damaged"),
+        (_flip_a_byte, "bundle-file-damaged"),
+        (_overwrite, "bundle-artefact"),
+        (_write_other_archive, "bundle-artefact"),
+        (_claim_an_impossible_size, "bundle-file-damaged"),
+        (_delete, "file-not-usable"),
     ],
 )
-def test_a_bad_file_is_one_error_and_leaves_nothing(
-    made: Bundle, tmp_path: Path, change: Callable[[Path], None], identity: str
+def test_a_failed_import_raises_one_error_and_leaves_nothing(
+    bundle: Bundle, tmp_path: Path, change: Callable[[Path], None], identity: str
 ) -> None:
-    file = _exported(made, tmp_path / "a")
+    file = _export(bundle, tmp_path / "a")
     change(file)
     with pytest.raises(LabError) as refused:
         bundle_file.import_bundle(file, "amd64", tmp_path / "cache", _silent)
@@ -178,8 +180,8 @@ def test_a_bad_file_is_one_error_and_leaves_nothing(
         ((b'"schema":1', b'"schema":2'), "amd64", "bundle-schema"),
     ],
 )
-def test_a_bundle_for_another_machine_or_another_labctl_is_refused(
-    made: Bundle,
+def test_a_bundle_of_another_architecture_or_schema_is_refused(
+    bundle: Bundle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: tuple[bytes, bytes] | None,
@@ -187,33 +189,33 @@ def test_a_bundle_for_another_machine_or_another_labctl_is_refused(
     identity: str,
 ) -> None:
     if words:
-        config = layout._config(made).replace(*words)
+        config = layout._config(bundle).replace(*words)
         monkeypatch.setattr(layout, "_config", lambda _bundle: config)
-    file = _exported(made, tmp_path / "a")
+    file = _export(bundle, tmp_path / "a")
     with pytest.raises(LabError) as refused:
         bundle_file.import_bundle(file, architecture, tmp_path / "cache", _silent)
     assert refused.value.id == identity
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_stick_without_room_is_told_with_both_sizes(
-    made: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_too_little_space_for_an_export_is_reported_with_both_sizes(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 << 20))
     monkeypatch.setattr(bundle_file, "size_of", lambda _content: 1 << 20)
     with pytest.raises(LabError) as refused:
-        _exported(made, tmp_path / "a")
+        _export(bundle, tmp_path / "a")
     assert refused.value.id == "disk-full"
     assert "3 MiB are free" in refused.value.message
     assert list((tmp_path / "a").iterdir()) == []
 
 
-def test_an_index_keeps_what_it_has_of_other_architectures(made: Bundle, tmp_path: Path) -> None:
+def test_an_index_keeps_its_entries_of_other_architectures(bundle: Bundle, tmp_path: Path) -> None:
     other = artefact(travelling.bundle(tmp_path / "other", "arm64"))
     changed = artefact(travelling.bundle(tmp_path / "changed", shop="stall"))
     index = with_entries(None, "arm64", other.descriptors)
-    for each in (artefact(made), changed):
+    for each in (artefact(bundle), changed):
         index = with_entries(index.content, "amd64", each.descriptors)
     assert chosen(index, "arm64", "it", _nothing) == other.manifest.digest
     assert chosen(index, "amd64", "it", _nothing) == changed.manifest.digest
@@ -227,7 +229,7 @@ def test_an_index_keeps_what_it_has_of_other_architectures(made: Bundle, tmp_pat
         *("bundle.yaml", "bundle.yaml/x", "base", "base/node.tar/x"),
     ],
 )
-def test_no_file_is_written_outside_of_the_bundle(described: Artefact, path: str) -> None:
+def test_an_unsafe_path_in_a_manifest_is_refused(described: Artefact, path: str) -> None:
     content = described.manifest.content.replace(b'"bin/kubectl"', json.dumps(path).encode())
     with pytest.raises(LabError) as refused:
         arriving(Document(described.manifest.media_type, content), "it")
@@ -251,7 +253,7 @@ DEEP = b"[" * 100_000
         (b"{", b"\xff"),
     ],
 )
-def test_a_manifest_that_is_none_is_refused(described: Artefact, words: bytes, instead: bytes) -> None:
+def test_an_invalid_manifest_is_refused(described: Artefact, words: bytes, instead: bytes) -> None:
     manifest = described.manifest
     assert words in manifest.content
     with pytest.raises(LabError) as refused:
@@ -260,7 +262,7 @@ def test_a_manifest_that_is_none_is_refused(described: Artefact, words: bytes, i
 
 
 @pytest.mark.parametrize("part", ["config", "bundle.yaml", "images/nginx.tar"])
-def test_no_description_is_read_without_a_limit(described: Artefact, part: str) -> None:
+def test_an_oversized_description_is_refused(described: Artefact, part: str) -> None:
     manifest = json.loads(described.manifest.content)
     parts = {"config": manifest["config"]} | {
         each["annotations"][layout.TITLE]: each for each in manifest["layers"] if "annotations" in each
@@ -271,17 +273,17 @@ def test_no_description_is_read_without_a_limit(described: Artefact, part: str) 
     assert refused.value.id == "bundle-artefact"
 
 
-def test_no_archive_becomes_larger_than_the_bundle_says(made: Bundle, tmp_path: Path) -> None:
-    blob, before = tmp_path / "blob", made.path("images/nginx.tar").read_bytes()
+def test_an_archive_larger_than_the_bundle_declares_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    blob, before = tmp_path / "blob", bundle.path("images/nginx.tar").read_bytes()
     blob.write_bytes(b"content")
     skeleton = json.dumps({"pieces": [{"digest": digest_of(b"content")}] * 1_000}).encode()
     part = layout.Part("images/nginx.tar", digest_of(skeleton), len(skeleton), is_skeleton=True)
     blobs: dict[str, Content] = {digest_of(b"content"): Span(blob, 0, 7), part.digest: skeleton}
     source = installing.Source("it", blobs.__getitem__, lambda _digest, _found: layout.not_a_bundle("it", ""))
     with pytest.raises(LabError) as refused:
-        installing._write_all([part], made, source, _silent)
+        installing._write_all([part], bundle, source, _silent)
     assert refused.value.id == "bundle-artefact"
-    assert made.path("images/nginx.tar").read_bytes() == before
+    assert bundle.path("images/nginx.tar").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -294,7 +296,7 @@ def test_no_archive_becomes_larger_than_the_bundle_says(made: Bundle, tmp_path: 
         (b'"manifests":[', b'"manifests":7,"other":['),
     ],
 )
-def test_an_index_that_is_none_is_refused(described: Artefact, words: bytes, instead: bytes) -> None:
+def test_an_invalid_index_is_refused(described: Artefact, words: bytes, instead: bytes) -> None:
     index = with_entries(None, "amd64", described.descriptors)
     assert words in index.content
     with pytest.raises(LabError) as refused:
@@ -302,7 +304,7 @@ def test_an_index_that_is_none_is_refused(described: Artefact, words: bytes, ins
     assert refused.value.id == "bundle-artefact"
 
 
-def test_entries_of_other_makers_are_read_as_they_are(described: Artefact) -> None:
+def test_an_index_with_unusual_entries_of_other_tools_is_accepted(described: Artefact) -> None:
     index = with_entries(None, "amd64", described.descriptors).content
     for instead in (b'"platform":null', b'"platform":7', b'"other":{}'):
         changed = with_entries(index.replace(b'"platform":{"architecture":"amd64","os":"linux"}', instead), "arm64", [])
@@ -320,34 +322,34 @@ def test_entries_of_other_makers_are_read_as_they_are(described: Artefact) -> No
         DEEP,
     ],
 )
-def test_a_config_that_is_none_is_refused(config: bytes) -> None:
+def test_an_invalid_config_is_refused(config: bytes) -> None:
     with pytest.raises(LabError) as refused:
         layout.identity(config, "amd64", "it")
     assert refused.value.id == "bundle-artefact"
 
 
 @pytest.mark.parametrize("description", [b"date: 2026-99-99", b"[" * 2000, b"schema: 2", b"\xff", b""])
-def test_a_description_that_is_none_leaves_nothing(made: Bundle, tmp_path: Path, description: bytes) -> None:
-    (made.folder / "bundle.yaml").write_bytes(description)
+def test_an_invalid_description_leaves_nothing(bundle: Bundle, tmp_path: Path, description: bytes) -> None:
+    (bundle.folder / "bundle.yaml").write_bytes(description)
     with pytest.raises(LabError) as refused:
-        bundle_file.import_bundle(_exported(made, tmp_path / "a"), "amd64", tmp_path / "cache", _silent)
+        bundle_file.import_bundle(_export(bundle, tmp_path / "a"), "amd64", tmp_path / "cache", _silent)
     assert refused.value.id in {"bundle-unreadable", "bundle-schema"}
-    assert [path.name for path in (tmp_path / "cache/bundles").iterdir()] == [f"{made.id}.lock"]
+    assert [path.name for path in (tmp_path / "cache/bundles").iterdir()] == [f"{bundle.id}.lock"]
 
 
-def test_what_a_killed_export_left_is_removed(made: Bundle, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_export_are_removed(bundle: Bundle, tmp_path: Path) -> None:
     names = (".bundle.tar.labctl-0", ".bundle.tar.labctl-1", ".other.tar.labctl-0")
     left, running, other = (tmp_path / name for name in names)
     for path in (left, running, other):
         path.write_bytes(b"")
     with running.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        _exported(made, tmp_path)
+        _export(bundle, tmp_path)
     assert [path.exists() for path in (left, running, other)] == [False, True, True]
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM])
-def test_a_file_is_copied_where_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_file_is_copied_where_hard_links_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refuse(_self: Path, _target: Path) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -363,7 +365,7 @@ def test_a_file_is_copied_where_links_are_refused(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "it").read_bytes() == b"content"
 
 
-def test_an_index_of_something_else_is_no_bundle() -> None:
+def test_an_index_without_a_bundle_is_refused() -> None:
     with pytest.raises(LabError) as refused:
         chosen(Document(IMAGE_INDEX, b'{"manifests": []}'), "amd64", "it", _nothing)
     assert refused.value.id == "bundle-artefact"
@@ -384,7 +386,7 @@ OURS = {"annotations": {IMAGE_NAME: "labctl.local/nginx:1"}}
         (IMAGE_MANIFEST, [OURS], False),
     ],
 )
-def test_an_image_of_somebody_else_is_told_from_ours(media_type: str, entries: list[Any], expected: bool) -> None:  # noqa: FBT001 - a table's
+def test_foreign_images_are_distinguished_from_labctls(media_type: str, entries: list[Any], expected: bool) -> None:  # noqa: FBT001 - a table's
     document = written(media_type, {"manifests": entries})
     assert holds_image(document, "labctl.local/nginx:1@sha256:0") is expected
 
@@ -399,8 +401,8 @@ def test_an_image_of_somebody_else_is_told_from_ours(media_type: str, entries: l
         ("login-refused", False),
     ],
 )
-def test_what_was_pulled_is_used_while_the_registry_is_away(
-    made: Bundle,
+def test_a_pulled_bundle_is_used_only_while_the_registry_fails(
+    bundle: Bundle,
     tmp_path: Path,
     identity: str,
     is_used: bool,  # noqa: FBT001 - a table's
@@ -408,14 +410,14 @@ def test_what_was_pulled_is_used_while_the_registry_is_away(
     def fail(_reference: Reference) -> None:
         raise MissingError("away", id=identity)
 
-    bundle_file.import_bundle(_exported(made, tmp_path / "a"), "amd64", tmp_path, _silent)
+    bundle_file.import_bundle(_export(bundle, tmp_path / "a"), "amd64", tmp_path, _silent)
     reference, registry = parse("reg.test/lab:1"), SimpleNamespace(manifest=fail)
-    references.remember(reference, references.Pulled("sha256:0", made.id), tmp_path)
-    ask = partial(pulling.pull, reference, registry, "amd64", tmp_path, _silent, may_move=False)  # type: ignore[arg-type]
+    references.remember(reference, references.Pulled("sha256:0", bundle.id), tmp_path)
+    pull = partial(pulling.pull, reference, registry, "amd64", tmp_path, _silent, may_move=False)  # type: ignore[arg-type]
 
     if is_used:
-        assert ask(needs_registry=False).bundle.id == made.id
+        assert pull(needs_registry=False).bundle.id == bundle.id
     for needs_registry in (True, is_used):
         with pytest.raises(LabError) as failed:
-            ask(needs_registry=needs_registry)
+            pull(needs_registry=needs_registry)
         assert failed.value.id == identity

@@ -48,9 +48,9 @@ OURS: dict[str, Any] = {
 IMAGES = [artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage)]
 PLACED = [entry.content for image in IMAGES for entry in image.contents if isinstance(entry, Placed)]
 PROGRAMS = [
-    made
-    for made in [*(artefact.made_from for artefact in RECIPE), *PLACED]
-    if isinstance(made, (GoProgram, ModuleFile))
+    content
+    for content in [*(artefact.made_from for artefact in RECIPE), *PLACED]
+    if isinstance(content, (GoProgram, ModuleFile))
 ]
 
 
@@ -66,14 +66,14 @@ def test_matching_pins_pass() -> None:
         ({**OURS, "Require": OURS["Require"][:2]}, "example.com/fork is absent instead of v1.0.0"),
     ],
 )
-def test_a_pin_that_differs_from_upstreams_is_named(ours: dict[str, Any], named: str) -> None:
+def test_a_pin_that_differs_from_upstream_is_named(ours: dict[str, Any], named: str) -> None:
     with pytest.raises(MissingError, match=re.escape(named)) as raised:
         check_pins(MODULE, THEIRS, ours)
     assert raised.value.id == "go-module-mismatch"
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.source)
-def test_the_recipes_versions_are_those_of_the_go_mod_files(program: GoProgram | ModuleFile) -> None:
+def test_versions_of_the_recipe_match_the_go_mod_files(program: GoProgram | ModuleFile) -> None:
     go_mod = (MODULES / program.module.folder / "go.mod").read_text(encoding="utf-8")
     if program.module.upstream:
         assert f"\t{program.module.upstream} {program.module.version} " in go_mod
@@ -81,13 +81,13 @@ def test_the_recipes_versions_are_those_of_the_go_mod_files(program: GoProgram |
         assert re.search(rf"^(tool |\t){re.escape(program.package)}$", go_mod, re.MULTILINE)
 
 
-def test_every_image_has_one_tag() -> None:
+def test_image_references_are_unique_and_tagged() -> None:
     references = [image.reference for image in IMAGES]
     assert len(set(references)) == len(references)
     assert all(re.fullmatch(r"[\w./-]+:[\w.{}-]+", reference) for reference in references)
 
 
-def test_every_artefact_and_file_of_labctls_own_is_there_once() -> None:
+def test_artefact_paths_are_unique_and_labctls_own_files_exist() -> None:
     paths = [path for artefact in RECIPE for path in artefact.files]
     assert len(set(paths)) == len(paths)
     assert WEB_IMAGE in paths
@@ -95,7 +95,7 @@ def test_every_artefact_and_file_of_labctls_own_is_there_once() -> None:
     assert all((ROOTFS / name).is_file() for name in ("node.sh", "image.sh"))
 
 
-def test_only_upstreams_programs_bear_upstreams_names() -> None:
+def test_only_images_of_upstream_programs_have_upstream_names() -> None:
     for image in IMAGES:
         programs = [
             entry.content
@@ -106,14 +106,14 @@ def test_only_upstreams_programs_bear_upstreams_names() -> None:
         assert upstreams != image.reference.startswith("labctl.local/"), image.reference
 
 
-def test_an_upstream_version_is_debians_without_epoch_and_revision(tmp_path: Path) -> None:
+def test_an_upstream_version_is_the_debian_version_without_epoch_and_revision(tmp_path: Path) -> None:
     listing = tmp_path / "packages"
     listing.write_text("nginx 1.26.3-3+deb13u5\nlibgmp10 2:6.3.0+dfsg-3\ntzdata 2026a\n", encoding="utf-8")
     assert upstream_versions(listing) == {"nginx": "1.26.3", "libgmp10": "6.3.0+dfsg", "tzdata": "2026a"}
 
 
 @pytest.mark.parametrize(("uid", "command"), [(0, "apt-get"), (1000, "sudo apt-get")])
-def test_all_missing_tools_are_named_with_what_to_type(
+def test_all_missing_tools_are_named_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, command: str
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _tool: None)
@@ -126,12 +126,12 @@ def test_all_missing_tools_are_named_with_what_to_type(
     assert f"`{command} install {' '.join(packages)}`" in raised.value.hint
 
 
-def test_the_recipes_id_is_known() -> None:
+def test_the_recipe_id_is_pinned() -> None:
     """With a new id, every user builds for a quarter of an hour. So change it on purpose, when the content changes."""
     assert recipe_id().endswith("-2e3e354a")
 
 
-def test_when_a_node_needs_an_image_is_not_in_the_bundles_id() -> None:
+def test_the_phase_of_an_image_is_not_part_of_the_recipe_id() -> None:
     image = next(artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage))
 
     assert repr(replace(image, phase=Phase.ADDONS)) == repr(replace(image, phase=Phase.SANDBOX))

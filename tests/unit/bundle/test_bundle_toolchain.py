@@ -28,29 +28,29 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return architectures
 
 
-def _installed(monkeypatch: pytest.MonkeyPatch, version: str | None, *, fails: bool = False) -> None:
-    def tell(_go: Go) -> str:
+def _install_go(monkeypatch: pytest.MonkeyPatch, version: str | None, *, fails: bool = False) -> None:
+    def go_version(_go: Go) -> str:
         if fails:
             raise MissingError("`go env` failed", id="tool-failed")
         return str(version)
 
     monkeypatch.setattr(shutil, "which", lambda program: version and f"/usr/bin/{program}")
-    monkeypatch.setattr(Go, "version", tell)
+    monkeypatch.setattr(Go, "version", go_version)
 
 
 @pytest.mark.parametrize("version", ["1.26.0", "1.26.8", "1.27.0", "2.0"])
-def test_a_go_that_is_new_enough_compiles(
+def test_a_recent_enough_go_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: list[str], version: str
 ) -> None:
-    said: list[str] = []
-    _installed(monkeypatch, version)
+    messages: list[str] = []
+    _install_go(monkeypatch, version)
 
-    assert find_go(tmp_path, "amd64", said.append) == Go()
-    assert (said, fetched) == ([], [])
+    assert find_go(tmp_path, "amd64", messages.append) == Go()
+    assert (messages, fetched) == ([], [])
 
 
 @pytest.mark.parametrize(("version", "fails"), [(None, False), ("1.19.8", False), ("1.25.9", False), ("1.24.4", True)])
-def test_else_the_pinned_one_is_fetched_once_and_said(
+def test_the_pinned_go_is_downloaded_once_where_go_is_missing_or_too_old(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fetched: list[str],
@@ -59,24 +59,24 @@ def test_else_the_pinned_one_is_fetched_once_and_said(
     *,
     fails: bool,
 ) -> None:
-    said: list[str] = []
-    _installed(monkeypatch, version, fails=fails)
+    messages: list[str] = []
+    _install_go(monkeypatch, version, fails=fails)
 
-    go = find_go(tmp_path, "arm64", said.append)
+    go = find_go(tmp_path, "arm64", messages.append)
 
     tree = tmp_path / "toolchains" / f"go-{GO.version}-arm64"
     assert go == Go(str(tree / "bin" / "go"), {"GOROOT": str(tree), "GOTOOLCHAIN": "local"})
-    assert find_go(tmp_path, "arm64", said.append) == go
-    assert (fetched, len(said)) == (["arm64"], 1)
-    golden(said[0])
+    assert find_go(tmp_path, "arm64", messages.append) == go
+    assert (fetched, len(messages)) == (["arm64"], 1)
+    golden(messages[0])
 
 
-def test_what_a_killed_fetch_left_is_removed(
+def test_leftovers_of_a_killed_download_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: list[str]
 ) -> None:
     left = tmp_path / "toolchains" / f".making-go-{GO.version}-amd64-x" / "go"
     left.mkdir(parents=True)
-    _installed(monkeypatch, None)
+    _install_go(monkeypatch, None)
 
     find_go(tmp_path, "amd64", lambda _text: None)
 

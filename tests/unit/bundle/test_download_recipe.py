@@ -29,14 +29,14 @@ KUBEADMS = (
 """The output of kubeadm 1.37.2."""
 
 
-def _written(tmp_path: Path, **changes: Any) -> Path:  # noqa: ANN401 - any YAML
+def _write_recipe(tmp_path: Path, **changes: Any) -> Path:  # noqa: ANN401 - any YAML
     (document,) = documents(OWN.read_text(encoding="utf-8"))
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml_stream([document | changes]), encoding="utf-8")
     return path
 
 
-def test_labctls_own_recipe_has_what_labs_need() -> None:
+def test_the_builtin_recipe_has_everything_that_labs_need() -> None:
     recipe = load()
     rows = asked.settled(recipe, KUBEADMS, follows=False)
     references = {row.reference.partition("@")[0].rpartition(":")[0] for row in rows}
@@ -49,10 +49,10 @@ def test_labctls_own_recipe_has_what_labs_need() -> None:
     assert archive("registry.k8s.io/ingress-nginx/controller:v1") == "images/ingress-nginx-controller.tar"
 
 
-def test_the_id_follows_from_the_recipe_and_is_not_that_of_a_build(tmp_path: Path) -> None:
+def test_the_id_depends_on_the_recipes_content_and_differs_from_a_builds_id(tmp_path: Path) -> None:
     own = load()
-    same = load(_written(tmp_path, name="another", megabytes=1))
-    other = load(_written(tmp_path, web="docker.io/library/traefik"))
+    same = load(_write_recipe(tmp_path, name="another", megabytes=1))
+    other = load(_write_recipe(tmp_path, web="docker.io/library/traefik"))
 
     ids = [recipe_id(each) for each in (own, same, other, own.of_kubernetes("1.37.1"))]
     assert ids[0] == ids[1]
@@ -92,17 +92,17 @@ def test_the_id_follows_from_the_recipe_and_is_not_that_of_a_build(tmp_path: Pat
         "text",
     ],
 )
-def test_a_recipe_that_is_none_is_refused_with_every_problem(
+def test_an_invalid_recipe_is_refused_with_every_problem(
     tmp_path: Path, changes: dict[str, Any], golden: Golden
 ) -> None:
-    path = _written(tmp_path, **changes)
+    path = _write_recipe(tmp_path, **changes)
     with pytest.raises(UsageError) as raised:
         load(path)
     assert raised.value.id == "recipe-invalid"
     golden(raised.value.message.replace(str(path), "FILE"))
 
 
-def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_an_unreadable_recipe_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("{", encoding="utf-8")
     (tmp_path / "no date").write_text("megabytes: 2026-99-99", encoding="utf-8")
     for name, identity in (
@@ -114,7 +114,7 @@ def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         assert raised.value.id == identity
 
 
-def test_images_that_are_asked_for_and_not_brought_are_named(golden: Golden) -> None:
+def test_required_images_that_the_recipe_lacks_are_named(golden: Golden) -> None:
     recipe = load()
     with pytest.raises(MissingError) as raised:
         asked.settled(recipe, [*KUBEADMS[:-1], "registry.k8s.io/etcd:3.9.9-0", "quay.io/a/b:1"], follows=False)
@@ -122,7 +122,7 @@ def test_images_that_are_asked_for_and_not_brought_are_named(golden: Golden) -> 
     golden(raised.value.message)
 
 
-def test_another_version_follows_its_kubeadm() -> None:
+def test_a_recipe_for_another_version_takes_images_from_its_kubeadm() -> None:
     recipe = load().of_kubernetes("1.37.1")
     theirs = [re.sub("v1.37.2", "v1.37.1", each).replace("3.7.0-0", "3.6.9-0") for each in KUBEADMS]
 
@@ -134,15 +134,15 @@ def test_another_version_follows_its_kubeadm() -> None:
         asked.settled(recipe, theirs, follows=False)
 
 
-def test_images_are_found_in_what_kubeadm_and_manifests_say() -> None:
-    said = "I1126 14:48:28 version.go:260] remote version is much newer\n" + "\n".join(KUBEADMS)
+def test_images_are_parsed_from_kubeadm_output_and_manifests() -> None:
+    output = "I1126 14:48:28 version.go:260] remote version is much newer\n" + "\n".join(KUBEADMS)
     manifest = "a: [{image: example.com/a/b:1, name: x}]\n---\nproperties: {image: {type: string}}\n"
 
-    assert asked.by_kubeadm(said) == KUBEADMS
+    assert asked.by_kubeadm(output) == KUBEADMS
     assert asked.by_manifest(manifest) == ("example.com/a/b:1",)
 
 
-def test_pins_are_kept_and_a_damaged_record_is_named(tmp_path: Path) -> None:
+def test_pins_are_kept_and_a_changed_pin_or_damaged_record_is_refused(tmp_path: Path) -> None:
     pins = Pins(tmp_path, "some")
     pins.keep({"a": "sha256:1"})
     pins.keep({"a": "sha256:1", "b": "sha256:2"})
@@ -156,7 +156,7 @@ def test_pins_are_kept_and_a_damaged_record_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("identity", "is_left_out"), [("go-proxy-unreachable", True), ("disk-full", False)])
-def test_the_failure_detector_is_left_out_only_where_there_is_no_go(
+def test_the_failure_detector_is_left_out_only_where_go_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: str, *, is_left_out: bool
 ) -> None:
     def fail(*_arguments: object) -> NoReturn:
@@ -171,7 +171,7 @@ def test_the_failure_detector_is_left_out_only_where_there_is_no_go(
             tools.make_detector("amd64", tmp_path, lambda _text: None, tmp_path)
 
 
-def test_a_release_carries_the_failure_detector_and_holds_it_to_its_checksum(
+def test_a_release_contains_the_failure_detector_and_verifies_its_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detector, "files", lambda _package: tmp_path)

@@ -1,4 +1,4 @@
-"""A node's system made in the Engine: the Dockerfile, and the cleanup."""
+"""A node's system built in the Engine: the Dockerfile, and the cleanup."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECURITY = f"deb [signed-by={debian.KEYRING}] {MIRROR}/debian-security trixie-se
 BASE = by_engine.base_name(Path("/cache/bundles/some.partial"))
 
 
-def test_the_dockerfile_starts_the_same_mmdebstrap_as_a_machine_that_has_it() -> None:
+def test_the_dockerfile_runs_the_same_mmdebstrap_command_as_the_machine() -> None:
     sources = tools.debian_sources("trixie", mirrors.of({order.DEBIAN: MIRROR, order.SECURITY: MIRROR}, ""))
     text = by_engine.dockerfile(BASE, NODE.packages, "arm64", sources)
     line = debian.line(NODE.packages, "arm64", Path("/node.tar"), "minbase", "customize", sources)
@@ -53,7 +53,7 @@ def test_the_dockerfile_starts_the_same_mmdebstrap_as_a_machine_that_has_it() ->
         (["docker.io"], ()),
     ],
 )
-def test_packages_come_from_the_mirrors_of_debian(hosts: list[str], sources: tuple[str, ...]) -> None:
+def test_packages_come_from_the_configured_debian_mirrors(hosts: list[str], sources: tuple[str, ...]) -> None:
     table = mirrors.of(dict.fromkeys(hosts, MIRROR), "")
 
     assert tools.debian_sources("trixie", table) == sources
@@ -61,7 +61,7 @@ def test_packages_come_from_the_mirrors_of_debian(hosts: list[str], sources: tup
     assert len(Order(load(), table).servers()) == len(Order(load()).servers()) + (order.SECURITY in named)
 
 
-def test_without_a_mirror_the_images_own_sources_stay() -> None:
+def test_without_a_mirror_the_images_own_sources_are_kept() -> None:
     text = by_engine.dockerfile(BASE, NODE.packages, "amd64", ())
 
     assert "sources.list" not in text
@@ -70,7 +70,7 @@ def test_without_a_mirror_the_images_own_sources_stay() -> None:
 
 @dataclass
 class FakeEngine:
-    """A fake Engine that records what it creates. Its build raises `ends`."""
+    """A fake Engine that records what it creates. Its build raises the exception in `ends`."""
 
     ends: BaseException | None = None
     containers: list[str] = field(default_factory=list)
@@ -114,7 +114,7 @@ class FakeEngine:
 @pytest.mark.parametrize(
     "ends", [None, KeyboardInterrupt(), MissingError("no", id="tool-failed")], ids=["well", "interrupted", "failed"]
 )
-def test_the_engine_keeps_nothing_however_it_ends(
+def test_nothing_is_left_in_the_engine_after_success_failure_or_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
 ) -> None:
     engine = FakeEngine(ends, containers=["left"], images=["left"], names=[BASE])
@@ -146,7 +146,7 @@ def test_the_engine_keeps_nothing_however_it_ends(
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_taken"),
+    ("response", "is_selected"),
     [
         (Finished(0, "linux/arm64\n", ()), True),
         (Finished(0, "linux/amd64\n", ()), False),
@@ -154,14 +154,14 @@ def test_the_engine_keeps_nothing_however_it_ends(
         (ProviderError("cannot run docker", id="tool-not-started"), False),
     ],
 )
-def test_an_engine_is_taken_that_answers_and_has_this_architecture(
-    monkeypatch: pytest.MonkeyPatch, answer: Finished | ProviderError, *, is_taken: bool
+def test_only_a_reachable_engine_of_this_architecture_is_selected(
+    monkeypatch: pytest.MonkeyPatch, response: Finished | ProviderError, *, is_selected: bool
 ) -> None:
     def run(_line: Sequence[str], **_options: float) -> Finished:
-        if isinstance(answer, ProviderError):
-            raise answer
-        return answer
+        if isinstance(response, ProviderError):
+            raise response
+        return response
 
     monkeypatch.setattr(docker_engine, "run", run)
 
-    assert by_engine.answers("arm64") == is_taken
+    assert by_engine.answers("arm64") == is_selected

@@ -41,7 +41,7 @@ class ContendedRegistry:
 
 
 @pytest.mark.parametrize("replaced", [0, 1, 3])
-def test_a_push_succeeds_if_one_of_its_writes_stands(tmp_path: Path, replaced: int) -> None:
+def test_a_push_succeeds_if_one_of_its_writes_is_kept(tmp_path: Path, replaced: int) -> None:
     registry = ContendedRegistry(replaced)
 
     pushed = push(ARTEFACT, parse("ghcr.io/a/b:1"), cast("Registry", registry), tmp_path, lambda _text: None)
