@@ -1,4 +1,4 @@
-"""Which lab the words of a command line name, and commands in hints that are about that lab."""
+"""The lab that a command line names, and its name in the commands of hints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from labctl.model.errors import MissingError
         ("--name", ""),
     ],
 )
-def test_the_lab_that_a_command_line_names(line: str, name: str | None) -> None:
+def test_the_lab_name_is_read_from_a_command_line(line: str, name: str | None) -> None:
     assert lab_name(move_global_options_first(line.split())) == name
 
 
@@ -40,7 +40,7 @@ def test_the_lab_that_a_command_line_names(line: str, name: str | None) -> None:
         ("labctl needs no sudo: `unset SUDO_UID`.", "labctl needs no sudo: `unset SUDO_UID`."),
     ],
 )
-def test_commands_in_a_hint_are_about_the_lab_that_was_named(hint: str, named: str, tmp_path: Path) -> None:
+def test_commands_in_a_hint_get_the_name_of_the_lab(hint: str, named: str, tmp_path: Path) -> None:
     assert for_lab(hint, "two") == named
     assert for_lab(hint, None) == hint
     assert for_lab("`labctl up`", r"a\q b") == r"`labctl --name 'a\q b' up`"

@@ -1,4 +1,4 @@
-"""Options in, exit codes and answers out."""
+"""Command lines: their options, exit codes and output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("home", "machine")
 
 @pytest.fixture
 def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs a command line in this process and returns its exit code."""
+    """Return a function that runs a command line in this process and returns its exit code."""
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
@@ -54,16 +54,16 @@ def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 
 @pytest.fixture
-def lab_is(monkeypatch: pytest.MonkeyPatch, keyed: Context) -> Context:
-    """Every command is about this lab."""
+def selected_lab(monkeypatch: pytest.MonkeyPatch, keyed: Context) -> Context:
+    """Let every command select this lab."""
     for name in ("requested", "saved", "entered", "entered_if_up"):
         monkeypatch.setattr(labs, name, lambda *_arguments, **_options: keyed)
     return keyed
 
 
 @pytest.fixture
-def replaced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
-    """The programs, and their environment, that labctl would have become."""
+def replaced_processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """The programs that would have replaced labctl, with the variables added for each."""
     calls: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(labs, "replace_process", lambda _context, line, added: calls.append((line, added)))
     return calls
@@ -92,7 +92,7 @@ def _raise(error: BaseException) -> Callable[..., NoReturn]:
         (BrokenError, 8),
     ],
 )
-def test_every_kind_of_failure_has_its_exit_code_and_is_told_on_stderr(
+def test_every_kind_of_failure_has_its_exit_code_and_is_printed_on_stderr(
     kind: type[LabError], code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = kind("the disk sda is full", id="disk-full", hint="Make room.", details=("No space left",))
@@ -129,12 +129,12 @@ def test_with_json_an_error_is_one_document_on_stdout(
         ("-o", "xml", "list"),
     ],
 )
-def test_what_labctl_does_not_know_is_wrong_usage(labctl: Run, arguments: tuple[str, ...]) -> None:
+def test_unknown_arguments_are_a_usage_error(labctl: Run, arguments: tuple[str, ...]) -> None:
     assert labctl(*arguments) == 2
 
 
 @pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Terminated("terminated"), 143)])
-def test_what_stops_a_command_has_the_exit_code_that_shells_know(
+def test_an_interrupted_command_exits_with_128_plus_the_signal(
     stop: BaseException, code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(labs, "listed", _raise(stop))
@@ -151,7 +151,7 @@ def test_what_stops_a_command_has_the_exit_code_that_shells_know(
         (KeyError("node"), 1, "bug"),
     ],
 )
-def test_a_run_that_never_began_ends_with_a_result_as_well(
+def test_a_run_that_fails_before_its_first_step_ends_with_a_result_event(
     failure: BaseException,
     code: int,
     identity: str,
@@ -166,14 +166,14 @@ def test_a_run_that_never_began_ends_with_a_result_as_well(
     assert (result["event"], result["ok"], result["error"]["id"]) == ("result", False, identity)
 
 
-def test_sigterm_is_told_from_ctrl_c(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_is_distinguished_from_ctrl_c(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labs, "listed", lambda: signal.raise_signal(signal.SIGTERM))
 
     assert labctl("list") == 143
 
 
 @pytest.mark.parametrize("options", [(), ("-v",)])
-def test_a_bug_is_one_message_and_its_traceback_is_in_a_log(
+def test_a_bug_is_one_message_and_its_traceback_is_in_the_log(
     options: tuple[str, ...], labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(labs, "listed", _raise(KeyError("node")))
@@ -186,7 +186,7 @@ def test_a_bug_is_one_message_and_its_traceback_is_in_a_log(
     assert "KeyError: 'node'" in endings.common_log().read_text()
 
 
-def test_a_bug_is_told_where_no_log_can_be_written(
+def test_a_bug_is_reported_even_if_no_log_can_be_written(
     labctl: Run, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "state").write_text("no folder")
@@ -196,7 +196,7 @@ def test_a_bug_is_told_where_no_log_can_be_written(
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "bug"
 
 
-def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
+def test_an_invalid_configuration_is_a_usage_error_with_every_problem(
     labctl: Run, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
     (home / "labctl.yaml").write_text("workers: many\ncolour: red\n")
@@ -209,7 +209,7 @@ def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
 
 @pytest.mark.parametrize(("file", "target"), [("labctl.yml", "/dev/null"), ("labctl.yaml", "gone")])
 @pytest.mark.parametrize("line", [("destroy", "--yes"), ("up",), ("app", "add", "shop")])
-def test_a_file_that_is_not_read_is_no_reason_for_the_default_lab(
+def test_an_unreadable_configuration_never_selects_the_default_lab(
     labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, file: str, target: str, line: tuple[str, ...]
 ) -> None:
     (home / file).symlink_to(target)
@@ -221,23 +221,29 @@ def test_a_file_that_is_not_read_is_no_reason_for_the_default_lab(
 
 @pytest.mark.parametrize("line", [("logs",), ("logs", "worker-1")], ids=" ".join)
 @pytest.mark.parametrize(
-    ("text", "code", "told"),
+    ("text", "code", "expected"),
     [("name: class\nworker: 2", 3, "class"), ("apps: [", 2, "labctl.yaml"), ("name: Demo", 2, "Demo")],
 )
 @pytest.mark.usefixtures("context")
-def test_the_logs_are_those_of_the_lab_that_is_named_or_of_none(
-    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...], text: str, code: int, told: str
+def test_logs_are_those_of_the_configured_lab_or_an_error(
+    labctl: Run,
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    line: tuple[str, ...],
+    text: str,
+    code: int,
+    expected: str,
 ) -> None:
     (home / "state" / "labctl" / "demo" / "log").write_text("of another lab")
     (home / "labctl.yaml").write_text(text)
 
     assert labctl(*line) == code
     out, err = capsys.readouterr()
-    assert told in err
+    assert expected in err
     assert not out
 
 
-def test_labs_are_listed_whatever_the_configuration_says(labctl: Run, home: Path) -> None:
+def test_labs_are_listed_even_if_the_configuration_is_invalid(labctl: Run, home: Path) -> None:
     (home / "labctl.yaml").write_text("apps: [")
 
     assert labctl("list") == 0
@@ -256,7 +262,7 @@ def test_labs_are_listed_whatever_the_configuration_says(labctl: Run, home: Path
         ((), "apps: [{name: kubernetes}]"),
     ],
 )
-def test_up_refuses_what_it_would_not_carry_out_before_anything_is_made(
+def test_up_refuses_an_unsupported_configuration_before_creating_anything(
     labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, options: tuple[str, ...], text: str
 ) -> None:
     (home / "labctl.yaml").write_text(text)
@@ -266,16 +272,16 @@ def test_up_refuses_what_it_would_not_carry_out_before_anything_is_made(
     assert [path.name for path in home.iterdir()] == ["labctl.yaml"]
 
 
-def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_lab_is_missing(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert labctl("--name", "nowhere", "status") == 3
     assert "nowhere" in capsys.readouterr().err
 
 
-# Options before and behind the command
+# Options before and after the command
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "expected"),
     [
         (["status", "-o", "json"], ["-o", "json", "status"]),
         (["-o", "json", "status"], ["-o", "json", "status"]),
@@ -294,14 +300,14 @@ def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureF
         (["status", "-o"], ["-o", "", "status"]),
     ],
 )
-def test_global_options_may_stand_behind_the_command_but_not_in_another_programs_line(
-    typed: list[str], meant: list[str]
+def test_global_options_can_follow_the_command_but_not_within_another_programs_arguments(
+    typed: list[str], expected: list[str]
 ) -> None:
-    assert move_global_options_first(typed) == meant
+    assert move_global_options_first(typed) == expected
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "expected"),
     [
         (["-o", "json", "status"], True),
         (["--output=json", "status"], True),
@@ -312,18 +318,18 @@ def test_global_options_may_stand_behind_the_command_but_not_in_another_programs
         (["exec", "curl", "--output=json"], False),
     ],
 )
-def test_an_error_is_json_if_labctl_was_asked_for_json_not_the_program_it_runs(
+def test_errors_are_json_if_the_option_is_labctls_and_not_the_started_programs(
     arguments: list[str],
-    wanted: bool,  # noqa: FBT001 - what is expected
+    expected: bool,  # noqa: FBT001 - what is expected
 ) -> None:
-    assert wants_json(arguments) is wanted
+    assert wants_json(arguments) is expected
 
 
 # up and destroy
 
 
-def test_up_tells_every_step_and_the_result_as_json_lines(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+def test_up_reports_every_step_and_the_result_as_json_lines(
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert labctl("up", "-o", "json") == 0
 
@@ -341,13 +347,13 @@ def test_up_tells_every_step_and_the_result_as_json_lines(
         "error": None,
     }
     assert {line["step"] for line in lines if line.get("state") == "done"} >= {"boot", "verify"}
-    assert ADDRESS in lab_is.lab.hosts_file.read_text()
+    assert ADDRESS in selected_lab.lab.hosts_file.read_text()
 
 
 def test_a_failed_up_ends_with_its_error_as_json(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab_is.lab.hosts_file.write_text("# BEGIN labctl demo\n")
+    selected_lab.lab.hosts_file.write_text("# BEGIN labctl demo\n")
 
     assert labctl("-o", "json", "up") == 7
     *_, failed, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
@@ -357,56 +363,56 @@ def test_a_failed_up_ends_with_its_error_as_json(
 
 
 def test_a_dry_run_shows_the_steps_and_does_nothing(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = set(lab_is.folder.rglob("*"))
+    before = set(selected_lab.folder.rglob("*"))
 
     assert labctl("up", "--dry-run", "--from", "apps", "-o", "json") == 0
 
     assert [step["step"] for step in json.loads(capsys.readouterr().out)["steps"]] == ["apps", "hosts", "verify"]
-    assert set(lab_is.folder.rglob("*")) == before
+    assert set(selected_lab.folder.rglob("*")) == before
 
 
-@pytest.mark.usefixtures("lab_is")
-def test_a_step_that_there_is_not_is_wrong_usage(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("selected_lab")
+def test_an_unknown_step_is_a_usage_error(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert labctl("up", "--only", "fly") == 2
     assert "Steps: preflight, bundle" in capsys.readouterr().err
 
 
-def test_destroy_asks_and_does_nothing_where_nobody_answers(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+def test_destroy_without_confirmation_does_nothing(
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labctl("-q", "up")
 
     assert labctl("destroy") == 2
     assert "not confirmed" in capsys.readouterr().err
-    assert lab_is.provider.running()
+    assert selected_lab.provider.running()
 
 
-def test_destroy_with_leave_removes_the_lab(labctl: Run, lab_is: Context) -> None:
+def test_destroy_with_yes_removes_the_lab(labctl: Run, selected_lab: Context) -> None:
     labctl("-q", "up")
 
     assert labctl("destroy", "--yes", "--purge") == 0
-    assert not lab_is.folder.exists()
+    assert not selected_lab.folder.exists()
 
 
-def test_what_an_earlier_destroy_kept_is_purged_and_nothing_else_is_touched(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+def test_purge_after_destroy_removes_the_kept_files_and_runs_no_other_step(
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labctl("-q", "up")
     labctl("-q", "destroy", "--yes")
-    lab_is.log.write_text("kept\n")
+    selected_lab.log.write_text("kept\n")
     capsys.readouterr()
 
     assert labctl("-o", "json", "destroy", "--yes", "--purge") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {event["step"] for event in events if event["event"] == "step"} == {"state"}
-    assert not lab_is.folder.exists()
+    assert not selected_lab.folder.exists()
 
 
 @pytest.mark.parametrize("options", [(), ("--force",)], ids=["in order", "at once"])
-def test_halt_stops_the_nodes_named_and_no_other(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], golden: Golden
+def test_halt_stops_only_the_named_nodes(
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], golden: Golden
 ) -> None:
     labctl("-q", "up")
     capsys.readouterr()
@@ -415,26 +421,22 @@ def test_halt_stops_the_nodes_named_and_no_other(
     *steps, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     golden([step["text"] for step in steps if step["state"] == "progress"])
     assert (result["changed"], result["urls"]) == (True, [])
-    assert lab_is.provider.running() == {"demo-control-plane"}
+    assert selected_lab.provider.running() == {"demo-control-plane"}
 
 
-def test_halt_refuses_a_node_that_there_is_not(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_halt_refuses_an_unknown_node(labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]) -> None:
     labctl("-q", "up")
 
     assert labctl("halt", "worker-1", "worker-9") == 2
     assert "worker-9" in capsys.readouterr().err
-    assert len(lab_is.provider.running()) == 2
+    assert len(selected_lab.provider.running()) == 2
 
 
-# Answers
+# Output
 
 
-@pytest.mark.usefixtures("rendered", "lab_is")
-def test_status_is_a_document_and_says_by_its_exit_code_if_something_is_broken(
-    labctl: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("rendered", "selected_lab")
+def test_status_of_a_broken_lab_is_a_document_and_an_exit_code(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert labctl("-o", "json", "status") == 8
 
     report = json.loads(capsys.readouterr().out)
@@ -448,12 +450,12 @@ def test_status_is_a_document_and_says_by_its_exit_code_if_something_is_broken(
     assert report["problems"][0]["id"] == "node-not-running"
 
 
-def test_status_of_a_lab_that_is_well_has_no_problem(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+def test_status_of_a_healthy_lab_has_no_problem(
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labctl("-q", "up")
     capsys.readouterr()
-    _announce(lab_is)
+    _announce(selected_lab)
 
     assert labctl("-o", "json", "status") == 0
     report = json.loads(capsys.readouterr().out)
@@ -462,8 +464,8 @@ def test_status_of_a_lab_that_is_well_has_no_problem(
     assert report["apps"] == [{"name": "my-app", "url": "http://my-app.local", "http": 200}]
 
 
-@pytest.mark.usefixtures("lab_is")
-def test_the_hosts_lines_can_be_shown_removed_and_written_again(
+@pytest.mark.usefixtures("selected_lab")
+def test_the_lines_in_the_hosts_file_can_be_shown_removed_and_rewritten(
     labctl: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labctl("-q", "up")
@@ -478,16 +480,16 @@ def test_the_hosts_lines_can_be_shown_removed_and_written_again(
 
 @pytest.mark.usefixtures("rendered")
 def test_the_kubeconfig_is_printed_or_merged(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str], home: Path
+    labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
     assert labctl("kubeconfig") == 0
-    assert capsys.readouterr().out == (lab_is.folder / "kubeconfig").read_text()
+    assert capsys.readouterr().out == (selected_lab.folder / "kubeconfig").read_text()
 
     assert labctl("kubeconfig", "--merge") == 0
     assert capsys.readouterr().out == f"file: {home / '.kube' / 'config'}\n"
 
 
-@pytest.mark.usefixtures("lab_is")
+@pytest.mark.usefixtures("selected_lab")
 def test_render_writes_into_another_folder_and_starts_nothing(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -496,19 +498,19 @@ def test_render_writes_into_another_folder_and_starts_nothing(
     assert (home / "out" / "Vagrantfile").exists()
 
 
-def test_init_writes_a_configuration_that_labctl_reads_and_never_over_another(
+def test_init_writes_a_valid_configuration_and_never_overwrites_one(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert labctl("init") == 0
     assert capsys.readouterr().out.startswith("file: labctl.yaml\nschema: ")
-    assert labctl("status") == 3  # it was read: the lab that it describes is not there
+    assert labctl("status") == 3  # it was read: the lab that it describes does not exist
 
     before = (home / "labctl.yaml").read_text()
     assert labctl("init") == 2
     assert (home / "labctl.yaml").read_text() == before
 
 
-def test_a_bundle_may_be_named_by_the_environment(
+def test_a_bundle_can_be_set_by_an_environment_variable(
     labctl: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(paths.BUNDLE, "named")
@@ -517,7 +519,7 @@ def test_a_bundle_may_be_named_by_the_environment(
     assert "bundle-not-found" in capsys.readouterr().out
 
 
-def test_every_command_that_takes_a_bundle_takes_the_one_that_the_environment_names() -> None:
+def test_every_command_with_the_bundle_option_reads_the_environment_variable() -> None:
     pending: list[Any] = [typer.main.get_command(cli.app)]
     variables = []
     while pending:
@@ -529,39 +531,39 @@ def test_every_command_that_takes_a_bundle_takes_the_one_that_the_environment_na
     assert {*variables} == {paths.BUNDLE}
 
 
-def test_labs_and_bundles_that_there_are_not_are_empty_lists(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_labs_and_bundles_the_lists_are_empty(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for command, key in ((("list",), "labs"), (("bundle", "list"), "bundles"), (("bundle", "verify"), "bundles")):
         assert labctl(*command, "-o", "json") == 0
-        answer = json.loads(capsys.readouterr().out)
-        assert (answer["version"], answer[key]) == (1, [])
+        document = json.loads(capsys.readouterr().out)
+        assert (document["version"], document[key]) == (1, [])
 
 
 # Programs in the lab
 
 
-def test_exec_hands_a_program_its_own_options(
-    labctl: Run, lab_is: Context, replaced: list[tuple[list[str], dict[str, str]]]
+def test_exec_passes_options_to_the_program(
+    labctl: Run, selected_lab: Context, replaced_processes: list[tuple[list[str], dict[str, str]]]
 ) -> None:
     assert labctl("exec", "--", "curl", "-v", "-o", "json", "--name", "x") == 0
 
-    line, environment = replaced[0]
+    line, environment = replaced_processes[0]
     assert line == ["curl", "-v", "-o", "json", "--name", "x"]
-    assert environment["KUBECONFIG"] == str(lab_is.folder / "kubeconfig")
-    assert environment["PATH"].startswith(str(lab_is.bundle.folder / "bin"))
+    assert environment["KUBECONFIG"] == str(selected_lab.folder / "kubeconfig")
+    assert environment["PATH"].startswith(str(selected_lab.bundle.folder / "bin"))
 
 
-@pytest.mark.usefixtures("lab_is")
+@pytest.mark.usefixtures("selected_lab")
 @pytest.mark.parametrize("name", ["worker-1", "demo-worker-1"])
-def test_ssh_knows_a_node_by_its_name_with_or_without_the_labs(
-    labctl: Run, name: str, replaced: list[tuple[list[str], dict[str, str]]]
+def test_ssh_accepts_node_names_with_or_without_the_name_of_the_lab(
+    labctl: Run, name: str, replaced_processes: list[tuple[list[str], dict[str, str]]]
 ) -> None:
     assert labctl("ssh", name, "--", "uname", "-a") == 0
 
-    assert replaced[0][0] == ["ssh", "demo-worker-1", "uname", "-a"]
+    assert replaced_processes[0][0] == ["ssh", "demo-worker-1", "uname", "-a"]
 
 
-@pytest.mark.usefixtures("lab_is", "replaced")
-def test_ssh_to_a_node_that_there_is_not_names_those_there_are(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("selected_lab", "replaced_processes")
+def test_ssh_to_an_unknown_node_lists_the_nodes(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert labctl("ssh", "worker-9") == 2
     assert "demo-control-plane, demo-worker-1" in capsys.readouterr().err
 
@@ -587,7 +589,7 @@ def test_help_names_every_command(labctl: Run, capsys: pytest.CaptureFixture[str
 
 
 def _announce(context: Context) -> None:
-    """MetalLB says which node answers for the address, and from which pool it is."""
+    """Put MetalLB's record of the node that announces the address, and of the pool."""
     service = {"serviceNamespace": "ingress-nginx", "serviceName": "ingress-nginx-controller"}
     cluster: Any = context.cluster
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-1", "metallb-system", status={"node": "w", **service})

@@ -1,4 +1,4 @@
-"""`labctl app`: options in, labctl.yaml, the lab and answers out."""
+"""`labctl app`: its options, and the effects on labctl.yaml, the lab and the output."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ apps:
 
 
 @pytest.fixture
-def up(
+def lab_that_is_up(
     keyed: Context, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, cluster: FakeCluster, home: Path
 ) -> Path:
-    """A lab that is up, behind fake doors, and its labctl.yaml."""
+    """The labctl.yaml of a running lab with a fake provider, cluster and bundle."""
     for door, fake in {"provider": provider, "cluster": cluster, "bundle": keyed.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
     monkeypatch.setattr(app_change, "_trace", lambda *_arguments: Outcome(changed=False, text="6 hops"))
@@ -50,19 +50,19 @@ def _events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def _done(events: list[dict[str, Any]]) -> dict[str, bool]:
+def _changed_by_step(events: list[dict[str, Any]]) -> dict[str, bool]:
     return {event["step"]: event["changed"] for event in events if event.get("state") == "done"}
 
 
 @pytest.fixture
-def file(labctl: Run, up: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """The labctl.yaml of the same lab, whose ingress controller has an address by now."""
+def file(labctl: Run, lab_that_is_up: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The labctl.yaml of the same lab once its ingress controller has an address."""
     assert labctl("-q", "up", "--from", "render") == 0
     capsys.readouterr()
-    return up
+    return lab_that_is_up
 
 
-def test_one_line_writes_deploys_names_and_traces_an_app(
+def test_app_add_writes_deploys_resolves_and_traces_an_app(
     labctl: Run, file: Path, context: Context, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = file.read_text()
@@ -71,7 +71,7 @@ def test_one_line_writes_deploys_names_and_traces_an_app(
 
     *events, result = _events(capsys)
     written, changed, looked_at = ["config", "render"], ["apps", "hosts"], ["verify", "trace"]
-    assert _done(events) == {**dict.fromkeys(written + changed, True), **dict.fromkeys(looked_at, False)}
+    assert _changed_by_step(events) == {**dict.fromkeys(written + changed, True), **dict.fromkeys(looked_at, False)}
     assert (result["ok"], result["changed"]) == (True, True)
     assert result["urls"] == ["http://my-app.local", "http://shop.test"]
     item = "  - name: shop\n    image: nginx\n    hostname: shop.test\n    replicas: 2\n"
@@ -80,7 +80,7 @@ def test_one_line_writes_deploys_names_and_traces_an_app(
     assert _deployed(cluster) == ["my-app", "shop"]
 
 
-def test_the_same_line_again_changes_nothing(labctl: Run, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_app_add_changes_nothing(labctl: Run, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labctl("-q", "app", "add", "shop")
     before = file.read_text()
     capsys.readouterr()
@@ -88,12 +88,12 @@ def test_the_same_line_again_changes_nothing(labctl: Run, file: Path, capsys: py
     assert labctl("app", "add", "shop", "-o", "json") == 0
 
     *events, result = _events(capsys)
-    assert not any(_done(events).values())
+    assert not any(_changed_by_step(events).values())
     assert (result["ok"], result["changed"]) == (True, False)
     assert file.read_text() == before
 
 
-def test_an_app_goes_from_everywhere(
+def test_app_remove_removes_the_app_everywhere(
     labctl: Run, file: Path, context: Context, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = file.read_text()
@@ -103,14 +103,14 @@ def test_an_app_goes_from_everywhere(
     assert labctl("app", "remove", "shop", "-o", "json") == 0
 
     *events, result = _events(capsys)
-    assert list(_done(events)) == ["config", "render", "apps", "hosts", "verify"]
+    assert list(_changed_by_step(events)) == ["config", "render", "apps", "hosts", "verify"]
     assert result["urls"] == ["http://my-app.local"]
     assert file.read_text() == before
     assert "shop" not in context.lab.hosts_file.read_text()
     assert _deployed(cluster) == ["my-app"]
 
 
-def test_the_last_app_may_go_as_well(
+def test_the_last_app_can_be_removed(
     labctl: Run, file: Path, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert labctl("app", "remove", "my-app", "-o", "json") == 0
@@ -122,7 +122,7 @@ def test_the_last_app_may_go_as_well(
 
 
 @pytest.mark.usefixtures("machine", "file")
-def test_an_app_that_a_request_does_not_reach_is_broken(
+def test_an_app_that_no_request_reaches_fails_the_command(
     labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_arguments: object) -> Outcome:
@@ -142,7 +142,7 @@ def test_an_app_that_a_request_does_not_reach_is_broken(
         (("remove", "my-app"), "file: labctl.yaml\napp: my-app\nlab: not up; `labctl up` leaves it out\n"),
     ],
 )
-def test_where_no_lab_is_up_the_file_alone_is_written(
+def test_without_a_running_lab_only_the_file_is_written(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], text: str
 ) -> None:
     assert labctl("app", *arguments) == 0
@@ -151,7 +151,7 @@ def test_where_no_lab_is_up_the_file_alone_is_written(
     assert (home / "labctl.yaml").exists()
 
 
-def test_where_no_lab_is_up_the_file_is_the_one_step_of_the_run(
+def test_without_a_running_lab_config_is_the_only_step(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = home / "class.yaml"
@@ -160,7 +160,7 @@ def test_where_no_lab_is_up_the_file_is_the_one_step_of_the_run(
     assert labctl("--config", str(file), "app", "add", "shop", "-o", "json") == 0
 
     *events, result = _events(capsys)
-    assert _done(events) == {"config": True}
+    assert _changed_by_step(events) == {"config": True}
     assert (result["ok"], result["changed"], result["urls"]) == (True, True, [])
     assert file.read_text() == "workers: 2  # two\napps:\n  - name: my-app\n  - name: shop\n"
 
@@ -175,7 +175,7 @@ def test_where_no_lab_is_up_the_file_is_the_one_step_of_the_run(
         (("add",), "usage"),
     ],
 )
-def test_what_is_refused_leaves_everything_as_it_was(
+def test_a_refused_change_changes_nothing(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], identity: str
 ) -> None:
     assert labctl("app", *arguments, "-o", "json") == 2
@@ -184,7 +184,7 @@ def test_what_is_refused_leaves_everything_as_it_was(
     assert not (home / "labctl.yaml").exists()
 
 
-def test_the_apps_are_a_table_or_a_list(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_apps_are_listed_as_a_table_or_json(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     replicas = lab().apps[0].replicas
 
     assert labctl("app", "list") == 0

@@ -1,4 +1,4 @@
-"""The commands as a tree: their groups, and what a shell completes."""
+"""The tree of commands: groups, examples and shell completion."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_command_has_a_group_and_examples() -> None:
     assert all(EXAMPLES.values())
 
 
-# What labctl tells of itself
+# Version and schema
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("status", "--version"), ("--version", "-o", "json")])
@@ -43,18 +43,18 @@ def test_the_version_is_one_line(arguments: tuple[str, ...], labctl: Run, capsys
     assert capsys.readouterr().out == f"labctl {__version__}\n"
 
 
-def test_the_schema_is_the_configurations(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_schema_prints_the_schema_of_the_configuration(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert labctl("schema") == 0
     assert json.loads(capsys.readouterr().out) == config.schema()
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_a_shells_script_asks_labctl(shell: str, labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_completion_script_calls_labctl(shell: str, labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert labctl("completion", shell) == 0
     assert f"{COMPLETE}=complete_{shell}" in capsys.readouterr().out
 
 
-def test_another_shell_is_wrong_usage(labctl: Run) -> None:
+def test_an_unsupported_shell_is_a_usage_error(labctl: Run) -> None:
     assert labctl("completion", "tcsh") == 2
 
 
@@ -62,12 +62,12 @@ def test_another_shell_is_wrong_usage(labctl: Run) -> None:
 
 
 @pytest.fixture
-def proposed(
+def complete_line(
     labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], list[str]]:
-    """What bash would propose at the end of a line; nothing may be said beside."""
+    """Return a function that returns bash's completions of a line. Completing must print nothing to stderr."""
 
-    def propose(line: str) -> list[str]:
+    def run(line: str) -> list[str]:
         words = line.split(" ")
         monkeypatch.setenv(COMPLETE, "complete_bash")
         monkeypatch.setenv("COMP_WORDS", " ".join(words))
@@ -78,12 +78,12 @@ def proposed(
         assert err == ""
         return out.split()
 
-    return propose
+    return run
 
 
 @pytest.fixture
 def two_labs(home: Path) -> None:
-    """The default lab is not up, but configured; another one is up."""
+    """Configure a lab that is not up, and save another one that is up."""
     saved_lab.write(paths.state("two"), saved_lab.SavedLab(lab(name="two", workers=2), isolated=True))
     (home / "labctl.yaml").write_text("name: class\nworkers: 0\napps: [{name: shop, hostname: shop.test}]\n")
 
@@ -116,38 +116,38 @@ def two_labs(home: Path) -> None:
         ("labctl trace --wat", ["--watch"]),
     ],
 )
-def test_names_that_are_there_are_proposed(
-    line: str, expected: list[str], proposed: Callable[[str], list[str]]
+def test_existing_names_are_completed(
+    line: str, expected: list[str], complete_line: Callable[[str], list[str]]
 ) -> None:
-    assert sorted(proposed(line)) == expected
+    assert sorted(complete_line(line)) == expected
 
 
 @pytest.mark.parametrize(
     "line", ["labctl ssh ", "labctl trace ", "labctl app remove ", "labctl --config /nowhere ssh "]
 )
-def test_where_the_configuration_is_wrong_nothing_is_proposed_and_nothing_is_said(
-    line: str, home: Path, proposed: Callable[[str], list[str]]
+def test_an_invalid_configuration_gives_no_completions_and_no_message(
+    line: str, home: Path, complete_line: Callable[[str], list[str]]
 ) -> None:
     (home / "labctl.yaml").write_text("workers: [\n")
 
-    assert proposed(line) == []
+    assert complete_line(line) == []
 
 
-def test_what_a_shell_asks_wrongly_is_no_bug(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_completion_request_is_not_a_bug(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPLETE, "complete_bash")
     monkeypatch.delenv("COMP_WORDS", raising=False)
 
     assert labctl() == 1
 
 
-def test_the_proposed_values_are_those_that_the_configuration_takes() -> None:
+def test_completed_values_are_those_that_the_configuration_allows() -> None:
     keys = config.schema()["properties"]
 
     assert list(complete.PROVIDERS) == keys["provider"]["enum"]
     assert list(complete.CONTROLLERS) == keys["ingress"]["enum"]
 
 
-def test_the_proposed_steps_and_demos_are_those_there_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completed_steps_and_demos_are_the_existing_ones(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     folder = home / "config" / "labctl" / "demos"
     folder.mkdir(parents=True)
@@ -158,5 +158,5 @@ def test_the_proposed_steps_and_demos_are_those_there_are(home: Path, monkeypatc
     assert complete.demos(context, [], "") == [each["demo"] for each in script.listed()["demos"]]
 
 
-def test_the_root_is_where_the_examples_of_the_program_are() -> None:
+def test_the_program_itself_has_examples() -> None:
     assert isinstance(COMMANDS[""], Root)
