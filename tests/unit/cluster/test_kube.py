@@ -27,7 +27,7 @@ from labctl.model.errors import LabError, MissingError, NotReadyError, RefusedEr
 POOL = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "demo", "namespace": "m"}}
 
 
-class Answer:
+class Response:
     """A response of the client, which can be converted to a mapping."""
 
     def __init__(self, **fields: object) -> None:
@@ -37,55 +37,55 @@ class Answer:
         return self.fields
 
 
-class Client:
+class FakeClient:
     """A fake of the client and of its only kind of resource: records every call, and raises configured errors."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.answers: dict[str, object] = {}
+        self.responses: dict[str, object] = {}
         self.resources = self
 
-    def get(self, **asked: object) -> Any:  # noqa: ANN401 - a resource for a kind, else an object
-        return self._answer("kind" if "kind" in asked else "get", asked)
+    def get(self, **arguments: object) -> Any:  # noqa: ANN401 - a resource for a kind, else an object
+        return self._respond("kind" if "kind" in arguments else "get", arguments)
 
-    def server_side_apply(self, **asked: object) -> object:
-        return self._answer("apply", asked)
+    def server_side_apply(self, **arguments: object) -> object:
+        return self._respond("apply", arguments)
 
-    def delete(self, **asked: object) -> object:
-        return self._answer("delete", asked)
+    def delete(self, **arguments: object) -> object:
+        return self._respond("delete", arguments)
 
-    def request(self, method: str, path: str, **asked: object) -> object:
-        return self._answer(f"{method} {path}", asked)
+    def request(self, method: str, path: str, **arguments: object) -> object:
+        return self._respond(f"{method} {path}", arguments)
 
-    def _answer(self, act: str, asked: dict[str, Any]) -> object:
-        self.calls.append((act, asked))
-        answer = self.answers.get(act, self)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-@pytest.fixture
-def client() -> Client:
-    return Client()
+    def _respond(self, act: str, arguments: dict[str, Any]) -> object:
+        self.calls.append((act, arguments))
+        response = self.responses.get(act, self)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
 
 @pytest.fixture
-def cluster(client: Client) -> Cluster:
-    made = Cluster(Path("/nowhere/kubeconfig"))
-    made._cached_client = client
-    return made
+def client() -> FakeClient:
+    return FakeClient()
 
 
-def _pool(address: str, version: str) -> Answer:
+@pytest.fixture
+def cluster(client: FakeClient) -> Cluster:
+    cluster = Cluster(Path("/nowhere/kubeconfig"))
+    cluster._cached_client = client
+    return cluster
+
+
+def _pool(address: str, version: str) -> Response:
     metadata = {"name": "demo", "resourceVersion": version, "managedFields": [version]}
-    return Answer(metadata=metadata, spec={"addresses": [address]}, status={"seen": version})
+    return Response(metadata=metadata, spec={"addresses": [address]}, status={"seen": version})
 
 
-def _silent(kind: str, *about: object) -> Exception:
-    """Return an error of the HTTP library, without the connection that it would have."""
-    made: Exception = getattr(exceptions, kind)(None, *about)
-    return made
+def _http_error(kind: str, *about: object) -> Exception:
+    """Return an error of the HTTP library without a connection."""
+    error: Exception = getattr(exceptions, kind)(None, *about)
+    return error
 
 
 def _refused(status: int, message: str) -> ApiException:
@@ -107,69 +107,73 @@ def _not_found() -> NotFoundError:
         (_not_found(), _pool("a", "1"), ["IPAddressPool demo"]),
     ],
 )
-def test_an_apply_tells_which_objects_changed_and_bookkeeping_is_no_change(
-    cluster: Cluster, client: Client, before: object, after: object, changed: list[str]
+def test_apply_returns_the_changed_objects_and_ignores_bookkeeping_fields(
+    cluster: Cluster, client: FakeClient, before: object, after: object, changed: list[str]
 ) -> None:
-    client.answers = {"get": before, "apply": after}
+    client.responses = {"get": before, "apply": after}
 
     assert cluster.apply([POOL]) == changed
 
 
-def test_an_apply_is_labctls_and_takes_back_what_others_changed(cluster: Cluster, client: Client) -> None:
-    client.answers = {"get": _pool("a", "1"), "apply": _pool("a", "1")}
+def test_apply_forces_conflicts_as_the_field_manager_labctl(cluster: Cluster, client: FakeClient) -> None:
+    client.responses = {"get": _pool("a", "1"), "apply": _pool("a", "1")}
 
     cluster.apply([POOL])
 
-    asked = next(asked for act, asked in client.calls if act == "apply")
-    assert (asked["field_manager"], asked["force_conflicts"]) == ("labctl", True)
-    assert (asked["name"], asked["namespace"], asked["body"]) == ("demo", "m", POOL)
-    assert "dry_run" not in asked
+    arguments = next(arguments for act, arguments in client.calls if act == "apply")
+    assert (arguments["field_manager"], arguments["force_conflicts"]) == ("labctl", True)
+    assert (arguments["name"], arguments["namespace"], arguments["body"]) == ("demo", "m", POOL)
+    assert "dry_run" not in arguments
 
 
-def test_asking_if_an_object_is_accepted_writes_nothing(cluster: Cluster, client: Client) -> None:
+def test_accepts_is_a_dry_run(cluster: Cluster, client: FakeClient) -> None:
     cluster.accepts(POOL)
 
-    assert [asked["dry_run"] for act, asked in client.calls if act == "apply"] == ["All"]
+    assert [arguments["dry_run"] for act, arguments in client.calls if act == "apply"] == ["All"]
 
 
-def test_readiness_is_asked_for_where_the_api_tells_it(cluster: Cluster, client: Client) -> None:
+def test_readiness_is_requested_from_the_readyz_endpoint(cluster: Cluster, client: FakeClient) -> None:
     cluster.is_up()
 
     assert client.calls[0][0] == "get /readyz"
 
 
-def test_an_object_is_a_mapping_and_an_absent_one_or_an_unknown_kind_is_none(cluster: Cluster, client: Client) -> None:
-    client.answers = {"get": Answer(kind="Node")}
+def test_an_object_is_a_mapping_and_a_missing_object_or_unknown_kind_is_none(
+    cluster: Cluster, client: FakeClient
+) -> None:
+    client.responses = {"get": Response(kind="Node")}
     assert cluster.get("v1", "Node", "demo") == {"kind": "Node"}
 
-    client.answers = {"get": _not_found()}
+    client.responses = {"get": _not_found()}
     assert cluster.get("v1", "Node", "demo") is None
 
-    client.answers = {"kind": ResourceNotFoundError("no such kind")}
+    client.responses = {"kind": ResourceNotFoundError("no such kind")}
     assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo") is None
 
 
-def test_a_list_is_chosen_by_labels_and_of_an_unknown_kind_it_is_empty(cluster: Cluster, client: Client) -> None:
-    client.answers = {"get": Answer(items=[{"kind": "Pod"}])}
+def test_a_list_is_filtered_by_labels_and_empty_for_an_unknown_kind(cluster: Cluster, client: FakeClient) -> None:
+    client.responses = {"get": Response(items=[{"kind": "Pod"}])}
     assert cluster.find("v1", "Pod", "default", "app=x") == [{"kind": "Pod"}]
     assert client.calls[-1][1]["label_selector"] == "app=x"
 
-    client.answers = {"kind": ResourceNotFoundError("no such kind")}
+    client.responses = {"kind": ResourceNotFoundError("no such kind")}
     assert cluster.find("metallb.io/v1beta1", "ServiceL2Status") == []
 
-    client.answers = {"get": _not_found()}
-    assert cluster.find("metallb.io/v1beta1", "ServiceL2Status") == [], "a kind that is gone, and that is remembered"
+    client.responses = {"get": _not_found()}
+    assert cluster.find("metallb.io/v1beta1", "ServiceL2Status") == [], (
+        "a deleted kind that the discovery cache still has"
+    )
 
 
-def test_a_list_can_be_chosen_by_fields(cluster: Cluster, client: Client) -> None:
-    client.answers = {"get": Answer(items=[])}
+def test_a_list_can_be_filtered_by_fields(cluster: Cluster, client: FakeClient) -> None:
+    client.responses = {"get": Response(items=[])}
 
     assert cluster.find("v1", "Event", "default", fields="type=Warning") == []
     assert client.calls[-1][1]["field_selector"] == "type=Warning"
 
 
 @pytest.mark.parametrize(
-    ("asked", "parameters"),
+    ("arguments", "parameters"),
     [
         ({}, [("tailLines", kube.LOG_LINES)]),
         ({"container": "web"}, [("tailLines", kube.LOG_LINES), ("container", "web")]),
@@ -179,24 +183,24 @@ def test_a_list_can_be_chosen_by_fields(cluster: Cluster, client: Client) -> Non
         ),
     ],
 )
-def test_a_log_is_that_of_a_pod_or_of_one_of_its_containers_or_of_its_last_run(
-    cluster: Cluster, client: Client, asked: dict[str, Any], parameters: list[tuple[str, object]]
+def test_a_log_can_be_limited_to_a_container_or_its_previous_run(
+    cluster: Cluster, client: FakeClient, arguments: dict[str, Any], parameters: list[tuple[str, object]]
 ) -> None:
     path = "get /api/v1/namespaces/default/pods/shop-1/log"
-    client.answers = {path: SimpleNamespace(data=b"said \xff\n")}
+    client.responses = {path: SimpleNamespace(data=b"said \xff\n")}
 
-    assert cluster.log("shop-1", "default", **asked) == "said \N{REPLACEMENT CHARACTER}\n"
+    assert cluster.log("shop-1", "default", **arguments) == "said \N{REPLACEMENT CHARACTER}\n"
     assert client.calls == [(path, client.calls[0][1])]
     assert client.calls[0][1]["query_params"] == parameters
 
-    client.answers = {path: _not_found()}
-    assert cluster.log("shop-1", "default", **asked) == ""
+    client.responses = {path: _not_found()}
+    assert cluster.log("shop-1", "default", **arguments) == ""
 
 
 @pytest.mark.parametrize(("tls", "target"), [(False, "shop-1:80"), (True, "https:shop-1:80")])
-def test_a_pod_is_asked_by_way_of_the_api(cluster: Cluster, client: Client, tls: bool, target: str) -> None:  # noqa: FBT001 - a column of the table
+def test_a_pod_is_queried_through_the_api(cluster: Cluster, client: FakeClient, tls: bool, target: str) -> None:  # noqa: FBT001 - a column of the table
     path = f"get /api/v1/namespaces/default/pods/{target}/proxy/a?b=c"
-    client.answers = {path: SimpleNamespace(status=200, read=lambda _size: b"hello \xff", close=lambda: None)}
+    client.responses = {path: SimpleNamespace(status=200, read=lambda _size: b"hello \xff", close=lambda: None)}
     assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (
         200,
         "hello \N{REPLACEMENT CHARACTER}",
@@ -209,28 +213,28 @@ def test_a_pod_is_asked_by_way_of_the_api(cluster: Cluster, client: Client, tls:
     ):
         refused = ApiException(status=503)
         refused.body = body
-        client.answers = {path: refused}
+        client.responses = {path: refused}
         assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (503, text)
 
 
-def test_a_pod_that_keeps_the_api_waiting_is_not_taken_for_a_silent_api(impatient: Cluster, client: Client) -> None:
+def test_a_slow_pod_is_not_mistaken_for_an_unreachable_api(impatient: Cluster, client: FakeClient) -> None:
     path = "get /api/v1/namespaces/default/pods/shop-1:80/proxy/"
-    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # without a pool
+    client.responses = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Response(kind="Node")}  # type: ignore[arg-type] # without a pool
     with pytest.raises(NotReadyError):
         impatient.ask_pod("shop-1", "default", 80, "/", seconds=2)
 
     assert impatient.get("v1", "Node", "demo") == {"kind": "Node"}
 
 
-def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Client) -> None:
+def test_delete_returns_whether_the_object_existed(cluster: Cluster, client: FakeClient) -> None:
     assert cluster.delete("v1", "Service", "x", "default")
 
-    client.answers = {"delete": _not_found()}
+    client.responses = {"delete": _not_found()}
     assert not cluster.delete("v1", "Service", "x", "default")
 
 
 @pytest.mark.parametrize(
-    ("failure", "kind", "identity", "told"),
+    ("failure", "kind", "identity", "message"),
     [
         (
             _refused(500, 'failed calling webhook "x": refused'),
@@ -264,20 +268,20 @@ def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Cli
         (MaxRetryError(None, "/", OSError("refused")), NotReadyError, "api-unreachable", "refused"),  # type: ignore[arg-type] # without a pool
     ],
 )
-def test_the_clients_failures_become_labctls(
-    cluster: Cluster, client: Client, failure: Exception, kind: type[LabError], identity: str, told: str
+def test_errors_of_the_client_are_translated(
+    cluster: Cluster, client: FakeClient, failure: Exception, kind: type[LabError], identity: str, message: str
 ) -> None:
-    client.answers = {"apply": failure, "get": _not_found()}
+    client.responses = {"apply": failure, "get": _not_found()}
 
     acts: tuple[Callable[[], object], ...] = (lambda: cluster.accepts(POOL), lambda: cluster.apply([POOL]))
     for act in acts:
-        with pytest.raises(kind, match=told) as raised:
+        with pytest.raises(kind, match=message) as raised:
             act()
         assert raised.value.id == identity
 
 
-def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: Cluster, client: Client) -> None:
-    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # without a pool
+def test_an_unreachable_api_is_not_mistaken_for_a_missing_object(cluster: Cluster, client: FakeClient) -> None:
+    client.responses = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # without a pool
 
     for act in (lambda: cluster.get("v1", "Node", "demo"), lambda: cluster.find("v1", "Node")):
         with pytest.raises(NotReadyError) as raised:
@@ -286,43 +290,43 @@ def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: 
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (
-            _silent("MaxRetryError", "/", _silent("NewConnectionError", "Failed: [Errno 111] refused")),
+            _http_error("MaxRetryError", "/", _http_error("NewConnectionError", "Failed: [Errno 111] refused")),
             "[Errno 111] refused",
         ),
-        (_silent("ReadTimeoutError", "/", "Read timed out. (read timeout=1.49)"), "Read timed out."),
-        (_silent("ConnectTimeoutError", "To 10.0.0.1 timed out. (connect timeout=3)"), "To 10.0.0.1 timed out."),
-        (_silent("MaxRetryError", "/", OSError(111, "refused")), "refused"),
-        (_silent("MaxRetryError", "/", OSError()), "OSError"),
+        (_http_error("ReadTimeoutError", "/", "Read timed out. (read timeout=1.49)"), "Read timed out."),
+        (_http_error("ConnectTimeoutError", "To 10.0.0.1 timed out. (connect timeout=3)"), "To 10.0.0.1 timed out."),
+        (_http_error("MaxRetryError", "/", OSError(111, "refused")), "refused"),
+        (_http_error("MaxRetryError", "/", OSError()), "OSError"),
     ],
 )
-def test_why_an_api_does_not_answer_is_told_without_the_clients_own_names(
-    cluster: Cluster, client: Client, error: Exception, told: str
+def test_the_reason_for_an_unreachable_api_has_no_names_of_the_http_library(
+    cluster: Cluster, client: FakeClient, error: Exception, message: str
 ) -> None:
-    client.answers = {"get": error}
+    client.responses = {"get": error}
     with pytest.raises(NotReadyError) as raised:
         cluster.get("v1", "Node", "demo")
 
     assert raised.value.id == "api-unreachable"
-    assert raised.value.message.partition(": ")[2] == told
+    assert raised.value.message.partition(": ")[2] == message
 
 
 @pytest.fixture
-def impatient(cluster: Cluster, client: Client) -> Cluster:
-    made = cluster.impatient()
-    made._cached_client = client
-    return made
+def impatient(cluster: Cluster, client: FakeClient) -> Cluster:
+    impatient_cluster = cluster.impatient()
+    impatient_cluster._cached_client = client
+    return impatient_cluster
 
 
 @pytest.mark.parametrize("is_patient", [True, False])
-def test_an_impatient_door_asks_an_api_that_gave_no_answer_no_more(
-    cluster: Cluster, impatient: Cluster, client: Client, *, is_patient: bool
+def test_an_impatient_cluster_does_not_repeat_requests_to_an_unreachable_api(
+    cluster: Cluster, impatient: Cluster, client: FakeClient, *, is_patient: bool
 ) -> None:
-    asked = cluster if is_patient else impatient
-    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # without a pool
-    for act in (lambda: asked.get("v1", "Node", "demo"), lambda: asked.find("v1", "Node")):
+    tested = cluster if is_patient else impatient
+    client.responses = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # without a pool
+    for act in (lambda: tested.get("v1", "Node", "demo"), lambda: tested.find("v1", "Node")):
         with pytest.raises(NotReadyError) as raised:
             act()
         assert raised.value.id == "api-unreachable"
@@ -330,9 +334,9 @@ def test_an_impatient_door_asks_an_api_that_gave_no_answer_no_more(
     assert [act for act, _ in client.calls].count("get") == (2 if is_patient else 1)
 
 
-def test_a_kubelet_that_gives_no_log_is_not_taken_for_a_silent_api(impatient: Cluster, client: Client) -> None:
+def test_a_kubelet_without_a_log_is_not_mistaken_for_an_unreachable_api(impatient: Cluster, client: FakeClient) -> None:
     path = "get /api/v1/namespaces/default/pods/shop-1/log"
-    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # without a pool
+    client.responses = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Response(kind="Node")}  # type: ignore[arg-type] # without a pool
     with pytest.raises(NotReadyError):
         impatient.log("shop-1", "default")
 
@@ -340,13 +344,13 @@ def test_a_kubelet_that_gives_no_log_is_not_taken_for_a_silent_api(impatient: Cl
 
 
 def test_every_request_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
+    arguments: dict[str, object] = {}
     monkeypatch.setattr(DynamicClient, "__init__", lambda _self, _client, cache_file: None)  # noqa: ARG005 - as the real one
-    monkeypatch.setattr(DynamicClient, "request", lambda _self, *_words, **options: asked.update(options))
+    monkeypatch.setattr(DynamicClient, "request", lambda _self, *_words, **options: arguments.update(options))
 
     kube._Limited(None, "/nowhere/cache", 1.5).request("get", "/apis")
 
-    assert asked == {"_request_timeout": 1.5}
+    assert arguments == {"_request_timeout": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -359,7 +363,7 @@ def test_every_request_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None
         (500, 9, "Server", 1, "api-busy"),
     ],
 )
-def test_a_request_that_the_api_server_asks_to_repeat_is_repeated_for_a_while(
+def test_a_request_is_retried_for_a_while_if_the_api_server_asks_for_it(
     monkeypatch: pytest.MonkeyPatch,
     cluster: Cluster,
     status: int,
@@ -391,8 +395,8 @@ def test_a_request_that_the_api_server_asks_to_repeat_is_repeated_for_a_while(
     assert (len(paths), ended) == (sent, identity)
 
 
-def test_an_api_with_a_foreign_certificate_is_not_waited_for(cluster: Cluster, client: Client) -> None:
-    client.answers = {"get /readyz": ApiException(status=0, reason="SSLError: CERTIFICATE_VERIFY_FAILED")}
+def test_an_api_with_an_untrusted_certificate_is_not_waited_for(cluster: Cluster, client: FakeClient) -> None:
+    client.responses = {"get /readyz": ApiException(status=0, reason="SSLError: CERTIFICATE_VERIFY_FAILED")}
 
     with pytest.raises(RefusedError) as raised:
         cluster.is_up()
@@ -426,7 +430,9 @@ def test_an_unusable_kubeconfig_is_named(tmp_path: Path, content: bytes | None) 
     assert raised.value.id == "kubeconfig-unusable"
 
 
-def test_a_full_disk_is_not_taken_for_an_unusable_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_not_mistaken_for_an_unusable_kubeconfig(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(**_options: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -439,7 +445,7 @@ def test_a_full_disk_is_not_taken_for_an_unusable_kubeconfig(tmp_path: Path, mon
     assert raised.value.id == "disk-full"
 
 
-def test_a_cache_that_was_cut_off_is_made_anew_in_silence(
+def test_a_truncated_discovery_cache_is_recreated_without_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DynamicClient, "request", lambda *_words, **_options: SimpleNamespace(groups=[]))
@@ -452,7 +458,7 @@ def test_a_cache_that_was_cut_off_is_made_anew_in_silence(
     assert (tmp_path / "discovery.json").stat().st_size > len('{"library')
 
 
-def test_the_context_is_the_labs_whichever_another_program_has_made_the_current_one(tmp_path: Path) -> None:
+def test_the_labs_context_is_used_even_if_another_one_is_current(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text(json.dumps(_kubeconfig("demo", "kind-x")))
 
     cluster = Cluster(tmp_path / "kubeconfig", context="demo")
@@ -462,7 +468,7 @@ def test_the_context_is_the_labs_whichever_another_program_has_made_the_current_
         Cluster(tmp_path / "kubeconfig", context="two").is_up()
 
 
-def test_the_proxy_of_this_machine_and_retries_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_the_machines_proxy_nor_retries_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     (tmp_path / "kubeconfig").write_text(json.dumps(_kubeconfig("demo")))
 

@@ -19,7 +19,7 @@ from labctl.model.lab import Lab
 LABELS = {"app": "x"}
 
 
-def _deployment(cluster: FakeCluster, *, wanted: int = 2, generation: int = 1, **status: int) -> None:
+def _add_deployment(cluster: FakeCluster, *, wanted: int = 2, generation: int = 1, **status: int) -> None:
     spec = {"replicas": wanted, "selector": {"matchLabels": LABELS}}
     metadata = {"generation": generation}
     cluster.put("apps/v1", "Deployment", "x", "default", metadata=metadata, spec=spec, status=status)
@@ -34,7 +34,7 @@ def _deployment(cluster: FakeCluster, *, wanted: int = 2, generation: int = 1, *
         ([], "its kubelet has not reported"),
     ],
 )
-def test_a_node_is_ready_or_says_why_not(
+def test_a_node_is_ready_or_has_a_reason(
     cluster: FakeCluster, conditions: list[dict[str, str]], reason: str | None
 ) -> None:
     cluster.put("v1", "Node", "demo-worker-1", status={"conditions": conditions})
@@ -42,7 +42,7 @@ def test_a_node_is_ready_or_says_why_not(
     assert cluster_state.unready_nodes(cluster, lab()).get("demo-worker-1") == reason
 
 
-def test_a_node_that_is_absent_has_not_joined_and_foreign_nodes_do_not_matter(cluster: FakeCluster) -> None:
+def test_a_missing_node_has_not_joined_and_foreign_nodes_are_ignored(cluster: FakeCluster) -> None:
     cluster.put("v1", "Node", "foreign", status={})
 
     assert cluster_state.unready_nodes(cluster, lab(workers=2)) == {"demo-worker-2": "it has not joined"}
@@ -61,9 +61,7 @@ def test_a_service_has_an_address_or_none(status: dict[str, Any], address: IPv4A
     assert cluster_state.address_of({"status": status}) == address
 
 
-def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(
-    cluster: FakeCluster, golden: Golden
-) -> None:
+def test_a_service_without_address_and_events_has_a_default_reason(cluster: FakeCluster, golden: Golden) -> None:
     cluster.put("v1", "Service", "x", "default")
     pending = cluster_state.load_balancer_address(cluster, "default", "x")
 
@@ -71,7 +69,7 @@ def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(
     golden(pending.reason)
 
 
-def test_the_last_warning_of_a_service_is_the_reason_even_if_another_has_no_time(cluster: FakeCluster) -> None:
+def test_the_last_warning_of_a_service_is_the_reason_even_if_another_has_no_timestamp(cluster: FakeCluster) -> None:
     cluster.put("v1", "Service", "x", "default", metadata={"uid": "2"})
     about = {"kind": "Service", "name": "x", "uid": "2"}
     events = {
@@ -88,20 +86,20 @@ def test_the_last_warning_of_a_service_is_the_reason_even_if_another_has_no_time
     assert cluster_state.load_balancer_address(cluster, "default", "x") == Pending("last")
 
 
-def test_metallb_says_which_node_announces_a_service(cluster: FakeCluster) -> None:
-    told = {"node": "demo-worker-1", "serviceNamespace": "web", "serviceName": "x"}
-    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
+def test_the_announcing_node_is_read_from_metallbs_status(cluster: FakeCluster) -> None:
+    status = {"node": "demo-worker-1", "serviceNamespace": "web", "serviceName": "x"}
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=status)
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-b", "metallb-system", status={})
 
     assert cluster_state.announcing_nodes(cluster) == {("web", "x"): "demo-worker-1"}
 
 
-def test_the_node_that_took_over_from_a_dead_one_announces_whatever_the_old_record_says(cluster: FakeCluster) -> None:
-    told = {"node": "dead", "serviceNamespace": "ingress-nginx", "serviceName": "nginx"}
+def test_the_newest_status_names_the_announcing_node_after_a_failover(cluster: FakeCluster) -> None:
+    status = {"node": "dead", "serviceNamespace": "ingress-nginx", "serviceName": "nginx"}
     kind = ("metallb.io/v1beta1", "ServiceL2Status")
     taken_over = {"creationTimestamp": "2026-11-24T11:00:01Z", "labels": {"metallb.io/node": "alive"}}
-    cluster.put(*kind, "l2-b", "metallb-system", status=told, metadata=taken_over)
-    cluster.put(*kind, "l2-c", "metallb-system", status=told, metadata={"creationTimestamp": "2026-11-24T11:00:00Z"})
+    cluster.put(*kind, "l2-b", "metallb-system", status=status, metadata=taken_over)
+    cluster.put(*kind, "l2-c", "metallb-system", status=status, metadata={"creationTimestamp": "2026-11-24T11:00:00Z"})
 
     assert cluster_state.announcing_nodes(cluster) == {("ingress-nginx", "nginx"): "alive"}
 
@@ -121,7 +119,7 @@ MACS = {IPv4Address("192.168.56.10"): {"02:10"}, IPv4Address("192.168.56.11"): {
         ({"02:11"}, replace(WAY, gateway="10.0.0.1"), {}),
     ],
 )
-def test_without_a_record_the_node_that_answers_arp_announces(
+def test_without_a_status_the_node_that_answers_arp_is_the_announcer(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, macs: set[str], way: Route | None, announcer: dict[Any, str]
 ) -> None:
     heard = {**MACS, IPv4Address(ADDRESS): macs}
@@ -131,16 +129,16 @@ def test_without_a_record_the_node_that_answers_arp_announces(
     assert cluster_state.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == announcer
 
 
-def test_where_there_is_a_record_nobody_is_asked(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[0], "serviceName": SERVICE[1]}
-    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
+def test_with_a_status_no_arp_request_is_sent(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = {"node": "demo-worker-1", "serviceNamespace": SERVICE[0], "serviceName": SERVICE[1]}
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=status)
     monkeypatch.setattr(arp, "route", lambda _address: pytest.fail("asked"))
 
     assert cluster_state.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == {SERVICE: "demo-worker-1"}
 
 
-def test_a_rollout_is_over_when_every_replica_of_the_newest_version_is_ready(cluster: FakeCluster) -> None:
-    _deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
+def test_a_rollout_is_complete_when_every_replica_of_the_newest_version_is_ready(cluster: FakeCluster) -> None:
+    _add_deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
 
     assert cluster_state.rollout(cluster, "default", "x") is None
 
@@ -154,8 +152,8 @@ def test_a_rollout_is_over_when_every_replica_of_the_newest_version_is_ready(clu
         {},
     ],
 )
-def test_a_rollout_is_not_over_before(cluster: FakeCluster, status: dict[str, int]) -> None:
-    _deployment(cluster, **status)
+def test_a_rollout_is_pending_until_then(cluster: FakeCluster, status: dict[str, int]) -> None:
+    _add_deployment(cluster, **status)
 
     assert isinstance(cluster_state.rollout(cluster, "default", "x"), Pending)
 
@@ -178,10 +176,10 @@ UNREADY = {"conditions": [{"type": "Ready", "status": "False"}]}
         ([({}, READY), (owned_by("x-canary"), READY)], 1),
     ],
 )
-def test_ready_is_what_the_pods_themselves_are_whatever_the_deployment_counted_before(
+def test_readiness_is_counted_from_pods_not_from_the_status_of_the_deployment(
     cluster: FakeCluster, pods: list[tuple[dict[str, Any], dict[str, Any]]], ready: int
 ) -> None:
-    _deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
+    _add_deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
     for number, (metadata, status) in enumerate(pods):
         about = {"labels": LABELS, **owned_by("x"), **metadata}
         cluster.put("v1", "Pod", f"x-{number}", "default", metadata=about, status=status)
@@ -192,7 +190,7 @@ def test_ready_is_what_the_pods_themselves_are_whatever_the_deployment_counted_b
     assert pending is None or pending.reason.startswith(f"default/x has {ready} of 2 ready")
 
 
-def test_the_pods_of_a_selector_of_expressions_are_counted_too(cluster: FakeCluster) -> None:
+def test_pods_selected_by_expressions_are_counted(cluster: FakeCluster) -> None:
     selector = {"matchExpressions": [{"key": "app", "operator": "Exists"}]}
     status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
     metadata = {"generation": 1}
@@ -202,26 +200,26 @@ def test_the_pods_of_a_selector_of_expressions_are_counted_too(cluster: FakeClus
     assert cluster_state.rollout(cluster, "default", "x") is None
 
 
-def test_the_containers_of_a_nodes_ready_pods_are_those_its_kubelet_told_of_last(cluster: FakeCluster) -> None:
-    here, containers = {"nodeName": "demo-worker-1"}, [{"containerID": "containerd://a"}, {"containerID": ""}, {}]
-    cluster.put("v1", "Pod", "ready", spec=here, status={**READY, "containerStatuses": containers})
-    cluster.put("v1", "Pod", "unready", spec=here, status={**UNREADY, "containerStatuses": containers})
+def test_ready_containers_are_those_of_ready_pods_on_the_node(cluster: FakeCluster) -> None:
+    spec, containers = {"nodeName": "demo-worker-1"}, [{"containerID": "containerd://a"}, {"containerID": ""}, {}]
+    cluster.put("v1", "Pod", "ready", spec=spec, status={**READY, "containerStatuses": containers})
+    cluster.put("v1", "Pod", "unready", spec=spec, status={**UNREADY, "containerStatuses": containers})
     cluster.put("v1", "Pod", "elsewhere", spec={"nodeName": "demo-worker-2"}, status=READY)
 
     assert cluster_state.ready_containers(cluster, "demo-worker-1") == {"ready": {"a"}}
 
 
-def test_no_replica_wanted_is_a_rollout_that_is_over(cluster: FakeCluster) -> None:
-    _deployment(cluster, wanted=0, observedGeneration=1)
+def test_a_rollout_of_zero_replicas_is_complete(cluster: FakeCluster) -> None:
+    _add_deployment(cluster, wanted=0, observedGeneration=1)
 
     assert cluster_state.rollout(cluster, "default", "x") is None
 
 
-def test_a_deployment_that_is_not_there_is_waited_for(cluster: FakeCluster) -> None:
+def test_a_missing_deployment_is_pending(cluster: FakeCluster) -> None:
     assert cluster_state.rollout(cluster, "default", "x") == Pending("there is no Deployment default/x")
 
 
-# Where the pods of an app are
+# The nodes of an app's pods
 
 
 @pytest.mark.parametrize(
@@ -236,29 +234,29 @@ def test_a_deployment_that_is_not_there_is_waited_for(cluster: FakeCluster) -> N
         (3, {"control-plane": 3, "worker-1": 1, "worker-2": 1, "worker-3": 1}, 0),
     ],
 )
-def test_pods_that_crowd_a_node_are_taken_away_and_no_more_of_them(
+def test_only_excess_pods_of_a_crowded_node_are_deleted(
     cluster: FakeCluster, workers: int, where: dict[str, int], moved: int
 ) -> None:
-    _nodes_of(cluster, lab(workers=workers))
+    _add_nodes(cluster, lab(workers=workers))
     for node, count in where.items():
         for number in range(count):
-            _app_pod(cluster, f"{node}-{number}", node)
+            _add_app_pod(cluster, f"{node}-{number}", node)
 
-    taken = cluster_state.spread(cluster, lab(workers=workers), "my-app")
+    deleted = cluster_state.spread(cluster, lab(workers=workers), "my-app")
 
-    assert len(taken) == moved
-    assert not set(taken) & {name for _, kind, _, name in cluster.objects if kind == "Pod"}
+    assert len(deleted) == moved
+    assert not set(deleted) & {name for _, kind, _, name in cluster.objects if kind == "Pod"}
     assert cluster_state.spread(cluster, lab(workers=workers), "my-app") == []
 
 
-def _unready_since_a_moment() -> dict[str, Any]:
+def _recently_unready() -> dict[str, Any]:
     return {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "gone"}]}}
 
 
 @pytest.mark.parametrize(
     "state",
     [
-        _unready_since_a_moment(),
+        _recently_unready(),
         {"status": {}},
         {"spec": {"unschedulable": True}},
         {"spec": {"taints": [{"key": "mine", "effect": "NoSchedule"}]}},
@@ -266,7 +264,7 @@ def _unready_since_a_moment() -> dict[str, Any]:
         None,
     ],
 )
-def test_nothing_is_taken_away_for_a_node_that_takes_no_pods(
+def test_no_pod_is_deleted_in_favour_of_a_node_that_accepts_no_pods(
     cluster: FakeCluster, state: dict[str, Any] | None
 ) -> None:
     node = cluster.objects["v1", "Node", "", "demo-worker-1"]
@@ -275,38 +273,38 @@ def test_nothing_is_taken_away_for_a_node_that_takes_no_pods(
     else:
         node |= state
     for number in range(4):
-        _app_pod(cluster, f"pod-{number}", "control-plane")
+        _add_app_pod(cluster, f"pod-{number}", "control-plane")
 
     assert cluster_state.spread(cluster, lab(), "my-app") == []
 
 
-def test_pods_of_a_node_that_takes_none_are_left_where_they_are(cluster: FakeCluster) -> None:
-    _nodes_of(cluster, lab(workers=3))
-    cluster.objects["v1", "Node", "", "demo-worker-3"] |= _unready_since_a_moment()
+def test_pods_of_a_node_that_accepts_no_pods_are_kept(cluster: FakeCluster) -> None:
+    _add_nodes(cluster, lab(workers=3))
+    cluster.objects["v1", "Node", "", "demo-worker-3"] |= _recently_unready()
     for node, count in {"worker-1": 3, "worker-2": 0, "worker-3": 4}.items():
         for number in range(count):
-            _app_pod(cluster, f"{node}-{number}", node)
+            _add_app_pod(cluster, f"{node}-{number}", node)
 
-    (taken,) = cluster_state.spread(cluster, lab(workers=3), "my-app")
+    (deleted,) = cluster_state.spread(cluster, lab(workers=3), "my-app")
 
-    assert taken.startswith("worker-1-")
+    assert deleted.startswith("worker-1-")
 
 
-def test_a_taint_that_repels_nothing_is_none(cluster: FakeCluster) -> None:
+def test_a_prefer_no_schedule_taint_is_ignored(cluster: FakeCluster) -> None:
     taint = {"key": "mine", "effect": "PreferNoSchedule"}
     cluster.objects["v1", "Node", "", "demo-worker-1"]["spec"] = {"taints": [taint]}
     for number in range(2):
-        _app_pod(cluster, f"pod-{number}", "control-plane")
+        _add_app_pod(cluster, f"pod-{number}", "control-plane")
 
     assert len(cluster_state.spread(cluster, lab(), "my-app")) == 1
 
 
-def test_a_pod_that_is_going_or_is_not_the_apps_or_has_no_node_yet_crowds_nobody(cluster: FakeCluster) -> None:
-    _app_pod(cluster, "stays", "control-plane")
-    _app_pod(cluster, "goes", "control-plane", deletionTimestamp="2026-11-24T11:00:00Z")
-    _app_pod(cluster, "the user's own, with the app's label", "control-plane", ownerReferences=[])
-    _app_pod(cluster, "waits", "")
-    _app_pod(cluster, "evicted", "control-plane")
+def test_terminating_foreign_failed_and_unscheduled_pods_are_not_counted(cluster: FakeCluster) -> None:
+    _add_app_pod(cluster, "stays", "control-plane")
+    _add_app_pod(cluster, "goes", "control-plane", deletionTimestamp="2026-11-24T11:00:00Z")
+    _add_app_pod(cluster, "the user's own, with the app's label", "control-plane", ownerReferences=[])
+    _add_app_pod(cluster, "waits", "")
+    _add_app_pod(cluster, "evicted", "control-plane")
     cluster.objects["v1", "Pod", "default", "evicted"]["status"] = {"phase": "Failed"}
 
     assert cluster_state.spread(cluster, lab(), "my-app") == []
@@ -315,12 +313,12 @@ def test_a_pod_that_is_going_or_is_not_the_apps_or_has_no_node_yet_crowds_nobody
 APP = {"app.kubernetes.io/name": "my-app"}
 
 
-def _nodes_of(cluster: FakeCluster, of: Lab) -> None:
+def _add_nodes(cluster: FakeCluster, of: Lab) -> None:
     for node in of.nodes:
         cluster.put("v1", "Node", node.name, **ready_node(node))
 
 
-def _app_pod(cluster: FakeCluster, name: str, node: str, **metadata: object) -> None:
+def _add_app_pod(cluster: FakeCluster, name: str, node: str, **metadata: object) -> None:
     """Put the app and a pod of it into the cluster; the pod is on this node, if one is given."""
     spec = {"nodeName": f"demo-{node}"} if node else {}
     cluster.put("apps/v1", "Deployment", "my-app", "default", spec={"selector": {"matchLabels": APP}})

@@ -28,16 +28,22 @@ NOT_FOUND = {"terminated": {"exitCode": 128, "reason": "StartError", "message": 
 def cluster() -> FakeCluster:
     """A cluster with a Deployment of two pods, none of which is ready."""
     fake = FakeCluster()
-    _deployment(fake)
+    _add_deployment(fake)
     return fake
 
 
-def _deployment(cluster: FakeCluster, **status: Any) -> None:  # noqa: ANN401 - fields of a status
+def _add_deployment(cluster: FakeCluster, **status: Any) -> None:  # noqa: ANN401 - fields of a status
     spec = {"replicas": 2, "selector": {"matchLabels": LABELS}}
     cluster.put("apps/v1", "Deployment", "shop", "default", metadata={"generation": 1}, spec=spec, status=status)
 
 
-def _pod(cluster: FakeCluster, name: str = "shop-1", *, metadata: dict[str, str] | None = None, **status: Any) -> None:  # noqa: ANN401 - fields of a status
+def _add_pod(
+    cluster: FakeCluster,
+    name: str = "shop-1",
+    *,
+    metadata: dict[str, str] | None = None,
+    **status: Any,  # noqa: ANN401 - fields of a status
+) -> None:
     cluster.put(
         "v1", "Pod", name, "default", metadata={"labels": LABELS, **owned_by("shop"), **(metadata or {})}, status=status
     )
@@ -48,7 +54,7 @@ def _container(name: str = "web", restarts: int = 0, **state: Any) -> dict[str, 
     return {"name": name, "image": "shop:9", "restartCount": restarts, "lastState": last, "state": state}
 
 
-def _event(cluster: FakeCluster, reason: str, message: str, pod: str = "shop-1", **when: str) -> None:
+def _add_event(cluster: FakeCluster, reason: str, message: str, pod: str = "shop-1", **when: str) -> None:
     about = {"kind": "Pod", "name": pod}
     name = f"{pod}.{len(cluster.objects)}"
     times = when or {"lastTimestamp": LATER}
@@ -57,69 +63,69 @@ def _event(cluster: FakeCluster, reason: str, message: str, pod: str = "shop-1",
     )
 
 
-def _seen(cluster: FakeCluster) -> Pending:
+def _pending(cluster: FakeCluster) -> Pending:
     pending = cluster_state.rollout(cluster, "default", "shop")
     assert pending is not None
     return pending
 
 
 @pytest.mark.parametrize(("operator", "problems"), [("In", ["shop-1"]), ("NotIn", [])])
-def test_pods_that_a_deployment_selects_by_expressions_are_its_own(
+def test_pods_selected_by_expressions_belong_to_the_deployment(
     cluster: FakeCluster, operator: str, problems: list[str]
 ) -> None:
     selector = {"matchExpressions": [{"key": "app", "operator": operator, "values": ["shop"]}]}
     cluster.objects["apps/v1", "Deployment", "default", "shop"]["spec"]["selector"] = selector
-    _pod(cluster)
+    _add_pod(cluster)
 
-    found = unready.problems(cluster, cluster.objects["apps/v1", "Deployment", "default", "shop"])
+    problems_found = unready.problems(cluster, cluster.objects["apps/v1", "Deployment", "default", "shop"])
 
-    assert [problem.pod for problem in found] == problems
+    assert [problem.pod for problem in problems_found] == problems
 
 
 BACK_OFF = {"reason": "CrashLoopBackOff", "message": "back-off 2s restarting failed container=web pod=shop-1_default"}
 
 
-def test_a_pod_that_waits_for_a_secret_names_it_before_the_kubelet_does(cluster: FakeCluster) -> None:
+def test_a_missing_secret_is_named_before_the_kubelet_reports_it(cluster: FakeCluster) -> None:
     volumes = [
         {"name": "page", "configMap": {"name": "page", "optional": True}},
         {"name": "certificate", "secret": {"secretName": "certificate"}},
     ]
-    _pod(cluster, containerStatuses=[_container(waiting={"reason": "ContainerCreating"})])
+    _add_pod(cluster, containerStatuses=[_container(waiting={"reason": "ContainerCreating"})])
     cluster.objects["v1", "Pod", "default", "shop-1"]["spec"] = {"nodeName": "demo-worker-1", "volumes": volumes}
 
-    seen = _seen(cluster)
-    assert (seen.id, seen.patience) == ("pod-not-started", NORMAL.mount)
-    assert "Secret default/certificate" in seen.reason
+    pending = _pending(cluster)
+    assert (pending.id, pending.patience) == ("pod-not-started", NORMAL.mount)
+    assert "Secret default/certificate" in pending.reason
 
     cluster.put("v1", "Secret", "certificate", "default")
-    assert _seen(cluster).id == "not-ready"
+    assert _pending(cluster).id == "not-ready"
 
 
 @pytest.mark.parametrize(("status", "identity"), [("Unknown", "node-not-ready"), ("True", "not-ready")])
-def test_a_pod_whose_node_is_lost_is_not_said_to_have_not_started(
+def test_an_unready_pod_on_a_lost_node_is_reported_as_a_problem_of_the_node(
     cluster: FakeCluster, status: str, identity: str, golden: Golden
 ) -> None:
     running = {**_container(running={"startedAt": STARTED}), "ready": True}
-    _pod(cluster, conditions=[{"type": "Ready", "status": "False"}], containerStatuses=[running])
+    _add_pod(cluster, conditions=[{"type": "Ready", "status": "False"}], containerStatuses=[running])
     cluster.objects["v1", "Pod", "default", "shop-1"]["spec"] = {"nodeName": "demo-worker-1"}
     conditions = [{"type": "Ready", "status": status, "message": "Kubelet stopped posting node status."}]
     cluster.put("v1", "Node", "demo-worker-1", status={"conditions": conditions})
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    assert seen.id == identity
-    golden({"reason": seen.reason, "hint": seen.hint})
+    assert pending.id == identity
+    golden({"reason": pending.reason, "hint": pending.hint})
 
 
 @pytest.mark.parametrize("reason", unready.UNPULLABLE)
-def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, reason: str, golden: Golden) -> None:
-    _pod(cluster, containerStatuses=[_container(waiting={"reason": reason, "message": "403 Forbidden"})])
+def test_an_image_that_cannot_be_pulled_is_not_waited_for(cluster: FakeCluster, reason: str, golden: Golden) -> None:
+    _add_pod(cluster, containerStatuses=[_container(waiting={"reason": reason, "message": "403 Forbidden"})])
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    assert (seen.id, seen.patience) == ("image-not-pullable", 0)
-    assert "403 Forbidden" in seen.reason
-    golden({"reason": seen.reason, "hint": seen.hint})
+    assert (pending.id, pending.patience) == ("image-not-pullable", 0)
+    assert "403 Forbidden" in pending.reason
+    golden({"reason": pending.reason, "hint": pending.hint})
 
 
 @pytest.mark.parametrize(
@@ -130,15 +136,15 @@ def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, rea
         ("IfNotPresent", "docker.io/library/shop:9", "image-not-pullable"),
     ],
 )
-def test_an_image_that_is_on_the_node_and_is_pulled_all_the_same_has_a_policy(
+def test_a_pull_of_an_image_that_the_node_has_is_blamed_on_the_pull_policy(
     cluster: FakeCluster, policy: str, image: str, identity: str
 ) -> None:
     spec = {"nodeName": "node-1", "containers": [{"name": "web", "image": "shop:9", "imagePullPolicy": policy}]}
-    _pod(cluster, containerStatuses=[_container(waiting={"reason": "ErrImagePull"})])
+    _add_pod(cluster, containerStatuses=[_container(waiting={"reason": "ErrImagePull"})])
     cluster.objects["v1", "Pod", "default", "shop-1"]["spec"] = spec
     cluster.put("v1", "Node", "node-1", status={"images": [{"names": [image]}, {"names": None}]})
 
-    assert _seen(cluster).id == identity
+    assert _pending(cluster).id == identity
 
 
 @pytest.mark.parametrize(
@@ -153,57 +159,59 @@ def test_an_image_that_is_on_the_node_and_is_pulled_all_the_same_has_a_policy(
     ],
     ids=["crashed", "completed", "backs off", "backs off for long", "runs again", "cannot start"],
 )
-def test_a_container_that_ends_again_and_again_is_given_up_after_a_while(
+def test_a_container_that_keeps_exiting_is_given_up_after_a_while(
     cluster: FakeCluster, container: dict[str, Any], patience: float, golden: Golden
 ) -> None:
-    _pod(cluster, containerStatuses=[container])
+    _add_pod(cluster, containerStatuses=[container])
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    assert (seen.id, seen.patience) == ("container-exits", patience)
-    assert "kubectl -n default logs shop-1 -c web --previous" in seen.hint
-    golden({"reason": seen.reason, "hint": seen.hint})
+    assert (pending.id, pending.patience) == ("container-exits", patience)
+    assert "kubectl -n default logs shop-1 -c web --previous" in pending.hint
+    golden({"reason": pending.reason, "hint": pending.hint})
 
 
 @pytest.mark.parametrize(
     "times", [{"startedAt": BEFORE, "finishedAt": "2026-11-25T09:59:00Z"}, {"startedAt": None, "finishedAt": None}]
 )
-def test_a_container_that_was_stopped_after_a_long_run_or_with_its_node_is_only_starting(
+def test_a_container_restarted_after_a_long_run_or_with_its_node_is_starting(
     cluster: FakeCluster, times: dict[str, str | None]
 ) -> None:
     stopped = {"terminated": {"exitCode": 137, **times}}
-    _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED}, last=stopped, restarts=9)])
+    _add_pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED}, last=stopped, restarts=9)])
 
-    assert _seen(cluster).id == "not-ready"
-
-
-def test_a_liveness_probe_that_ends_a_container_is_told_in_its_own_words(cluster: FakeCluster, golden: Golden) -> None:
-    _pod(cluster, containerStatuses=[_container(waiting=BACK_OFF, last={"terminated": {"exitCode": 137}})])
-    _event(cluster, "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500")
-
-    assert "HTTP probe failed with statuscode: 500" in _seen(cluster).reason
-    golden(_seen(cluster).reason)
+    assert _pending(cluster).id == "not-ready"
 
 
-def test_what_ended_a_container_and_its_last_lines_are_told(cluster: FakeCluster, golden: Golden) -> None:
-    _pod(cluster, containerStatuses=[_container(waiting=BACK_OFF, last=NOT_FOUND, restarts=1)])
+def test_a_failed_liveness_probe_is_quoted(cluster: FakeCluster, golden: Golden) -> None:
+    _add_pod(cluster, containerStatuses=[_container(waiting=BACK_OFF, last={"terminated": {"exitCode": 137}})])
+    _add_event(cluster, "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500")
+
+    assert "HTTP probe failed with statuscode: 500" in _pending(cluster).reason
+    golden(_pending(cluster).reason)
+
+
+def test_the_reason_and_the_last_log_lines_of_an_exited_container_are_reported(
+    cluster: FakeCluster, golden: Golden
+) -> None:
+    _add_pod(cluster, containerStatuses=[_container(waiting=BACK_OFF, last=NOT_FOUND, restarts=1)])
     cluster.logs["default", "shop-1", "web", "previous"] = "".join(f"line {number}\n" for number in range(40))
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    golden(seen.reason)
-    assert seen.details()[0] == "shop-1: line 28"
-    assert seen.details()[-1] == "shop-1: line 39"
+    golden(pending.reason)
+    assert pending.details()[0] == "shop-1: line 28"
+    assert pending.details()[-1] == "shop-1: line 39"
 
 
-def test_a_log_that_cannot_be_read_is_no_obstacle(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_log_is_mentioned_in_the_details(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     def log(*_arguments: object, **_options: object) -> str:
         raise RefusedError("the pod is gone", id="kubernetes-refused")
 
-    _pod(cluster, containerStatuses=[_container(terminated=CRASHED["terminated"])])
+    _add_pod(cluster, containerStatuses=[_container(terminated=CRASHED["terminated"])])
     monkeypatch.setattr(cluster, "log", log)
 
-    assert _seen(cluster).details() == ("shop-1: its log cannot be read: the pod is gone",)
+    assert _pending(cluster).details() == ("shop-1: its log cannot be read: the pod is gone",)
 
 
 @pytest.mark.parametrize(
@@ -218,24 +226,24 @@ def test_a_log_that_cannot_be_read_is_no_obstacle(cluster: FakeCluster, monkeypa
         ("Liveness probe failed: connection refused", {}, "probe-fails", math.inf),
     ],
 )
-def test_a_probe_that_fails_is_told_in_its_own_words(
+def test_a_failed_readiness_probe_is_quoted(
     cluster: FakeCluster, message: str, when: dict[str, str], identity: str, patience: float
 ) -> None:
-    _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
-    _event(cluster, "Unhealthy", message, **when)
-    _event(cluster, "Unhealthy", "of another pod", pod="other")
+    _add_pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
+    _add_event(cluster, "Unhealthy", message, **when)
+    _add_event(cluster, "Unhealthy", "of another pod", pod="other")
     cluster.logs["default", "shop-1"] = "listening on 8080\n"
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    assert (seen.id, seen.patience) == (identity, patience)
-    assert (message in seen.reason) == (identity == "probe-fails")
-    assert seen.details() == ("shop-1: listening on 8080",)
+    assert (pending.id, pending.patience) == (identity, patience)
+    assert (message in pending.reason) == (identity == "probe-fails")
+    assert pending.details() == ("shop-1: listening on 8080",)
 
 
-def test_a_part_of_the_lab_whose_probe_is_refused_is_only_slow(cluster: FakeCluster) -> None:
-    _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
-    _event(cluster, "Unhealthy", REFUSED)
+def test_a_refused_probe_of_an_infrastructure_pod_is_waited_out(cluster: FakeCluster) -> None:
+    _add_pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
+    _add_event(cluster, "Unhealthy", REFUSED)
 
     pending = cluster_state.rollout(cluster, "default", "shop", is_app=False)
 
@@ -268,15 +276,15 @@ CONTROL_PLANES = TAINT.format("node-role.kubernetes.io/control-plane")
         ([CONTROL_PLANES, "1 node(s) didn't match Pod's node affinity/selector"], "describe nodes"),
     ],
 )
-def test_the_hint_for_a_pod_without_a_node_is_about_what_the_scheduler_names(
+def test_the_hint_for_an_unschedulable_pod_fits_the_schedulers_reasons(
     cluster: FakeCluster, reasons: list[str], helps: str
 ) -> None:
     message = f"0/{len(reasons)} nodes are available: {', '.join(reasons)}."
-    _pod(cluster, conditions=[{**UNSCHEDULABLE, "message": message}])
+    _add_pod(cluster, conditions=[{**UNSCHEDULABLE, "message": message}])
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    assert (seen.id, helps in seen.hint) == ("pod-unschedulable", True)
+    assert (pending.id, helps in pending.hint) == ("pod-unschedulable", True)
 
 
 @pytest.mark.parametrize(
@@ -290,24 +298,24 @@ def test_the_hint_for_a_pod_without_a_node_is_about_what_the_scheduler_names(
         ([], "describe nodes"),
     ],
 )
-def test_taints_that_the_scheduler_only_counts_are_named(
+def test_taints_that_the_scheduler_only_counts_are_listed(
     cluster: FakeCluster, taints: list[tuple[str, str, str]], helps: str
 ) -> None:
     message = "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 Insufficient cpu. no new claims."
-    _pod(cluster, conditions=[{**UNSCHEDULABLE, "message": message}])
+    _add_pod(cluster, conditions=[{**UNSCHEDULABLE, "message": message}])
     for node, key, effect in taints:
         cluster.put("v1", "Node", node, spec={"taints": [{"key": key, "effect": effect}]})
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
     named = {f"{node}: {key}" for node, key, effect in taints if effect != "PreferNoSchedule"}
-    assert (seen.id, helps in seen.hint) == ("pod-unschedulable", True)
-    assert all(each in seen.reason for each in named)
-    assert ("node.kubernetes.io" in seen.reason) == ("node.kubernetes.io" in str(named))
+    assert (pending.id, helps in pending.hint) == ("pod-unschedulable", True)
+    assert all(each in pending.reason for each in named)
+    assert ("node.kubernetes.io" in pending.reason) == ("node.kubernetes.io" in str(named))
 
 
 @pytest.mark.parametrize(
-    ("status", "events", "identity", "patience", "told"),
+    ("status", "events", "identity", "patience", "expected"),
     [
         ({"conditions": [UNSCHEDULABLE]}, {}, "pod-unschedulable", NORMAL.settling, "2 Insufficient memory"),
         ({"conditions": [{"type": "PodScheduled", "status": "False"}]}, {}, "pod-unschedulable", 15, ""),
@@ -374,52 +382,52 @@ def test_taints_that_the_scheduler_only_counts_are_named(
         "not started",
     ],
 )
-def test_a_pod_that_does_not_run_says_what_it_lacks(
+def test_a_pod_that_is_not_running_has_a_cause(
     cluster: FakeCluster,
     status: dict[str, Any],
     events: dict[str, str],
     identity: str,
     patience: float,
-    told: str,
+    expected: str,
     golden: Golden,
 ) -> None:
-    _pod(cluster, **status)
+    _add_pod(cluster, **status)
     for reason, message in events.items():
-        _event(cluster, reason, message)
+        _add_event(cluster, reason, message)
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    assert (seen.id, seen.patience) == (identity, patience)
-    assert told in seen.reason
-    assert "shop-1" in seen.reason
-    golden(seen.reason)
+    assert (pending.id, pending.patience) == (identity, patience)
+    assert expected in pending.reason
+    assert "shop-1" in pending.reason
+    golden(pending.reason)
 
 
-def test_pods_that_may_not_be_made_are_told_of_with_the_quota(cluster: FakeCluster, golden: Golden) -> None:
+def test_pods_refused_by_a_quota_are_reported_with_the_quota(cluster: FakeCluster, golden: Golden) -> None:
     message = 'pods "shop-1" is forbidden: exceeded quota: small'
-    _deployment(cluster, conditions=[{"type": "ReplicaFailure", "status": "True", "message": message}])
+    _add_deployment(cluster, conditions=[{"type": "ReplicaFailure", "status": "True", "message": message}])
 
-    seen = _seen(cluster)
+    pending = _pending(cluster)
 
-    assert (seen.id, seen.patience) == ("pods-refused", NORMAL.settling)
-    assert "exceeded quota: small" in seen.reason
-    golden({"reason": seen.reason, "hint": seen.hint})
-    assert seen.details() == ()
-
-
-def test_what_cannot_pass_comes_first_and_every_pod_is_told_of(cluster: FakeCluster) -> None:
-    _pod(cluster, "shop-1", containerStatuses=[_container(waiting={"reason": "ContainerCreating"})])
-    _pod(cluster, "shop-2", containerStatuses=[_container(waiting={"reason": "InvalidImageName"})])
-
-    seen = _seen(cluster)
-
-    assert seen.id == "image-not-pullable"
-    assert seen.reason.index("shop-2") < seen.reason.index("shop-1")
+    assert (pending.id, pending.patience) == ("pods-refused", NORMAL.settling)
+    assert "exceeded quota: small" in pending.reason
+    golden({"reason": pending.reason, "hint": pending.hint})
+    assert pending.details() == ()
 
 
-def test_pods_that_are_ready_or_going_or_over_are_no_reason(cluster: FakeCluster) -> None:
-    _pod(cluster, "ready", conditions=[{"type": "Ready", "status": "True"}])
-    _pod(cluster, "going", metadata={"deletionTimestamp": LATER}, conditions=[UNSCHEDULABLE])
-    _pod(cluster, "evicted", phase="Failed", conditions=[UNSCHEDULABLE])
+def test_permanent_problems_come_first_and_every_pod_is_listed(cluster: FakeCluster) -> None:
+    _add_pod(cluster, "shop-1", containerStatuses=[_container(waiting={"reason": "ContainerCreating"})])
+    _add_pod(cluster, "shop-2", containerStatuses=[_container(waiting={"reason": "InvalidImageName"})])
 
-    assert _seen(cluster) == Pending("default/shop has 1 of 2 ready")
+    pending = _pending(cluster)
+
+    assert pending.id == "image-not-pullable"
+    assert pending.reason.index("shop-2") < pending.reason.index("shop-1")
+
+
+def test_ready_terminating_and_failed_pods_are_not_reported(cluster: FakeCluster) -> None:
+    _add_pod(cluster, "ready", conditions=[{"type": "Ready", "status": "True"}])
+    _add_pod(cluster, "going", metadata={"deletionTimestamp": LATER}, conditions=[UNSCHEDULABLE])
+    _add_pod(cluster, "evicted", phase="Failed", conditions=[UNSCHEDULABLE])
+
+    assert _pending(cluster) == Pending("default/shop has 1 of 2 ready")
