@@ -1,4 +1,4 @@
-"""Apps are added to labctl.yaml and removed, and the lab is changed accordingly."""
+"""Add apps to labctl.yaml and remove them, and change the lab accordingly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fake_trace import hop as told
+from fake_trace import hop as hop_report
 from fakes import FakeCluster, FakeProvider, Watched, bundle, lab, set_limits
 from golden_files import Golden
 
@@ -85,18 +85,18 @@ def file(home: Path) -> Path:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, tmp_path: Path) -> FakeProvider:
-    """The nodes of every lab, which all run."""
+def running_nodes(monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, tmp_path: Path) -> FakeProvider:
+    """Run all nodes of every lab."""
     monkeypatch.setattr(Context, "bundle", bundle(tmp_path / "bundle"))
     provider.nodes |= {node.name for node in lab().nodes}
     monkeypatch.setattr(Context, "provider", provider)
     return provider
 
 
-def _made(isolated: bool = False, **values: Any) -> Lab:  # noqa: ANN401, FBT001, FBT002 - the values of a labctl.yaml
-    made = lab(**values)
-    saved_lab.write(paths.state(made.name), saved_lab.SavedLab(made, isolated, bundle=Path("/stick")))
-    return made
+def _save_lab(isolated: bool = False, **values: Any) -> Lab:  # noqa: ANN401, FBT001, FBT002 - the values of a labctl.yaml
+    described = lab(**values)
+    saved_lab.write(paths.state(described.name), saved_lab.SavedLab(described, isolated, bundle=Path("/stick")))
+    return described
 
 
 def _names(change: app_change.Change) -> list[str]:
@@ -109,25 +109,25 @@ def _problem(act: Callable[[], object]) -> UsageError:
     return caught.value
 
 
-def _report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
+def _trace_report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
     hops: list[HopReport] = []
-    for hop, seen in {**EVIDENCE, **evidence}.items():
+    for hop, observed in {**EVIDENCE, **evidence}.items():
         if hop == broken:
-            hops.append(told(hop, "no-pod-ready", "no pod is ready", fix="Wait.", evidence=seen))
+            hops.append(hop_report(hop, "no-pod-ready", "no pod is ready", fix="Wait.", evidence=observed))
             break
-        hops.append(told(hop, evidence=seen))
+        hops.append(hop_report(hop, evidence=observed))
     return {"version": 1, "hostname": "shop.test", "ok": not broken, "hops": hops}
 
 
 # labctl.yaml
 
 
-def test_the_apps_are_those_of_the_file(file: Path) -> None:
+def test_apps_are_listed_from_the_file(file: Path) -> None:
     assert [app["name"] for app in app_change.listed(replace(OPTIONS, config_file=file))] == ["my-app", "shop"]
 
 
 @pytest.mark.usefixtures("home")
-def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_default_one() -> None:
+def test_without_a_file_the_apps_are_those_of_the_saved_or_default_lab() -> None:
     default = {
         "name": "my-app",
         "image": "nginx",
@@ -139,21 +139,21 @@ def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_defau
     }
     assert app_change.listed(OPTIONS) == [default]
 
-    _made(apps=[SHOP])
+    _save_lab(apps=[SHOP])
     assert [app["url"] for app in app_change.listed(OPTIONS)] == ["http://shop.test"]
 
 
-def test_what_is_left_out_is_not_written(file: Path, golden: Golden) -> None:
+def test_omitted_options_are_not_written(file: Path, golden: Golden) -> None:
     change = add(OPTIONS, {"name": "blog", "replicas": 3})
 
-    told = change.write()
+    result = change.write()
 
-    assert (told["file"], told["app"]) == ("labctl.yaml", "blog")
-    golden(told["lab"])
+    assert (result["file"], result["app"]) == ("labctl.yaml", "blog")
+    golden(result["lab"])
     assert file.read_text() == f"{FILE}  - name: blog\n    replicas: 3\n"
 
 
-def test_without_a_file_one_is_made_with_the_default_app_in_it(home: Path) -> None:
+def test_without_a_file_a_new_one_includes_the_default_app(home: Path) -> None:
     add(OPTIONS, SHOP).write()
 
     assert (home / "labctl.yaml").read_text() == (
@@ -161,9 +161,9 @@ def test_without_a_file_one_is_made_with_the_default_app_in_it(home: Path) -> No
     )
 
 
-def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
+def test_a_new_file_describes_the_saved_lab(home: Path) -> None:
     hosts_file = str(home / "hosts")
-    made = _made(name="class", workers=2, memory=4096, hosts_file=hosts_file, apps=[{"name": "blog", "port": 81}])
+    saved = _save_lab(name="class", workers=2, memory=4096, hosts_file=hosts_file, apps=[{"name": "blog", "port": 81}])
 
     add(replace(OPTIONS, lab_name="class"), SHOP).write()
 
@@ -171,10 +171,10 @@ def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
     assert list(written) == ["name", "workers", "memory", "hosts_file", "apps"]
     assert written["apps"] == [{"name": "blog", "port": 81}, SHOP]
     now = config.load(home / "labctl.yaml", config.Overrides())
-    assert replace(now, apps=made.apps) == made
+    assert replace(now, apps=saved.apps) == saved
 
 
-def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
+def test_an_existing_app_is_not_written_again(file: Path) -> None:
     change = add(OPTIONS, {**SHOP, "port": 80})
     file.unlink()
 
@@ -183,16 +183,16 @@ def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
     assert not file.exists()
 
 
-def test_without_a_file_an_app_that_is_there_already_makes_one_that_says_so(home: Path) -> None:
+def test_adding_an_existing_app_without_a_file_creates_a_file_with_it(home: Path) -> None:
     assert add(OPTIONS, {"name": "my-app"}).write()["file"] == "labctl.yaml"
     assert (home / "labctl.yaml").read_text() == "apps:\n  - name: my-app\n"
 
 
-@pytest.mark.usefixtures("home", "runs")
-def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(
+@pytest.mark.usefixtures("home", "running_nodes")
+def test_the_first_step_writes_the_file_and_reports_whether_it_changed(
     file: Path, context: Context, watched: Watched
 ) -> None:
-    _made()
+    _save_lab()
     blog, shop = add(OPTIONS, {"name": "blog"}), add(OPTIONS, SHOP)
     assert file.read_text() == FILE
     assert blog.context
@@ -204,11 +204,11 @@ def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(
     assert file.read_text() == f"{FILE}  - name: blog\n"
 
 
-@pytest.mark.usefixtures("runs")
+@pytest.mark.usefixtures("running_nodes")
 def test_an_app_that_the_ingress_controller_rejects_is_not_written(
     file: Path, context: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _made()
+    _save_lab()
     vars(context)["controller"] = next(each for each in CONTROLLERS if each.admission)
     denied = 'admission webhook "validate" denied the request: host "blog.local" and path "/" is already defined in ingress a/b'
     not_yet = NotReadyError("failed calling webhook", id="webhook-not-ready")
@@ -232,7 +232,7 @@ def test_an_app_that_the_ingress_controller_rejects_is_not_written(
     assert write.run(context, watched.report).changed
 
 
-def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path, golden: Golden) -> None:
+def test_an_existing_app_with_other_values_is_refused_with_the_differences(file: Path, golden: Golden) -> None:
     error = _problem(partial(add, OPTIONS, {"name": "shop", "port": 81}))
 
     assert error.id == "app-exists"
@@ -241,7 +241,7 @@ def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(fil
     assert file.read_text() == FILE
 
 
-def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> None:
+def test_every_problem_is_reported_under_the_name_of_its_option(file: Path) -> None:
     file.write_text(FILE.replace("workers: 1", "workers: many"))
 
     error = _problem(partial(add, replace(OPTIONS, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
@@ -258,31 +258,31 @@ def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> N
         ({"name": "blog", "hostname": "demo-worker-1"}, "apps.hostname: demo-worker-1: is the name of a node"),
     ],
 )
-def test_a_hostname_that_is_taken_is_refused(file: Path, given: dict[str, Any], problem: str) -> None:
+def test_a_hostname_in_use_is_refused(file: Path, given: dict[str, Any], problem: str) -> None:
     assert problem in _problem(partial(add, OPTIONS, given)).message
     assert file.read_text() == FILE
 
 
-def test_an_app_that_the_file_has_twice_is_a_problem_of_the_file(file: Path) -> None:
+def test_a_duplicate_app_in_the_file_is_refused(file: Path) -> None:
     file.write_text("apps:\n  - name: shop\n  - name: shop\n")
 
     assert "apps.name: shop: is in 2 apps" in _problem(partial(add, OPTIONS, {"name": "shop"})).message
 
 
-def test_a_file_that_is_named_must_be_there(home: Path) -> None:
+def test_a_configuration_file_given_as_an_option_must_exist(home: Path) -> None:
     missing = replace(OPTIONS, config_file=home / "missing.yaml")
 
     assert _problem(partial(add, missing, SHOP)).id == "config-not-found"
 
 
-def test_an_app_goes_and_comments_stay(file: Path, golden: Golden) -> None:
-    told = app_change.remove(OPTIONS, "shop").write()
+def test_removing_an_app_keeps_comments(file: Path, golden: Golden) -> None:
+    result = app_change.remove(OPTIONS, "shop").write()
 
-    golden(told["lab"])
+    golden(result["lab"])
     assert file.read_text() == "# Our lab.\nworkers: 1  # enough\napps:\n  - name: my-app  # mine\n  # the shop\n"
 
 
-def test_an_app_that_there_is_not_cannot_go(file: Path, golden: Golden) -> None:
+def test_an_unknown_app_cannot_be_removed(file: Path, golden: Golden) -> None:
     error = _problem(partial(app_change.remove, OPTIONS, "blog"))
 
     assert error.id == "app-unknown"
@@ -290,7 +290,7 @@ def test_an_app_that_there_is_not_cannot_go(file: Path, golden: Golden) -> None:
     assert file.read_text() == FILE
 
 
-def test_a_lab_may_be_left_without_apps(home: Path, golden: Golden) -> None:
+def test_the_last_app_can_be_removed(home: Path, golden: Golden) -> None:
     change = app_change.remove(OPTIONS, "my-app")
     change.write()
 
@@ -303,22 +303,22 @@ def test_a_lab_may_be_left_without_apps(home: Path, golden: Golden) -> None:
 # The lab
 
 
-@pytest.mark.usefixtures("file", "runs")
-def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows() -> None:
-    made = _made()
+@pytest.mark.usefixtures("file", "running_nodes")
+def test_a_running_lab_gets_the_app_by_the_steps_of_up_and_a_trace() -> None:
+    saved = _save_lab()
 
     change = add(OPTIONS, {"name": "blog"})
 
     assert change.context
-    assert change.context.lab == replace(made, apps=(*lab(apps=[{"name": "my-app"}, SHOP, {"name": "blog"}]).apps,))
+    assert change.context.lab == replace(saved, apps=(*lab(apps=[{"name": "my-app"}, SHOP, {"name": "blog"}]).apps,))
     assert _names(change) == ["config", "render", "apps", "hosts", "verify", "trace"]
     assert set(change.plan[1:-1]) <= set(up.up(isolated=False))
     assert "blog.local" in change.plan[-1].does
 
 
-@pytest.mark.usefixtures("runs")
-def test_an_image_that_a_lab_that_is_up_does_not_have_is_refused_and_nothing_is_written(file: Path) -> None:
-    _made()
+@pytest.mark.usefixtures("running_nodes")
+def test_an_image_that_a_running_lab_lacks_is_refused_before_anything_is_written(file: Path) -> None:
+    _save_lab()
 
     with pytest.raises(MissingError) as caught:
         add(OPTIONS, {"name": "blog", "image": "blog:1"})
@@ -328,9 +328,9 @@ def test_an_image_that_a_lab_that_is_up_does_not_have_is_refused_and_nothing_is_
     assert file.read_text() == FILE
 
 
-@pytest.mark.usefixtures("file", "runs")
-def test_no_request_follows_an_app_that_is_meant_to_have_no_pods() -> None:
-    _made()
+@pytest.mark.usefixtures("file", "running_nodes")
+def test_an_app_with_zero_replicas_is_not_traced() -> None:
+    _save_lab()
 
     change = add(OPTIONS, {"name": "blog", "replicas": 0})
 
@@ -338,7 +338,7 @@ def test_no_request_follows_an_app_that_is_meant_to_have_no_pods() -> None:
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "demo-first"])
-def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) -> None:
+def test_an_app_cannot_replace_a_foreign_object(file: Path, name: str) -> None:
     error = _problem(partial(add, OPTIONS, {"name": name}))
 
     assert error.id == "config-invalid"
@@ -346,9 +346,9 @@ def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) 
     assert file.read_text() == FILE
 
 
-@pytest.mark.usefixtures("file", "runs")
-def test_a_lab_that_is_up_loses_the_app_by_the_steps_of_up() -> None:
-    _made()
+@pytest.mark.usefixtures("file", "running_nodes")
+def test_a_running_lab_loses_the_app_by_the_steps_of_up() -> None:
+    _save_lab()
 
     change = app_change.remove(OPTIONS, "shop")
 
@@ -357,21 +357,21 @@ def test_a_lab_that_is_up_loses_the_app_by_the_steps_of_up() -> None:
     assert _names(change) == ["config", "render", "apps", "hosts", "verify"]
 
 
-@pytest.mark.usefixtures("runs")
-def test_what_else_up_would_change_is_left_to_up(file: Path) -> None:
-    made = _made()
+@pytest.mark.usefixtures("running_nodes")
+def test_other_pending_changes_are_left_to_up(file: Path) -> None:
+    saved = _save_lab()
     file.write_text(FILE.replace("workers: 1", "workers: 2\ningress: traefik\npool: auto"))
 
     change = add(OPTIONS, {"name": "blog"})
 
     assert change.context
-    assert asdict(replace(change.context.lab, apps=made.apps)) == asdict(made)
+    assert asdict(replace(change.context.lab, apps=saved.apps)) == asdict(saved)
 
 
 @pytest.mark.parametrize("act", [partial(add, OPTIONS, {"name": "blog"}), partial(app_change.remove, OPTIONS, "shop")])
-@pytest.mark.usefixtures("runs")
-def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, act: Callable[[], object]) -> None:
-    _made(memory=4096, workers=2)
+@pytest.mark.usefixtures("running_nodes")
+def test_a_change_that_up_refuses_is_refused_before_anything_is_written(file: Path, act: Callable[[], object]) -> None:
+    _save_lab(memory=4096, workers=2)
 
     error = _problem(act)
 
@@ -381,10 +381,10 @@ def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, 
 
 
 @pytest.mark.parametrize("act", [partial(add, OPTIONS, SHOP), partial(app_change.remove, OPTIONS, "shop")])
-def test_without_the_bundle_a_lab_that_is_up_is_not_half_changed(
+def test_without_the_bundle_a_running_lab_is_not_changed(
     file: Path, act: Callable[[], object], provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _made()
+    _save_lab()
     provider.nodes |= {node.name for node in lab().nodes}
     monkeypatch.setattr(Context, "provider", provider)
 
@@ -395,11 +395,11 @@ def test_without_the_bundle_a_lab_that_is_up_is_not_half_changed(
     assert file.read_text() == FILE
 
 
-@pytest.mark.usefixtures("runs", "machine")
-def test_a_hostname_that_another_lab_has_is_refused_before_anything_is_written(file: Path, hosts_file: Path) -> None:
+@pytest.mark.usefixtures("running_nodes", "machine")
+def test_a_hostname_of_another_lab_is_refused_before_anything_is_written(file: Path, hosts_file: Path) -> None:
     hosts_file.write_text("# BEGIN labctl other\n10.0.0.1 blog.local\n# END labctl other\n")
     file.write_text(f"{FILE}hosts_file: {hosts_file}\n")
-    _made(hosts_file=str(hosts_file))
+    _save_lab(hosts_file=str(hosts_file))
 
     with pytest.raises(MissingError) as refused:
         add(OPTIONS, {"name": "blog"})
@@ -420,17 +420,17 @@ def test_a_hostname_that_another_lab_has_is_refused_before_anything_is_written(f
 @pytest.mark.usefixtures("file")
 def test_an_isolated_lab_is_up_if_its_nodes_run_in_its_network(
     monkeypatch: pytest.MonkeyPatch,
-    runs: FakeProvider,
+    running_nodes: FakeProvider,
     namespace: bool,  # noqa: FBT001 - a column of the table
     engine: bool,  # noqa: FBT001 - the same
     nodes: bool,  # noqa: FBT001 - the same
     is_up: bool,  # noqa: FBT001 - the same
 ) -> None:
-    _made(isolated=True)
+    _save_lab(isolated=True)
     monkeypatch.setattr(Isolation, "exists", lambda _isolation: namespace)
     monkeypatch.setattr(Isolation, "engine_runs", lambda _isolation: engine)
     if not nodes:
-        runs.nodes.clear()
+        running_nodes.nodes.clear()
 
     change = add(OPTIONS, {"name": "blog"})
 
@@ -446,16 +446,16 @@ def test_an_isolated_lab_is_up_if_its_nodes_run_in_its_network(
     [{}, {"response": {**EVIDENCE["response"], "answered_by": None}}],
     ids=["the pod is known", "a pod of the app"],
 )
-@pytest.mark.usefixtures("file", "runs")
-def test_the_last_step_says_each_hop_and_where_the_request_ended(
+@pytest.mark.usefixtures("file", "running_nodes")
+def test_the_last_step_reports_each_hop_and_the_pod_that_responded(
     monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any], golden: Golden
 ) -> None:
-    _made()
-    asked: list[str | None] = []
+    _save_lab()
+    requested: list[str | None] = []
 
     def follow(_context: Context, hostname: str | None, **_options: object) -> TraceReport:
-        asked.append(hostname)
-        return _report(**evidence)
+        requested.append(hostname)
+        return _trace_report(**evidence)
 
     monkeypatch.setattr(app_change, "follow", follow)
     change = add(OPTIONS, SHOP)
@@ -463,21 +463,23 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
 
     outcome = change.plan[-1].run(change.context, watched.report)
 
-    assert asked == ["shop.test"]
+    assert requested == ["shop.test"]
     assert not outcome.changed
     assert [line.split(":")[0] for line in watched.texts] == list(EVIDENCE)
     golden({"ends": outcome.text, "first": watched.texts[0]})
 
 
 @pytest.mark.parametrize("cause", sorted(MISSING_NAME))
-@pytest.mark.usefixtures("file", "runs")
-def test_a_name_that_is_left_to_the_user_is_no_failure(
+@pytest.mark.usefixtures("file", "running_nodes")
+def test_a_hosts_entry_that_is_left_to_the_user_is_not_a_failure(
     monkeypatch: pytest.MonkeyPatch, watched: Watched, cause: str
 ) -> None:
-    _made()
-    report = _report()
+    _save_lab()
+    report = _trace_report()
     report["hops"][0] |= {"state": "broken", "cause": cause}
-    monkeypatch.setattr(app_change, "follow", lambda *_arguments, past: report if cause in past else _report("name"))
+    monkeypatch.setattr(
+        app_change, "follow", lambda *_arguments, past: report if cause in past else _trace_report("name")
+    )
     change = add(OPTIONS, SHOP)
     assert change.context
 
@@ -486,12 +488,12 @@ def test_a_name_that_is_left_to_the_user_is_no_failure(
 
 
 @pytest.mark.parametrize("evidence", [{}, EVIDENCE["pod"]], ids=["nothing seen", "something seen"])
-@pytest.mark.usefixtures("file", "runs")
-def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
+@pytest.mark.usefixtures("file", "running_nodes")
+def test_a_request_that_does_not_arrive_is_a_failure_with_cause_and_fix(
     monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any]
 ) -> None:
-    _made()
-    monkeypatch.setattr(app_change, "follow", lambda *_arguments, **_options: _report("pod", pod=evidence))
+    _save_lab()
+    monkeypatch.setattr(app_change, "follow", lambda *_arguments, **_options: _trace_report("pod", pod=evidence))
     change = add(OPTIONS, SHOP)
     assert change.context
 

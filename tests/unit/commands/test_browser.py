@@ -1,4 +1,4 @@
-"""Which browser opens which page, with which home, and the errors if none does."""
+"""The browser that opens a page, its home, and the errors if none can open it."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ TEXT = webbrowser.GenericBrowser("w3m")
 
 
 @dataclass
-class Programs:
-    """The programs that were started, and how they end; an exit code of None means that they keep running."""
+class FakePrograms:
+    """The programs that were started, and their exit code; None means that they keep running."""
 
     code: int | None = None
-    says: bytes = b""
+    output: bytes = b""
     error: OSError | None = None
     in_terminal: list[list[str]] = field(default_factory=list)
     detached: list[list[str]] = field(default_factory=list)
     environments: list[Mapping[str, str]] = field(default_factory=list)
 
-    def run(self, line: list[str], *, env: Mapping[str, str], check: bool) -> Programs:  # noqa: ARG002 - run's own
+    def run(self, line: list[str], *, env: Mapping[str, str], check: bool) -> FakePrograms:  # noqa: ARG002 - run's own
         return self._started(self.in_terminal, line, env)
 
-    def start(self, line: list[str], *, env: Mapping[str, str], stdout: IO[bytes], **options: object) -> Programs:
+    def start(self, line: list[str], *, env: Mapping[str, str], stdout: IO[bytes], **options: object) -> FakePrograms:
         assert options == {"stdin": subprocess.DEVNULL, "stderr": stdout, "start_new_session": True}
-        stdout.write(self.says)
+        stdout.write(self.output)
         return self._started(self.detached, line, env)
 
     @property
@@ -58,7 +58,7 @@ class Programs:
             raise subprocess.TimeoutExpired("browser", timeout)
         return self.code
 
-    def _started(self, kind: list[list[str]], line: list[str], env: Mapping[str, str]) -> Programs:
+    def _started(self, kind: list[list[str]], line: list[str], env: Mapping[str, str]) -> FakePrograms:
         kind.append(line)
         self.environments.append(env)
         if self.error:
@@ -70,10 +70,10 @@ class Programs:
 def hops(context: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> dict[str, HopReport]:
     """A running lab whose hops all work, unless a test changes one."""
     provider.nodes |= {node.name for node in context.lab.nodes}
-    found = {name: hop(name) for name in trace.HOPS}
+    reports_by_hop = {name: hop(name) for name in trace.HOPS}
 
     def follow(_context: Context, wanted: str | None) -> TraceReport:
-        reports = list(found.values())
+        reports = list(reports_by_hop.values())
         return {
             "version": 1,
             "hostname": wanted or "",
@@ -85,13 +85,13 @@ def hops(context: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(trace, "follow", follow)
     monkeypatch.setattr(Isolation, "exists", lambda _self: True)
     monkeypatch.setattr(Isolation, "engine_runs", lambda _self: True)
-    return found
+    return reports_by_hop
 
 
 @pytest.fixture
-def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
+def programs(monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
     """Fakes of the programs that a test starts. The environment names no browser."""
-    started = Programs()
+    started = FakePrograms()
     monkeypatch.setattr(subprocess, "run", started.run)
     monkeypatch.setattr(subprocess, "Popen", started.start)
     for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"):
@@ -99,27 +99,29 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     return started
 
 
-def _offers(monkeypatch: pytest.MonkeyPatch, found: webbrowser.BaseBrowser, *, terminal: bool = False) -> None:
+def _install_browser(
+    monkeypatch: pytest.MonkeyPatch, installed: webbrowser.BaseBrowser, *, terminal: bool = False
+) -> None:
     """Give the machine this browser, and the user a terminal or none."""
-    monkeypatch.setattr(webbrowser, "get", lambda: found)
+    monkeypatch.setattr(webbrowser, "get", lambda: installed)
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: terminal)
 
 
-# Which page
+# The page
 
 
-def test_the_first_apps_page_is_opened_and_left_in_the_browser(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+def test_the_page_of_the_first_app_is_opened_in_a_detached_browser(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, DESKTOP)
+    _install_browser(monkeypatch, DESKTOP)
 
     assert browser.opened(context, None) == OpenReport(version=1, url=URL, browser="xdg-open", warnings=[])
     assert (programs.detached, programs.in_terminal) == ([["xdg-open", URL]], [])
 
 
-def test_a_hostname_chooses_the_app(context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    _offers(monkeypatch, DESKTOP)
+def test_a_hostname_selects_the_app(context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install_browser(monkeypatch, DESKTOP)
     two = replace(context, lab=lab(apps=[{"name": "my-app"}, {"name": "shop", "hostname": "shop.test"}]))
 
     assert browser.opened(two, "shop.test")["url"] == "http://shop.test"
@@ -131,9 +133,9 @@ def test_a_hostname_chooses_the_app(context: Context, programs: Programs, monkey
     [("other.test", "http://other.test"), ("http://other.test/docs?page=2", "http://other.test/docs?page=2")],
 )
 def test_any_page_that_the_lab_serves_can_be_opened(
-    wanted: str, url: str, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+    wanted: str, url: str, context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, DESKTOP)
+    _install_browser(monkeypatch, DESKTOP)
 
     assert browser.opened(context, wanted)["url"] == url
     assert programs.detached == [["xdg-open", url]]
@@ -143,7 +145,9 @@ def test_any_page_that_the_lab_serves_can_be_opened(
     ("wanted", "error"),
     [("https://my-app.local", "url-invalid"), ("my app", "hostname-invalid"), ("-x", "hostname-invalid")],
 )
-def test_what_is_no_page_of_a_lab_is_refused(wanted: str, error: str, context: Context, programs: Programs) -> None:
+def test_an_invalid_hostname_or_url_is_refused(
+    wanted: str, error: str, context: Context, programs: FakePrograms
+) -> None:
     with pytest.raises(UsageError) as raised:
         browser.opened(context, wanted)
 
@@ -157,13 +161,13 @@ def test_a_lab_without_apps_has_no_page(context: Context) -> None:
     assert raised.value.id == "no-app"
 
 
-# Whether the page can be loaded
+# Pages that cannot be loaded
 
 
-def test_a_page_that_cannot_be_loaded_is_not_opened_and_the_broken_hop_is_told(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch, hops: dict[str, HopReport]
+def test_an_unreachable_page_is_not_opened_and_the_broken_hop_is_reported(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch, hops: dict[str, HopReport]
 ) -> None:
-    _offers(monkeypatch, DESKTOP)
+    _install_browser(monkeypatch, DESKTOP)
     hops["node"] = hop("node", "arp-silent", "nobody answers ARP", fix="Run `labctl up` to fix it.")
     hops["rule"] = hop("rule", state="not reached")
 
@@ -175,44 +179,50 @@ def test_a_page_that_cannot_be_loaded_is_not_opened_and_the_broken_hop_is_told(
 
 
 @pytest.mark.parametrize("state", ["warning", "unknown"])
-def test_what_does_not_break_the_page_is_told_and_the_page_opened(
-    state: HopState, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch, hops: dict[str, HopReport]
+def test_a_problem_that_does_not_break_the_page_is_reported_and_the_page_is_opened(
+    state: HopState,
+    context: Context,
+    programs: FakePrograms,
+    monkeypatch: pytest.MonkeyPatch,
+    hops: dict[str, HopReport],
 ) -> None:
-    _offers(monkeypatch, DESKTOP)
+    _install_browser(monkeypatch, DESKTOP)
     hops["pod"] = hop("pod", "pod-not-ready", "one of two is not ready", state=state)
 
     assert browser.opened(context, None)["warnings"] == [hops["pod"]]
     assert programs.detached == [["xdg-open", URL]]
 
 
-# Which browser
+# The browser
 
 
-def test_a_browser_that_hands_the_page_to_one_that_runs_has_opened_it(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+def test_a_browser_that_exits_after_passing_the_page_to_a_running_one_counts_as_success(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, webbrowser.Mozilla("firefox"))
+    _install_browser(monkeypatch, webbrowser.Mozilla("firefox"))
     programs.code = 0
 
     assert browser.opened(context, None)["browser"] == "firefox"
     assert programs.detached == [["firefox", URL]]
 
 
-@pytest.mark.parametrize("found", [TEXT, webbrowser.Elinks("elinks")], ids=lambda found: found.name)
-def test_a_text_browser_has_the_terminal_until_it_ends(
-    found: webbrowser.BaseBrowser, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "text_browser", [TEXT, webbrowser.Elinks("elinks")], ids=lambda text_browser: text_browser.name
+)
+def test_a_text_browser_runs_in_the_terminal_until_it_exits(
+    text_browser: webbrowser.BaseBrowser, context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, found, terminal=True)
+    _install_browser(monkeypatch, text_browser, terminal=True)
     programs.code = 0
 
-    assert browser.opened(context, None)["browser"] == found.name
-    assert (programs.detached, programs.in_terminal) == ([], [[found.name, URL]])
+    assert browser.opened(context, None)["browser"] == text_browser.name
+    assert (programs.detached, programs.in_terminal) == ([], [[text_browser.name, URL]])
 
 
-def test_the_users_own_command_line_is_taken_as_it_is(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+def test_the_users_command_line_is_used_unchanged(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, webbrowser.GenericBrowser(["chromium", "--headless", "%s"]))
+    _install_browser(monkeypatch, webbrowser.GenericBrowser(["chromium", "--headless", "%s"]))
     monkeypatch.setenv("BROWSER", "chromium --headless %s")
     programs.code = 0
 
@@ -221,63 +231,63 @@ def test_the_users_own_command_line_is_taken_as_it_is(
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_a_browser_that_python_has_its_own_way_to_is_asked_that_way(
+def test_a_browser_with_a_python_interface_is_opened_through_it(
     context: Context,
     monkeypatch: pytest.MonkeyPatch,
-    works: bool,  # noqa: FBT001 - what it answers
+    works: bool,  # noqa: FBT001 - its result
 ) -> None:
-    asked: list[str] = []
+    opened_urls: list[str] = []
 
     class Script(webbrowser.BaseBrowser):
         def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002 - its way
-            asked.append(url)
+            opened_urls.append(url)
             return works
 
-    _offers(monkeypatch, Script("default"))
+    _install_browser(monkeypatch, Script("default"))
     if works:
         assert browser.opened(context, None) == OpenReport(version=1, url=URL, browser="default", warnings=[])
     else:
         with pytest.raises(MissingError) as raised:
             browser.opened(context, None)
         assert raised.value.id == "browser-failed"
-    assert asked == [URL]
+    assert opened_urls == [URL]
 
 
-# Whose home
+# The home
 
 
-def test_a_lab_on_this_machines_network_is_shown_by_the_users_own_browser(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+def test_a_lab_on_this_machines_network_is_opened_with_the_users_environment(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, DESKTOP)
+    _install_browser(monkeypatch, DESKTOP)
     browser.opened(context, None)
 
     assert programs.environments == [{**os.environ, **without_proxy(context.lab, os.environ)}]
 
 
-def test_an_isolated_labs_browser_shares_nothing_with_one_that_runs_elsewhere_but_the_desktop(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch, home: Path
+def test_the_browser_of_an_isolated_lab_has_a_home_of_its_own_and_shares_the_desktop(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    _offers(monkeypatch, DESKTOP)
+    _install_browser(monkeypatch, DESKTOP)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     browser.opened(replace(context, isolated=True), None)
 
-    [seen] = programs.environments
+    [environment] = programs.environments
     own = context.folder / "browser"
     assert own.stat().st_mode & 0o777 == 0o700
-    assert (seen["HOME"], seen["XDG_CONFIG_HOME"], seen["XDG_CACHE_HOME"]) == (
+    assert (environment["HOME"], environment["XDG_CONFIG_HOME"], environment["XDG_CACHE_HOME"]) == (
         str(own),
         str(own / ".config"),
         str(own / ".cache"),
     )
-    assert seen["XAUTHORITY"] == str(home / ".Xauthority")
+    assert environment["XAUTHORITY"] == str(home / ".Xauthority")
     assert os.environ["HOME"] == str(home)
 
 
-def test_the_desktops_cookie_is_looked_for_where_the_user_says(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+def test_xauthority_of_the_user_is_kept(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, DESKTOP)
+    _install_browser(monkeypatch, DESKTOP)
     monkeypatch.setenv("XAUTHORITY", "/run/cookie")
     browser.opened(replace(context, isolated=True), None)
 
@@ -287,18 +297,18 @@ def test_the_desktops_cookie_is_looked_for_where_the_user_says(
 # No browser
 
 
-def _none_found() -> webbrowser.BaseBrowser:
+def _raise_not_found() -> webbrowser.BaseBrowser:
     raise webbrowser.Error("could not locate runnable browser")
 
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["in the lab's network", "on this machine"])
-def test_without_a_browser_the_page_is_named_and_another_way_to_it(
+def test_without_a_browser_the_url_and_an_alternative_are_printed(
     context: Context,
     monkeypatch: pytest.MonkeyPatch,
     isolated: bool,  # noqa: FBT001 - a column of the table
     golden: Golden,
 ) -> None:
-    monkeypatch.setattr(webbrowser, "get", _none_found)
+    monkeypatch.setattr(webbrowser, "get", _raise_not_found)
 
     with pytest.raises(MissingError) as raised:
         browser.opened(replace(context, isolated=isolated), None)
@@ -306,10 +316,10 @@ def test_without_a_browser_the_page_is_named_and_another_way_to_it(
     golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
-def test_a_text_browser_without_a_terminal_is_none(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+def test_a_text_browser_without_a_terminal_is_not_used(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, TEXT)
+    _install_browser(monkeypatch, TEXT)
 
     with pytest.raises(MissingError) as raised:
         browser.opened(context, None)
@@ -317,31 +327,31 @@ def test_a_text_browser_without_a_terminal_is_none(
     assert (programs.detached, programs.in_terminal) == ([], [])
 
 
-@pytest.mark.parametrize(("user", "tells_of_root"), [(0, True), (1000, False)])
-def test_a_browser_that_ends_at_once_is_not_called_a_success_and_its_last_lines_are_told(
+@pytest.mark.parametrize(("user", "mentions_root"), [(0, True), (1000, False)])
+def test_a_browser_that_fails_at_once_is_an_error_with_its_last_lines(
     context: Context,
-    programs: Programs,
+    programs: FakePrograms,
     monkeypatch: pytest.MonkeyPatch,
     user: int,
-    tells_of_root: bool,  # noqa: FBT001 - a column of the table
+    mentions_root: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    _offers(monkeypatch, webbrowser.Chrome("chromium"))
+    _install_browser(monkeypatch, webbrowser.Chrome("chromium"))
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    programs.code, programs.says = 1, b"Running as root without --no-sandbox is not supported.\n"
+    programs.code, programs.output = 1, b"Running as root without --no-sandbox is not supported.\n"
 
     with pytest.raises(MissingError) as raised:
         browser.opened(context, None)
     error = raised.value
     assert (error.id, "chromium" in error.message, URL in error.message) == ("browser-failed", True, True)
     assert "`BROWSER=firefox labctl open`" in error.hint
-    assert ("`BROWSER='chromium --no-sandbox %s &' labctl open`" in error.hint) is tells_of_root
+    assert ("`BROWSER='chromium --no-sandbox %s &' labctl open`" in error.hint) is mentions_root
     assert error.details == ("Running as root without --no-sandbox is not supported.",)
 
 
-def test_a_text_browser_that_fails_has_said_why_on_the_terminal(
-    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+def test_the_error_of_a_text_browser_does_not_repeat_its_output(
+    context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, TEXT, terminal=True)
+    _install_browser(monkeypatch, TEXT, terminal=True)
     programs.code = 1
 
     with pytest.raises(MissingError, match="w3m") as raised:
@@ -349,31 +359,31 @@ def test_a_text_browser_that_fails_has_said_why_on_the_terminal(
     assert raised.value.details == ()
 
 
-@pytest.mark.parametrize("found", [TEXT, DESKTOP], ids=lambda found: found.name)
-def test_a_browser_that_is_not_there_is_named(
-    found: webbrowser.BaseBrowser, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing_browser", [TEXT, DESKTOP], ids=lambda missing_browser: missing_browser.name)
+def test_a_missing_browser_is_named(
+    missing_browser: webbrowser.BaseBrowser, context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _offers(monkeypatch, found, terminal=True)
-    programs.error = FileNotFoundError(2, "No such file or directory", found.name)
+    _install_browser(monkeypatch, missing_browser, terminal=True)
+    programs.error = FileNotFoundError(2, "No such file or directory", missing_browser.name)
 
     with pytest.raises(MissingError) as raised:
         browser.opened(context, None)
-    assert raised.value.details == (f"{found.name}: No such file or directory",)
+    assert raised.value.details == (f"{missing_browser.name}: No such file or directory",)
 
 
 # The command
 
 
 @pytest.mark.parametrize(("typed", "hostname"), [(["open"], None), (["open", "shop.test"], "shop.test")])
-def test_the_command_enters_the_labs_network_and_says_what_was_opened_where(
+def test_open_enters_the_labs_network_and_prints_the_url_and_the_browser(
     typed: list[str],
     hostname: str | None,
     context: Context,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def opened(made: Context, wanted: str | None) -> OpenReport:
-        assert (made, wanted) == (context, hostname)
+    def opened(entered: Context, wanted: str | None) -> OpenReport:
+        assert (entered, wanted) == (context, hostname)
         return {"version": 1, "url": URL, "browser": "firefox", "warnings": []}
 
     monkeypatch.setattr(labs, "entered_if_up", lambda _session: context)

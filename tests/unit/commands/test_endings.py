@@ -1,4 +1,4 @@
-"""How exceptions become errors: a refusal of the operating system is reported as such, not as a bug."""
+"""Exceptions become errors: one of the operating system is reported as such, not as a bug."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("home")
         (errno.ENAMETOOLONG, "system-refused"),
     ],
 )
-def test_what_the_system_refused_is_told_with_the_file_and_the_reason(number: int, identity: str) -> None:
+def test_an_operating_system_error_is_reported_with_file_and_reason(number: int, identity: str) -> None:
     error = endings.as_error(OSError(number, os.strerror(number), "/srv/lab.json"))
 
     assert (error.id, error.exit_code) == (identity, ExitCode.MISSING)
@@ -44,16 +44,16 @@ def test_both_files_of_a_rename_are_named() -> None:
     assert error.message == "/a and /b: Invalid cross-device link"
 
 
-def test_a_current_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+def test_a_deleted_current_folder_has_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted = tmp_path / "gone"
+    deleted.mkdir()
+    monkeypatch.chdir(deleted)
+    deleted.rmdir()
 
     assert endings.as_error(FileNotFoundError(errno.ENOENT, "No such file or directory")).id == "folder-gone"
 
 
-def test_text_that_is_none_is_wrong_usage_and_shown() -> None:
+def test_an_undecodable_argument_is_a_usage_error_that_shows_it() -> None:
     with pytest.raises(UnicodeEncodeError) as raised:
         "a\udcffb".encode()
 
@@ -63,14 +63,14 @@ def test_text_that_is_none_is_wrong_usage_and_shown() -> None:
     assert r"'a\udcffb'" in error.message
 
 
-def test_where_it_happened_is_in_the_log_and_shown_if_asked_for() -> None:
+def test_the_traceback_is_in_the_log_and_in_verbose_output() -> None:
     error = endings.as_error(OSError(errno.EIO, "Input/output error", "/srv"), verbose=True)
 
     assert error.details[-1].endswith("Input/output error: '/srv'")
     assert "Input/output error" in endings.common_log().read_text()
 
 
-def test_a_log_that_cannot_be_written_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_even_if_the_log_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
 
     assert endings.as_error(ZeroDivisionError("x")).message == "a bug in labctl: ZeroDivisionError: x"

@@ -35,7 +35,7 @@ HEADER = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n"
 
 
 @dataclass
-class Nodes:
+class FakeNodes:
     """A fake of `ctr` on every node, with the node's images."""
 
     images: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -46,18 +46,20 @@ class Nodes:
     stuck: set[str] = field(default_factory=set)
     """Nodes whose removals fail."""
 
-    def answer(self, node: str) -> Callable[[Sequence[str]], Finished]:
-        def answered(command: Sequence[str]) -> Finished:
-            there = self.images.setdefault(node, {})
+    def responder(self, node: str) -> Callable[[Sequence[str]], Finished]:
+        def respond(command: Sequence[str]) -> Finished:
+            node_images = self.images.setdefault(node, {})
             if "remove" in command and node in self.stuck:
                 return Finished(1, "", ("ctr: context deadline exceeded",))
             if "remove" in command:
                 for name in command[command.index("--sync") + 1 :]:
-                    del there[name]
-            rows = "".join(f"{name} application/x {digest} 1 MiB linux/amd64 -\n" for name, digest in there.items())
+                    del node_images[name]
+            rows = "".join(
+                f"{name} application/x {digest} 1 MiB linux/amd64 -\n" for name, digest in node_images.items()
+            )
             return Finished(0, HEADER + rows, ())
 
-        return answered
+        return respond
 
     def feed(
         self,
@@ -93,22 +95,22 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(context: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+def nodes(context: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNodes:
     """A lab that is up."""
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
-    world = Nodes()
+    fake_nodes = FakeNodes()
     for node in context.lab.nodes:
         provider.nodes.add(node.name)
-        provider.answers[node.name] = world.answer(node.name)
-    monkeypatch.setattr(images, "feed", world.feed)
+        provider.answers[node.name] = fake_nodes.responder(node.name)
+    monkeypatch.setattr(images, "feed", fake_nodes.feed)
     monkeypatch.setattr(sources, "run", lambda *_arguments, **_options: Finished(1, "", ("No such image",)))
     monkeypatch.setattr(Context, "provider", provider)
-    carried = bundle(home / "bundle", IMAGES[-1:])
-    carried.path("images").mkdir()
-    (carried.path("images") / "layer").touch()
-    _archive(carried.path(carried.images[0].archive), NGINX)
-    monkeypatch.setattr(Context, "bundle", carried)
-    return world
+    node_bundle = bundle(home / "bundle", IMAGES[-1:])
+    node_bundle.path("images").mkdir()
+    (node_bundle.path("images") / "layer").touch()
+    _archive(node_bundle.path(node_bundle.images[0].archive), NGINX)
+    monkeypatch.setattr(Context, "bundle", node_bundle)
+    return fake_nodes
 
 
 @pytest.fixture
@@ -124,19 +126,21 @@ def _archive(path: Path, name: str) -> Path:
     return path
 
 
-def _carried_out(context_and_plan: tuple[Context, Any]) -> list[Outcome]:
+def _run_plan(context_and_plan: tuple[Context, Any]) -> list[Outcome]:
     context, plan = context_and_plan
     return [step.run(context, Watched().report) for step in plan]
 
 
-def _refused(act: Callable[[], Any]) -> LabError:
+def _error_of(act: Callable[[], Any]) -> LabError:
     with pytest.raises(LabError) as raised:
         act()
     return raised.value
 
 
-def test_an_image_comes_to_every_node_once_and_goes_again(nodes: Nodes, context: Context, shop: Path) -> None:
-    first, again = (_carried_out(command.load(OPTIONS, [str(shop)])) for _ in range(2))
+def test_an_image_is_loaded_on_every_node_once_and_removed_again(
+    nodes: FakeNodes, context: Context, shop: Path
+) -> None:
+    first, again = (_run_plan(command.load(OPTIONS, [str(shop)])) for _ in range(2))
     (image,) = context.loaded.all()
 
     assert ([each.changed for each in first], [each.changed for each in again]) == ([True, True], [False, False])
@@ -148,19 +152,19 @@ def test_an_image_comes_to_every_node_once_and_goes_again(nodes: Nodes, context:
     listed = [(each["image"], each["source"], each["nodes"]) for each in command.listed(labs.saved(OPTIONS))]
     assert listed == [(SHOP, "loaded", [node.name for node in context.lab.nodes]), (NGINX, "bundle", [])]
 
-    _carried_out(command.remove(OPTIONS, ["shop:1"]))
+    _run_plan(command.remove(OPTIONS, ["shop:1"]))
     assert context.loaded.all() == ()
     assert nodes.images == {node.name: {} for node in context.lab.nodes}
     assert not list((context.folder / "images" / "blobs").rglob("*.*"))
     assert not list((context.folder / "images" / "blobs" / "sha256").iterdir())
 
 
-def test_another_image_of_the_name_replaces_the_first(nodes: Nodes, context: Context, shop: Path) -> None:
-    _carried_out(command.load(OPTIONS, [str(shop)]))
+def test_a_new_image_of_the_same_name_replaces_the_first(nodes: FakeNodes, context: Context, shop: Path) -> None:
+    _run_plan(command.load(OPTIONS, [str(shop)]))
     shop.with_name("layer").write_bytes(b"another")
     _archive(shop, "shop:1")
 
-    outcomes = _carried_out(command.load(OPTIONS, [str(shop)]))
+    outcomes = _run_plan(command.load(OPTIONS, [str(shop)]))
 
     (image,) = context.loaded.all()
     assert [each.changed for each in outcomes] == [True, True]
@@ -168,48 +172,46 @@ def test_another_image_of_the_name_replaces_the_first(nodes: Nodes, context: Con
     assert len(list((context.folder / "images" / "blobs" / "sha256").iterdir())) == len((image.digest, *image.blobs))
 
 
-def test_an_image_goes_and_another_with_the_same_content_stays_whole(
-    nodes: Nodes, context: Context, shop: Path
-) -> None:
-    _carried_out(command.load(OPTIONS, [str(shop)]))
+def test_removing_an_image_keeps_another_with_the_same_content(nodes: FakeNodes, context: Context, shop: Path) -> None:
+    _run_plan(command.load(OPTIONS, [str(shop)]))
     (image,) = context.loaded.all()
-    for there in nodes.images.values():
-        there["registry.example/same:1"] = image.digest
+    for node_images in nodes.images.values():
+        node_images["registry.example/same:1"] = image.digest
 
-    _carried_out(command.remove(OPTIONS, ["shop:1"]))
+    _run_plan(command.remove(OPTIONS, ["shop:1"]))
 
     left = {"registry.example/same:1": image.digest, image.config.digest: image.digest}
     assert nodes.images == {node.name: left for node in context.lab.nodes}
 
 
-def test_an_interrupt_does_not_wait_for_a_node_that_hangs(
-    nodes: Nodes, context: Context, shop: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupt_does_not_wait_for_a_hanging_node(
+    nodes: FakeNodes, context: Context, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes.hung = {context.lab.nodes[-1].name}
     monkeypatch.setattr(images, "PROGRESS_SECONDS", 0.01)
     _, plan = command.load(OPTIONS, [str(shop)])
 
-    def interrupted(text: str) -> None:
+    def interrupt(text: str) -> None:
         if "sent to the nodes" in text:
             raise KeyboardInterrupt
 
     plan[0].run(context, Watched().report)
     before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        plan[1].run(context, interrupted)
+        plan[1].run(context, interrupt)
 
     assert time.monotonic() - before < HUNG_SECONDS
 
 
 @pytest.mark.parametrize(("state", "reason"), [("down", "not running"), ("full", "the disk is full")])
-def test_a_node_that_does_not_get_it_is_named_and_gets_it_later(
-    nodes: Nodes, context: Context, provider: FakeProvider, shop: Path, state: str, reason: str
+def test_a_node_where_loading_fails_is_named_and_gets_the_image_later(
+    nodes: FakeNodes, context: Context, provider: FakeProvider, shop: Path, state: str, reason: str
 ) -> None:
     control_plane, worker = (node.name for node in context.lab.nodes)
     nodes.full = {worker} if state == "full" else set()
     provider.nodes -= {worker} if state == "down" else set()
 
-    error = _refused(lambda: _carried_out(command.load(OPTIONS, [str(shop)])))
+    error = _error_of(lambda: _run_plan(command.load(OPTIONS, [str(shop)])))
 
     assert error.id == "image-not-given"
     assert f"not on {worker}: " in error.message
@@ -222,32 +224,32 @@ def test_a_node_that_does_not_get_it_is_named_and_gets_it_later(
     assert (given.nodes, given.failures) == ((worker,), {})
 
 
-def test_a_removal_that_fails_on_a_node_can_be_repeated(nodes: Nodes, context: Context, shop: Path) -> None:
+def test_a_removal_that_fails_on_a_node_can_be_repeated(nodes: FakeNodes, context: Context, shop: Path) -> None:
     control_plane, worker = (node.name for node in context.lab.nodes)
-    _carried_out(command.load(OPTIONS, [str(shop)]))
+    _run_plan(command.load(OPTIONS, [str(shop)]))
     nodes.stuck = {worker}
 
-    error = _refused(lambda: _carried_out(command.remove(OPTIONS, ["shop:1"])))
+    error = _error_of(lambda: _run_plan(command.remove(OPTIONS, ["shop:1"])))
 
     assert (error.id, worker in error.message) == ("image-not-removed", True)
     assert [image.reference for image in context.loaded.all()] == [SHOP]
     assert (SHOP in nodes.images[control_plane], SHOP in nodes.images[worker]) == (False, True)
 
     nodes.stuck = set()
-    _carried_out(command.remove(OPTIONS, ["shop:1"]))
+    _run_plan(command.remove(OPTIONS, ["shop:1"]))
     assert (context.loaded.all(), nodes.images[worker]) == ((), {})
 
 
-def test_a_node_that_is_down_loses_an_image_when_it_runs_again(
-    nodes: Nodes, context: Context, provider: FakeProvider, shop: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_node_loses_a_removed_image_when_it_runs_again(
+    nodes: FakeNodes, context: Context, provider: FakeProvider, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "await_nodes", lambda *_arguments: None)
     monkeypatch.setattr(up, "apply", lambda *_arguments: [])
     control_plane, worker = (node.name for node in context.lab.nodes)
-    _carried_out(command.load(OPTIONS, [str(shop)]))
+    _run_plan(command.load(OPTIONS, [str(shop)]))
     provider.nodes -= {worker}
 
-    (outcome,) = _carried_out(command.remove(OPTIONS, ["shop:1"]))
+    (outcome,) = _run_plan(command.remove(OPTIONS, ["shop:1"]))
 
     assert worker in outcome.text
     assert control_plane not in outcome.text
@@ -261,16 +263,16 @@ def test_a_node_that_is_down_loses_an_image_when_it_runs_again(
 
 
 @pytest.mark.usefixtures("nodes")
-def test_an_image_that_is_loaded_again_is_not_removed_later(
+def test_an_image_that_is_loaded_again_is_no_longer_pending_removal(
     context: Context, provider: FakeProvider, shop: Path
 ) -> None:
-    _carried_out(command.load(OPTIONS, [str(shop)]))
-    everybody = set(provider.nodes)
+    _run_plan(command.load(OPTIONS, [str(shop)]))
+    all_nodes = set(provider.nodes)
     provider.nodes -= {context.lab.nodes[-1].name}
-    _carried_out(command.remove(OPTIONS, ["shop:1"]))
-    provider.nodes |= everybody
+    _run_plan(command.remove(OPTIONS, ["shop:1"]))
+    provider.nodes |= all_nodes
 
-    _carried_out(command.load(OPTIONS, [str(shop)]))
+    _run_plan(command.load(OPTIONS, [str(shop)]))
 
     assert context.loaded.removed() == ()
     assert [image.reference for image in context.loaded.all()] == [SHOP]
@@ -291,33 +293,33 @@ def test_an_image_that_is_loaded_again_is_not_removed_later(
     ],
 )
 @pytest.mark.usefixtures("nodes")
-def test_what_cannot_be_loaded_leaves_nothing(context: Context, shop: Path, words: list[str], identity: str) -> None:
+def test_a_failed_load_leaves_nothing(context: Context, shop: Path, words: list[str], identity: str) -> None:
     shop.with_name("junk.tar").write_bytes(b"junk")
     _archive(shop.with_name("nginx.tar"), NGINX)
 
-    assert _refused(lambda: _carried_out(command.load(OPTIONS, words))).id == identity
+    assert _error_of(lambda: _run_plan(command.load(OPTIONS, words))).id == identity
     assert context.loaded.all() == ()
     assert not [path for path in (context.folder / "images").rglob("*") if path.is_file()]
 
 
-def test_what_is_needed_or_was_not_loaded_is_not_removed(
-    nodes: Nodes, context: Context, shop: Path, home: Path
+def test_images_in_use_of_the_bundle_or_unknown_are_not_removed(
+    nodes: FakeNodes, context: Context, shop: Path, home: Path
 ) -> None:
-    _carried_out(command.load(OPTIONS, [str(shop)]))
+    _run_plan(command.load(OPTIONS, [str(shop)]))
     (home / "labctl.yaml").write_text("apps: [{name: store, image: 'shop:1'}]\n")
 
-    used = _refused(lambda: command.remove(OPTIONS, ["shop:1"]))
+    used = _error_of(lambda: command.remove(OPTIONS, ["shop:1"]))
 
     assert (used.id, "store" in used.message) == ("image-used-by-app", True)
-    assert _refused(lambda: command.remove(OPTIONS, ["nginx"])).id == "image-of-bundle"
-    assert _refused(lambda: command.remove(OPTIONS, ["other:1"])).id == "image-not-loaded"
+    assert _error_of(lambda: command.remove(OPTIONS, ["nginx"])).id == "image-of-bundle"
+    assert _error_of(lambda: command.remove(OPTIONS, ["other:1"])).id == "image-not-loaded"
     assert [image.reference for image in context.loaded.all()] == [SHOP]
-    assert all(SHOP in there for there in nodes.images.values())
+    assert all(SHOP in node_images for node_images in nodes.images.values())
 
 
 @pytest.mark.parametrize("act", [command.load, command.remove])
 @pytest.mark.usefixtures("nodes")
-def test_a_lab_that_is_halted_takes_no_images(provider: FakeProvider, act: Callable[..., object]) -> None:
+def test_a_halted_lab_refuses_to_load_and_remove_images(provider: FakeProvider, act: Callable[..., object]) -> None:
     provider.nodes.clear()
 
-    assert _refused(lambda: act(OPTIONS, ["shop:1"])).id == "lab-not-running"
+    assert _error_of(lambda: act(OPTIONS, ["shop:1"])).id == "lab-not-running"

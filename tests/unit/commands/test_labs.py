@@ -46,16 +46,16 @@ class ReplacedError(Exception):
     """Another program has replaced this process."""
 
 
-def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
+def _set_machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
     obstacle = None if engine else Obstacle("no Docker Engine answers", "")
-    monkeypatch.setattr(DockerProvider, "check", lambda _provider, _machine: obstacle)
+    monkeypatch.setattr(DockerProvider, "check", lambda _provider, _set_machine: obstacle)
     monkeypatch.setattr(preflight, "may_isolate", lambda: root)
     machine = partial(Recorded, is_root=root, absent={"virsh", "VBoxManage"})
     monkeypatch.setattr(provider_choice, "Machine", machine)
 
 
 def test_virtual_machines_cannot_be_isolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
 
     with pytest.raises(UsageError) as raised:
         labs.requested(OPTIONS, config.Overrides(provider="virtualbox"), isolated=True)
@@ -64,11 +64,11 @@ def test_virtual_machines_cannot_be_isolated(monkeypatch: pytest.MonkeyPatch) ->
     assert "virtualbox" in raised.value.message
 
 
-# Which lab
+# The selected lab
 
 
 @pytest.mark.parametrize(
-    ("engine", "root", "asked", "isolated"),
+    ("engine", "root", "requested", "isolated"),
     [
         (True, True, False, False),
         (False, True, False, True),
@@ -76,20 +76,20 @@ def test_virtual_machines_cannot_be_isolated(monkeypatch: pytest.MonkeyPatch) ->
         (True, True, True, True),
     ],
 )
-def test_a_new_lab_is_isolated_if_asked_or_where_root_has_no_engine(
+def test_a_new_lab_is_isolated_if_requested_or_if_root_has_no_engine(
     monkeypatch: pytest.MonkeyPatch,
     engine: bool,  # noqa: FBT001 - a column of the table
     root: bool,  # noqa: FBT001 - the same
-    asked: bool,  # noqa: FBT001 - the same
+    requested: bool,  # noqa: FBT001 - the same
     isolated: bool,  # noqa: FBT001 - the same
 ) -> None:
-    _machine(monkeypatch, engine=engine, root=root)
+    _set_machine(monkeypatch, engine=engine, root=root)
 
-    assert labs.requested(OPTIONS, config.Overrides(), isolated=asked).isolated is isolated
+    assert labs.requested(OPTIONS, config.Overrides(), isolated=requested).isolated is isolated
 
 
-def test_a_lab_of_virtual_machines_is_never_isolated_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    _machine(monkeypatch, engine=False, root=True)
+def test_a_lab_of_virtual_machines_is_never_isolated_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_machine(monkeypatch, engine=False, root=True)
 
     assert not labs.requested(OPTIONS, config.Overrides(provider="libvirt")).isolated
 
@@ -111,7 +111,7 @@ def test_a_lab_of_virtual_machines_is_never_isolated_by_itself(monkeypatch: pyte
         ("docker", True, None, False, (), 1),
     ],
 )
-def test_the_speed_of_nodes_is_measured_before_they_are_emulated_and_where_that_ended(
+def test_slowness_is_measured_if_nodes_will_be_emulated_and_otherwise_read_from_the_record(
     monkeypatch: pytest.MonkeyPatch,
     provider: str,
     to_boot: bool,  # noqa: FBT001 - a column of the table
@@ -125,38 +125,38 @@ def test_the_speed_of_nodes_is_measured_before_they_are_emulated_and_where_that_
             raise ProviderError("libvirt cannot be reached", id="libvirt-unreachable")
         return frozenset(running)
 
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     described = lab(provider=provider)
     monkeypatch.setattr(config, "load", lambda *_asked, **_options: described)
-    monkeypatch.setattr(accelerator, "slowness", lambda _machine: 7)
-    monkeypatch.setattr(accelerator, "kvm", lambda _machine: Acceleration("" if kvm else "there is no /dev/kvm"))
+    monkeypatch.setattr(accelerator, "slowness", lambda _set_machine: 7)
+    monkeypatch.setattr(accelerator, "kvm", lambda _set_machine: Acceleration("" if kvm else "there is no /dev/kvm"))
     monkeypatch.setattr(LibvirtProvider, "running", nodes)
     if saved is not None:
-        made = replace(described, slowness=saved)
-        saved_lab.write(paths.state("demo"), saved_lab.SavedLab(made, isolated=False))
+        measured = replace(described, slowness=saved)
+        saved_lab.write(paths.state("demo"), saved_lab.SavedLab(measured, isolated=False))
 
     assert labs.requested(OPTIONS, config.Overrides(), isolated=False, to_boot=to_boot).lab.slowness == slowness
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_a_lab_that_was_made_stays_where_it_is(monkeypatch: pytest.MonkeyPatch, *, isolated: bool) -> None:
-    _machine(monkeypatch, engine=isolated, root=True)
+def test_an_existing_lab_stays_isolated_or_not(monkeypatch: pytest.MonkeyPatch, *, isolated: bool) -> None:
+    _set_machine(monkeypatch, engine=isolated, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated))
 
     assert labs.requested(OPTIONS, config.Overrides()).isolated is isolated
 
 
-def test_a_run_in_the_labs_own_network_is_about_an_isolated_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+def test_a_run_inside_a_labs_network_selects_an_isolated_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_machine(monkeypatch, engine=True, root=True)
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
     assert labs.requested(OPTIONS, config.Overrides()).isolated
 
 
-def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
+def test_options_override_the_file_and_a_bundle_path_becomes_absolute(
     monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     (home / "labctl.yaml").write_text("name: file\nworkers: 3\n")
 
     context = labs.requested(
@@ -170,10 +170,10 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
 
 
 @pytest.mark.parametrize("is_written", [True, False], ids=["in labctl.yaml", "as an option"])
-def test_a_bundle_is_named_by_a_folder_or_by_what_its_reference_was_pulled_as(
+def test_a_bundle_option_is_a_folder_or_a_reference_that_was_pulled(
     home: Path, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
 ) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     named = "oci://registry.test/labs:1.37"
     if is_written:
         Path("labctl.yaml").write_text(f"bundle: {named}\n")
@@ -186,17 +186,17 @@ def test_a_bundle_is_named_by_a_folder_or_by_what_its_reference_was_pulled_as(
 
     assert (labs.bundle_reference("stick"), labs.bundle_reference(named)) == (None, reference)
     assert folder() is None
-    made = bundle(cache / "bundles" / "kubernetes-1.37.2")
-    references.remember(reference, references.Pulled("sha256:0", made.id), cache)
+    pulled = bundle(cache / "bundles" / "kubernetes-1.37.2")
+    references.remember(reference, references.Pulled("sha256:0", pulled.id), cache)
     assert folder() is None  # a bundle that was removed
-    write(made)
-    assert folder() == made.folder
+    write(pulled)
+    assert folder() == pulled.folder
 
 
-def test_the_bundle_that_a_lab_boots_from_goes_before_one_that_only_its_record_remembers(
+def test_the_bundle_that_a_lab_boots_from_overrides_the_recorded_setting(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     for remembered in ("/old", "oci://registry.test/old:1"):
         record = saved_lab.SavedLab(lab(bundle=remembered), isolated=False, bundle=Path("/stick"))
         saved_lab.write(paths.state("demo"), record)
@@ -208,10 +208,8 @@ def test_the_bundle_that_a_lab_boots_from_goes_before_one_that_only_its_record_r
         assert labs.requested(OPTIONS, config.Overrides()).bundle_folder == Path(folder)
 
 
-def test_a_recipe_goes_before_the_bundle_that_is_written_or_on_record(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+def test_a_recipe_overrides_the_configured_and_the_recorded_bundle(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_machine(monkeypatch, engine=True, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False, bundle=Path("/stick")))
     (home / "labctl.yaml").write_text("bundle: oci://registry.test/old:1")
 
@@ -229,15 +227,15 @@ def test_a_recipe_goes_before_the_bundle_that_is_written_or_on_record(
 
 
 def test_offline_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     assert [
         labs.requested(OPTIONS, config.Overrides(), may_install=True, policy=BundlePolicy(offline=offline)).may_install
         for offline in (False, True)
     ] == [True, False]
 
 
-def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+def test_a_lab_keeps_its_bundle_unless_another_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_machine(monkeypatch, engine=True, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False, bundle=Path("/stick")))
 
     assert labs.requested(OPTIONS, config.Overrides()).bundle_folder == Path("/stick")
@@ -248,17 +246,17 @@ def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("written", "provider"), [("provider: auto\n", "docker"), ("provider: libvirt\n", "libvirt")])
-def test_a_provider_of_auto_is_the_one_that_the_lab_has(
+def test_provider_auto_keeps_the_provider_of_the_lab(
     home: Path, monkeypatch: pytest.MonkeyPatch, written: str, provider: str
 ) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(provider="docker"), isolated=False))
     (home / "labctl.yaml").write_text(written)
 
     assert labs.requested(OPTIONS, config.Overrides()).lab.provider == provider
 
 
-def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(home: Path) -> None:
+def test_a_saved_lab_ignores_later_changes_of_the_file(home: Path) -> None:
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(workers=2), isolated=True, bundle=Path("/stick")))
     (home / "labctl.yaml").write_text("workers: 5\n")
 
@@ -267,14 +265,14 @@ def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(hom
     assert (context.lab.workers, context.isolated, context.bundle_folder) == (2, True, Path("/stick"))
 
 
-def test_a_lab_that_was_never_made_is_not_found() -> None:
+def test_a_lab_without_a_record_is_not_found() -> None:
     with pytest.raises(MissingError, match="no lab demo") as raised:
         labs.saved(OPTIONS)
 
     assert raised.value.id == "lab-not-found"
 
 
-def test_what_an_earlier_destroy_left_can_be_purged_and_nothing_else() -> None:
+def test_leftovers_of_a_destroyed_lab_can_only_be_purged() -> None:
     with pytest.raises(MissingError, match="no lab demo"):
         labs.removable(OPTIONS, purge=True)
 
@@ -285,7 +283,7 @@ def test_what_an_earlier_destroy_left_can_be_purged_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", ["../demo", "/etc", "..", "a/b", "Demo"])
-def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: Path, name: str) -> None:
+def test_an_invalid_lab_name_is_refused_before_it_becomes_a_path(home: Path, name: str) -> None:
     saved_lab.write(home / "demo", saved_lab.SavedLab(lab(), isolated=False))
 
     with pytest.raises(UsageError, match="name"):
@@ -313,7 +311,7 @@ def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
     ids=["root's own home", "the user's home", "its state", "its cache", "another folder of the user's"],
 )
 @pytest.mark.parametrize("find", [labs.saved, partial(labs.requested, overrides=config.Overrides())])
-def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
+def test_root_creates_nothing_in_the_home_of_the_user_who_called_sudo(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
     through_sudo: dict[Path, int],
@@ -322,7 +320,7 @@ def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
     *,
     is_refused: bool,
 ) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     through_sudo.update({home / name: 1000 for name in users})
 
@@ -334,7 +332,7 @@ def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
         assert find(OPTIONS).lab.name == "demo"
 
 
-def test_what_root_made_there_before_can_be_destroyed_by_root(home: Path, through_sudo: dict[Path, int]) -> None:
+def test_a_lab_that_root_created_there_earlier_can_be_used_by_root(home: Path, through_sudo: dict[Path, int]) -> None:
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     through_sudo.update({home: 1000, paths.state("demo") / "lab.json": 0})
 
@@ -352,7 +350,7 @@ def test_what_root_made_there_before_can_be_destroyed_by_root(home: Path, throug
         (False, True, "boot", True),
     ],
 )
-def test_up_does_not_begin_with_a_step_that_needs_a_lab_where_none_was_made(
+def test_up_refuses_to_start_at_a_step_that_needs_an_existing_lab(
     context: Context, first: str, *, isolated: bool, has_bundle: bool, is_refused: bool
 ) -> None:
     context = replace(context, isolated=isolated)
@@ -368,72 +366,70 @@ def test_up_does_not_begin_with_a_step_that_needs_a_lab_where_none_was_made(
 # Other programs
 
 
-def test_a_program_takes_labctls_place_with_what_it_needs(
+def test_a_program_replaces_labctl_with_the_given_environment(
     context: Context, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     program = home / "kubectl"
     program.touch(mode=0o755)
-    seen: list[tuple[str, list[str], dict[str, str]]] = []
+    calls: list[tuple[str, list[str], dict[str, str]]] = []
     handled: dict[int, object] = {}
     monkeypatch.setattr(signal, "signal", handled.__setitem__)
 
-    def become(*call: Any) -> NoReturn:  # noqa: ANN401 - whatever it is called with
-        seen.append(call)
+    def execve(*call: Any) -> NoReturn:  # noqa: ANN401 - whatever it is called with
+        calls.append(call)
         raise ReplacedError
 
-    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(os, "execve", execve)
 
     with pytest.raises(ReplacedError):
         labs.replace_process(context, ["kubectl", "get"], {"PATH": str(home), "KUBECONFIG": "x"})
 
-    path, line, environment = seen[0]
+    path, line, environment = calls[0]
     assert (path, line) == (str(program), ["kubectl", "get"])
     assert environment["KUBECONFIG"] == "x"
     assert environment["HOME"] == str(home)
     assert handled == dict.fromkeys((signal.SIGPIPE, signal.SIGXFSZ), signal.SIG_DFL), "what Python ignores"
 
 
-def test_a_command_in_a_lab_whose_bundle_is_gone_lacks_only_the_bundles_own_programs(
-    context: Context, home: Path
-) -> None:
-    gone = replace(context, bundle_folder=home / "gone")
+def test_without_its_bundle_a_lab_lacks_only_the_programs_of_the_bundle(context: Context, home: Path) -> None:
+    without_bundle = replace(context, bundle_folder=home / "gone")
 
-    environment = labs.environment(gone)
+    environment = labs.environment(without_bundle)
 
     assert environment["PATH"].split(os.pathsep)[0] == str(home / "gone" / "bin")
-    assert environment["KUBECONFIG"] == str(gone.folder / lab_folder.KUBECONFIG)
+    assert environment["KUBECONFIG"] == str(without_bundle.folder / lab_folder.KUBECONFIG)
     for program, identity in {"kubectl": "bundle-not-found", "curl": "program-not-found"}.items():
         with pytest.raises(MissingError) as raised:
-            labs.replace_process(gone, [program], {"PATH": str(home / "gone" / "bin")})
+            labs.replace_process(without_bundle, [program], {"PATH": str(home / "gone" / "bin")})
         assert raised.value.id == identity
         assert f"program {program} is not on PATH" in raised.value.message
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS, ids=lambda row: row.name)
 @pytest.mark.parametrize("wanted", ["auto", "same"])
-def test_the_ingress_controller_of_a_lab_is_known_without_its_bundle(
+def test_the_ingress_controller_is_read_from_the_manifests_if_the_bundle_is_missing(
     context: Context, home: Path, controller: IngressController, wanted: str
 ) -> None:
     values = {} if wanted == "auto" else {"ingress": controller.name}
-    gone = replace(context, bundle_folder=home / "gone", lab=lab(**values))
+    without_bundle = replace(context, bundle_folder=home / "gone", lab=lab(**values))
     with pytest.raises(MissingError) as unknown:
-        _ = gone.controller
+        _ = without_bundle.controller
     assert unknown.value.id == "bundle-not-found"
     container = {"image": f"{controller.repository}:v1@sha256:0"}
     objects = [
         {"kind": "Service", "metadata": {"name": "x"}},
         {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [container]}}}},
     ]
-    (gone.folder / lab_folder.MANIFESTS).mkdir()
-    (gone.folder / lab_folder.INGRESS).write_text(yaml_stream(objects))
+    (without_bundle.folder / lab_folder.MANIFESTS).mkdir()
+    (without_bundle.folder / lab_folder.INGRESS).write_text(yaml_stream(objects))
 
-    assert gone.controller == controller
+    assert without_bundle.controller == controller
     with pytest.raises(MissingError) as refused:
-        gone.require_carried()
+        without_bundle.require_carried()
     assert refused.value.id == "bundle-not-found", "`up` needs the bundle"
 
 
-def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) -> None:
+def test_a_missing_program_is_reported(context: Context, home: Path) -> None:
     with pytest.raises(MissingError, match="kubectl is not on PATH"):
         labs.replace_process(context, ["kubectl"], {"PATH": str(home)})
     (home / "script").touch(mode=0o644)
@@ -444,10 +440,10 @@ def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) ->
 @pytest.mark.parametrize(
     ("text", "name"), [("name: class\nworker: 2", "class"), ("apps: [", "demo"), ("name: Demo", "demo"), ("", "demo")]
 )
-def test_versions_are_those_of_the_lab_that_is_named_as_far_as_it_can_be_read(
+def test_the_lab_is_the_configured_one_or_the_default_if_the_file_is_invalid(
     monkeypatch: pytest.MonkeyPatch, home: Path, text: str, name: str
 ) -> None:
-    _machine(monkeypatch, engine=True, root=True)
+    _set_machine(monkeypatch, engine=True, root=True)
     (home / "labctl.yaml").write_text(text)
 
     assert labs.known_or_default(OPTIONS).lab.name == name
@@ -457,7 +453,7 @@ def test_versions_are_those_of_the_lab_that_is_named_as_far_as_it_can_be_read(
 # The list of labs
 
 
-def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
+def test_saved_labs_are_listed_by_name() -> None:
     saved_lab.write(paths.state("two"), saved_lab.SavedLab(lab(name="two", workers=0), isolated=True))
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     paths.state("destroyed").mkdir()
@@ -486,7 +482,7 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
     ]
 
 
-def test_a_lab_whose_record_is_damaged_is_listed_by_its_name_and_hides_no_other() -> None:
+def test_a_lab_with_a_damaged_record_is_listed_with_the_others() -> None:
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     (paths.state("broken") / "engine").mkdir(parents=True)
     (paths.state("broken") / lab_folder.RECORD).write_text('{"lab": ')
@@ -499,7 +495,7 @@ def test_a_lab_whose_record_is_damaged_is_listed_by_its_name_and_hides_no_other(
 
 
 @pytest.mark.parametrize(
-    ("written", "asked", "is_said"),
+    ("written", "option", "is_warned"),
     [
         ("traefik", "ingress-nginx", True),
         ("auto", "traefik", True),
@@ -507,21 +503,21 @@ def test_a_lab_whose_record_is_damaged_is_listed_by_its_name_and_hides_no_other(
         ("traefik", None, False),
     ],
 )
-def test_an_option_that_the_next_plain_up_would_undo_is_said(
-    context: Context, written: str, asked: str | None, *, is_said: bool
+def test_an_option_that_the_next_up_would_undo_is_reported(
+    context: Context, written: str, option: str | None, *, is_warned: bool
 ) -> None:
     nginx = next(each for each in CONTROLLERS if each.manifest)
     image = Image(f"{nginx.repository}:v1.15.1", "images/controller.tar", "node", Phase.ADDONS)
-    carried = replace(
+    controllers_bundle = replace(
         context.bundle,
         images=(*context.bundle.images, image),
         files=(*context.bundle.files, File(nginx.manifest, "", 0, "")),
     )
-    chosen = replace(context, lab=replace(context.lab, ingress=asked or written))
-    vars(chosen)["bundle"] = carried
+    chosen = replace(context, lab=replace(context.lab, ingress=option or written))
+    vars(chosen)["bundle"] = controllers_bundle
     Path("labctl.yaml").write_text(f"ingress: {written}\n")
 
-    said = labs.switched_back(OPTIONS, chosen, asked)
+    warning = labs.switched_back(OPTIONS, chosen, option)
 
-    assert bool(said) is is_said
-    assert all(word in said for word in (f"`ingress: {written}`", f"--ingress {asked}") if is_said)
+    assert bool(warning) is is_warned
+    assert all(word in warning for word in (f"`ingress: {written}`", f"--ingress {option}") if is_warned)

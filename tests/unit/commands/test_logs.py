@@ -35,27 +35,25 @@ def lab(rendered: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPat
 
 
 def _secrets(context: Context) -> dict[str, str]:
-    """Return every secret of the lab as written, by its place."""
+    """Return every secret of the lab, by the name of its file."""
     folder = context.folder
     names = ("ca.key", "metallb-webhook.key", "ssh", "token", "memberlist")
     user = yaml.safe_load((folder / "kubeconfig").read_text())["users"][0]["user"]
     return {name: (folder / "pki" / name).read_text().strip() for name in names} | {"user": user["client-key-data"]}
 
 
-def _exported(context: Context, folder: Path) -> dict[str, str]:
+def _export(context: Context, folder: Path) -> dict[str, str]:
     logs.export(context, folder, context.lab.nodes)
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_export_has_the_logs_of_every_tool_and_node_and_what_labctl_says_of_the_lab(
-    lab: Context, tmp_path: Path
-) -> None:
+def test_an_export_has_the_logs_of_all_tools_and_nodes_and_labctls_reports(lab: Context, tmp_path: Path) -> None:
     (lab.folder / "dockerd.log").write_text("dockerd\n")
     endings.common_log().write_text("a bug\n")
     (lab.cache).mkdir(parents=True, exist_ok=True)
     (lab.cache / "log").write_text("go build\n")
 
-    files = _exported(lab, tmp_path / "out")
+    files = _export(lab, tmp_path / "out")
 
     journals = {f"nodes/{node.name}/{unit}.log" for node in lab.lab.nodes for unit in (*logs.UNITS, CONSOLE)}
     own = {"log", "lab.json", "dockerd.log", "labctl.log", "bundle.log"}
@@ -65,8 +63,8 @@ def test_an_export_has_the_logs_of_every_tool_and_node_and_what_labctl_says_of_t
     assert json.loads(files["export.json"])["missing"] == []
 
 
-def test_an_export_is_for_its_owner_alone(lab: Context, tmp_path: Path) -> None:
-    _exported(lab, tmp_path / "out")
+def test_an_export_is_private_to_its_owner(lab: Context, tmp_path: Path) -> None:
+    _export(lab, tmp_path / "out")
 
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert modes == {0o600}
@@ -86,7 +84,7 @@ def test_no_secret_of_the_lab_is_in_an_export(lab: Context, provider: FakeProvid
     (lab.folder / "dockerd.log").write_text((lab.folder / "manifests" / "metallb.yaml").read_text())
     provider.lines = tuple(line.replace("{", "{{").replace("}", "}}") for line in lines)
 
-    files = _exported(lab, tmp_path / "out")
+    files = _export(lab, tmp_path / "out")
 
     keys = [line for secret in secrets.values() for line in secret.split() if len(line) > 20]
     assert len(forms) == 3 * len(secrets)
@@ -107,20 +105,20 @@ def test_no_secret_of_the_lab_is_in_an_export(lab: Context, provider: FakeProvid
         ("token eyJhbGciOi.eyJpc3MiO.c2lnbmF0dXJl", "token [removed]"),
     ],
 )
-def test_what_looks_like_a_secret_is_removed_whoever_it_belongs_to(text: str, rest: str | None) -> None:
-    told = redacted(text, ())
+def test_anything_that_looks_like_a_secret_is_redacted(text: str, rest: str | None) -> None:
+    redacted_text = redacted(text, ())
 
-    assert "[removed]" in told
-    assert "MII" not in told
-    assert rest in {None, told}
+    assert "[removed]" in redacted_text
+    assert "MII" not in redacted_text
+    assert rest in {None, redacted_text}
 
 
 @pytest.mark.parametrize("text", ["192.168.56.100:6443", "kube-system/coredns-7d9c", "sha256:" + "0a" * 32, "v1.37.2"])
-def test_what_is_no_secret_stays(text: str, lab: Context) -> None:
+def test_text_without_secrets_is_unchanged(text: str, lab: Context) -> None:
     assert redacted(text, secrets_of(lab.folder)) == text
 
 
-def test_a_halted_lab_is_exported_and_its_nodes_are_said_to_be_missing(
+def test_an_export_of_a_halted_lab_lists_its_nodes_as_missing(
     lab: Context, provider: FakeProvider, tmp_path: Path
 ) -> None:
     provider.nodes.clear()
@@ -134,16 +132,16 @@ def test_a_halted_lab_is_exported_and_its_nodes_are_said_to_be_missing(
     assert json.loads((tmp_path / "out" / "export.json").read_text())["missing"] == report["missing"]
 
 
-def test_nodes_of_an_isolated_lab_without_its_network_are_asked_nothing(lab: Context, tmp_path: Path) -> None:
-    cut_off = replace(lab, isolated=True)
+def test_nodes_of_an_isolated_lab_without_its_network_are_not_queried(lab: Context, tmp_path: Path) -> None:
+    isolated = replace(lab, isolated=True)
 
-    report = logs.export(cut_off, tmp_path / "out", lab.lab.nodes)
+    report = logs.export(isolated, tmp_path / "out", lab.lab.nodes)
 
     assert all("is not running" in absent["reason"] for absent in report["missing"] if "nodes/" in absent["file"])
 
 
 @pytest.mark.parametrize("failure", [ProviderError("no answer", id="tool-timeout"), KeyError("node")])
-def test_what_cannot_be_had_is_said_in_the_export(
+def test_a_failed_part_is_listed_as_missing_in_the_export(
     lab: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     def fail(_context: Context) -> None:
@@ -158,15 +156,15 @@ def test_what_cannot_be_had_is_said_in_the_export(
     assert re.search("no answer|KeyError", absent["reason"])
 
 
-def test_a_lab_that_never_came_up_is_exported(context: Context, tmp_path: Path, lab: Context) -> None:
-    never = Context(context.lab, tmp_path / "nothing", lab.cache)
+def test_a_lab_that_was_never_up_is_exported(context: Context, tmp_path: Path, lab: Context) -> None:
+    never_up = Context(context.lab, tmp_path / "nothing", lab.cache)
 
-    report = logs.export(never, tmp_path / "out", ())
+    report = logs.export(never_up, tmp_path / "out", ())
 
     assert "versions.json" in report["files"]
 
 
-def test_an_export_goes_into_a_folder_of_its_own(lab: Context, tmp_path: Path) -> None:
+def test_an_export_refuses_a_folder_that_is_not_empty(lab: Context, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "mine").write_text("mine")
@@ -179,12 +177,12 @@ def test_an_export_goes_into_a_folder_of_its_own(lab: Context, tmp_path: Path) -
     assert missing.value.id == "export-not-written"
 
 
-def test_the_log_of_a_lab_and_the_journal_of_a_node_are_lines(lab: Context) -> None:
+def test_the_log_of_a_lab_and_the_journal_of_a_node_are_returned_as_lines(lab: Context) -> None:
     assert logs.of_lab(lab)["lines"] == ["[1] $ vagrant up"]
     assert logs.of_node(lab, lab.lab.nodes[1])["lines"] == [f"{unit} on demo-worker-1 began" for unit in logs.UNITS]
 
 
-def test_a_log_that_is_not_there_and_a_node_that_does_not_run_are_named(lab: Context, provider: FakeProvider) -> None:
+def test_a_missing_log_and_a_stopped_node_are_named(lab: Context, provider: FakeProvider) -> None:
     provider.nodes.clear()
     lab.log.unlink()
 

@@ -20,7 +20,7 @@ from labctl.model.options import GlobalOptions
 OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="text", verbosity=-1)
 
 
-def _bundle(cache: Path, name: str, age: int, version: str = "1.37.2", maker: str = "build") -> Bundle:
+def _add_bundle(cache: Path, name: str, age: int, version: str = "1.37.2", maker: str = "build") -> Bundle:
     plain = bundle(cache / "bundles" / name)
     described = replace(plain, id=name, maker=maker, versions={**plain.versions, "kubernetes": version})
     write(described)
@@ -28,16 +28,16 @@ def _bundle(cache: Path, name: str, age: int, version: str = "1.37.2", maker: st
     return described
 
 
-def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home: Path) -> None:
+def test_the_newest_bundles_of_each_kind_and_bundles_in_use_are_kept(home: Path) -> None:
     cache = home / "cache" / "labctl"
-    _bundle(cache, "newest", 1)
-    used = _bundle(cache, "used", 2)
-    _bundle(cache, "old", 3, version="1.37.1")
-    _bundle(cache, "other-minor", 4, version="1.36.4")
-    _bundle(cache, "downloaded", 5, maker="download")
+    _add_bundle(cache, "newest", 1)
+    used = _add_bundle(cache, "used", 2)
+    _add_bundle(cache, "old", 3, version="1.37.1")
+    _add_bundle(cache, "other-minor", 4, version="1.36.4")
+    _add_bundle(cache, "downloaded", 5, maker="download")
     saved_lab.write(saved_lab.folder_of("school"), saved_lab.SavedLab(lab(name="school"), False, used.folder))
     own = [
-        _bundle(cache, identity, 20, version="1.37.0", maker="download" if not number else "build")
+        _add_bundle(cache, identity, 20, version="1.37.0", maker="download" if not number else "build")
         for number, identity in enumerate(own_ids())
     ]
     for identity in own_ids():
@@ -56,13 +56,13 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
     os.link(used.path("base/node.tar"), cache / "blobs/sha256/1")
 
     with locks.alone(cache / "bundles/worked-on.lock", pytest.fail, timeout=0):
-        found = superfluous(cache)
+        prunable = superfluous(cache)
 
-    assert [each.id for each in found.bundles] == ["old"]
-    assert {each.folder.name for each in found.unreadable} == {"damaged", "newer"}
-    assert {path.name for path in found.others} == {"blobs", ".incoming-x", "abandoned.partial"}
+    assert [each.id for each in prunable.bundles] == ["old"]
+    assert {each.folder.name for each in prunable.unreadable} == {"damaged", "newer"}
+    assert {path.name for path in prunable.others} == {"blobs", ".incoming-x", "abandoned.partial"}
     old = sum(path.stat().st_blocks * 512 for path in (cache / "bundles/old").rglob("*") if path.is_file())
-    assert found.size == old + 3 * 8192
+    assert prunable.size == old + 3 * 8192
 
     (cache / "bundles/worked-on.partial").rmdir()
     prune(OPTIONS, ui.watching(OPTIONS))

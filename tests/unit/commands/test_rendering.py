@@ -14,7 +14,7 @@ from labctl.host import lab_folder, locks
 from labctl.model.errors import NotReadyError, UsageError
 
 
-def test_the_files_of_a_lab_are_left_to_the_command_that_works_on_it(keyed: Context) -> None:
+def test_render_refuses_a_lab_that_another_command_has_locked(keyed: Context) -> None:
     lock = locks.alone(keyed.folder / lab_folder.LOCK, lambda _text: None, timeout=0)
     with lock, pytest.raises(NotReadyError) as raised:
         rendering.write(keyed, None)
@@ -25,9 +25,9 @@ def test_the_files_of_a_lab_are_left_to_the_command_that_works_on_it(keyed: Cont
     assert (keyed.folder / lab_folder.VAGRANTFILE).exists()
 
 
-def test_files_with_which_up_would_refuse_the_lab_are_not_written_into_its_folder(keyed: Context) -> None:
-    other = replace(keyed.lab, network=IPv4Network("192.168.60.0/24"))
-    saved_lab.write(keyed.folder, saved_lab.SavedLab(other, isolated=False))
+def test_render_refuses_changes_that_up_refuses(keyed: Context) -> None:
+    saved = replace(keyed.lab, network=IPv4Network("192.168.60.0/24"))
+    saved_lab.write(keyed.folder, saved_lab.SavedLab(saved, isolated=False))
 
     with pytest.raises(UsageError) as raised:
         rendering.write(keyed, None)

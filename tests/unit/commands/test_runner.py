@@ -1,4 +1,4 @@
-"""In which network the steps of a plan run, and how a run ends."""
+"""The network in which each step of a plan runs, and the result of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 @pytest.fixture
 def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Record the namespaces that this process enters, which all exist, and what tests append."""
+    """Let all namespaces exist, and record those that this process enters, and what tests append."""
     acts: list[str] = []
 
     def enter(isolation: Isolation) -> None:
@@ -72,7 +72,7 @@ def _results(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 # The network of each step
 
 
-def test_every_step_of_a_lab_on_this_machines_network_happens_here(
+def test_all_steps_of_a_lab_that_is_not_isolated_run_on_this_machine(
     context: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
     acts: list[str] = []
@@ -84,7 +84,7 @@ def test_every_step_of_a_lab_on_this_machines_network_happens_here(
     assert (result["ok"], result["changed"], result["urls"]) == (True, True, ["http://my-app.local"])
 
 
-def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> None:
+def test_output_of_tools_during_a_plan_is_in_the_labs_log(context: Context) -> None:
     def act(_context: Context, _say: Progress) -> Outcome:
         log.write(4711, "said")
         return Outcome(changed=False)
@@ -95,7 +95,7 @@ def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> No
     assert log.location() is None
 
 
-def test_an_isolated_lab_goes_on_inside(
+def test_inner_steps_of_an_isolated_lab_run_in_its_network(
     context: Context, entered: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _run(OPTIONS, replace(context, isolated=True), _plan(entered))
@@ -105,7 +105,7 @@ def test_an_isolated_lab_goes_on_inside(
     assert (result["ok"], result["changed"], result["urls"]) == (True, True, ["http://my-app.local"])
 
 
-def test_a_run_that_begins_inside_leaves_out_what_belongs_outside(
+def test_a_run_inside_the_labs_network_skips_outer_steps(
     context: Context, entered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
@@ -116,7 +116,7 @@ def test_a_run_that_begins_inside_leaves_out_what_belongs_outside(
     assert _results(capsys)[0]["changed"] is False
 
 
-def test_a_lab_cannot_be_taken_away_from_within(
+def test_a_plan_of_outer_steps_is_refused_inside_the_labs_network(
     context: Context, entered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
@@ -129,7 +129,7 @@ def test_a_lab_cannot_be_taken_away_from_within(
 
 
 @pytest.mark.parametrize("state", ["written", "pending", "not needed"])
-def test_the_result_says_what_a_step_made_of_the_hosts_file(
+def test_the_result_has_the_state_of_the_hosts_file(
     context: Context, capsys: pytest.CaptureFixture[str], state: Literal["written", "pending", "not needed"]
 ) -> None:
     step: Step[Context] = Step("hosts", "", lambda _context, _say: Outcome(changed=False, hosts=HostsEntry(state)))
@@ -143,7 +143,7 @@ def test_the_result_says_what_a_step_made_of_the_hosts_file(
     ("apps", "names", "state"),
     [(1, ["boot", "hosts"], "pending"), (0, ["boot", "hosts"], "not needed"), (1, ["boot"], "not needed")],
 )
-def test_a_run_that_fails_before_leaves_the_hosts_file_to_a_later_one(
+def test_the_hosts_file_is_pending_if_a_run_fails_before_the_step_hosts(
     context: Context, capsys: pytest.CaptureFixture[str], apps: int, names: list[str], state: str
 ) -> None:
     def fail(_context: Context, _say: Progress) -> Outcome:
@@ -156,10 +156,10 @@ def test_a_run_that_fails_before_leaves_the_hosts_file_to_a_later_one(
     assert _results(capsys)[0]["hosts"] == state
 
 
-def test_a_step_asks_before_the_first_one_and_never_a_script(context: Context) -> None:
+def test_steps_ask_before_the_first_step_runs_and_never_with_json(context: Context) -> None:
     acts: list[str] = []
 
-    def asking(name: str) -> Step[Context]:
+    def step_that_asks(name: str) -> Step[Context]:
         def act(_context: Context, _say: Progress) -> Outcome:
             acts.append(name)
             return Outcome(changed=False)
@@ -167,14 +167,12 @@ def test_a_step_asks_before_the_first_one_and_never_a_script(context: Context) -
         return Step(name, "", act, ask=lambda _context: acts.append(f"{name} asks"))
 
     for output in ("text", "json"):
-        _run(replace(OPTIONS, output=output), context, (asking("one"), asking("two")))
+        _run(replace(OPTIONS, output=output), context, (step_that_asks("one"), step_that_asks("two")))
 
     assert acts == ["one asks", "two asks", "one", "two", "one", "two"]
 
 
-def test_a_plan_without_a_step_inside_ends_here_without_urls(
-    context: Context, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_plan_of_outer_steps_has_no_urls(context: Context, capsys: pytest.CaptureFixture[str]) -> None:
     acts: list[str] = []
 
     _run(OPTIONS, replace(context, isolated=True), _plan(acts)[:1])
@@ -184,7 +182,7 @@ def test_a_plan_without_a_step_inside_ends_here_without_urls(
 
 
 @pytest.mark.usefixtures("entered")
-def test_an_isolated_lab_whose_network_is_gone_does_not_run(
+def test_a_run_on_an_isolated_lab_without_its_network_is_refused(
     context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Isolation, "exists", lambda _isolation: False)
@@ -208,7 +206,7 @@ def test_an_isolated_lab_whose_network_is_gone_does_not_run(
         (ZeroDivisionError("by nought"), 1, "bug"),
     ],
 )
-def test_a_failure_is_the_result_and_the_exit_code(
+def test_a_failure_determines_the_result_and_the_exit_code(
     context: Context, capsys: pytest.CaptureFixture[str], failure: BaseException, code: int, identity: str
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -222,7 +220,7 @@ def test_a_failure_is_the_result_and_the_exit_code(
 
 
 @pytest.mark.parametrize("verbosity", [0, 1])
-def test_the_traceback_of_a_bug_is_in_the_log_and_shown_to_those_who_ask(
+def test_the_traceback_of_a_bug_is_in_the_log_and_in_verbose_output(
     context: Context, capsys: pytest.CaptureFixture[str], verbosity: int
 ) -> None:
     with pytest.raises(SystemExit):
@@ -234,7 +232,7 @@ def test_the_traceback_of_a_bug_is_in_the_log_and_shown_to_those_who_ask(
     assert ("Traceback (most recent call last):" in error["details"]) is (verbosity > 0)
 
 
-def test_two_runs_do_not_work_on_one_lab_at_once(
+def test_a_second_run_on_a_locked_lab_fails(
     context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(runner, "LOCK_SECONDS", 0.01)
@@ -252,36 +250,36 @@ def test_two_runs_do_not_work_on_one_lab_at_once(
     assert f"(pid {os.getpid()})" in result["error"]["message"]
 
 
-def test_what_runs_in_the_cache_has_the_mirrors_of_the_file_and_refuses_a_broken_one(
+def test_a_run_in_the_cache_uses_the_configured_mirrors_and_refuses_an_invalid_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tables: list[tuple[tuple[str, str], ...]] = []
 
-    def note(context: Context, _say: Progress) -> Outcome:
+    def record_mirrors(context: Context, _say: Progress) -> Outcome:
         tables.append(context.lab.mirrors)
         return Outcome(changed=False)
 
     other = replace(OPTIONS, config_file=Path("other.yaml"))
     for file, host, options in (("labctl.yaml", "quay.io", OPTIONS), ("other.yaml", "docker.io", other)):
         Path(file).write_text(f"mirrors: {{{host}: 'https://a.test'}}")
-        runner.run_in_cache(options, ui.watching(options), (Step("note", "", note),))
+        runner.run_in_cache(options, ui.watching(options), (Step("note", "", record_mirrors),))
     assert tables == [(("quay.io", "https://a.test"),), (("docker.io", "https://a.test"),)]
 
     Path("labctl.yaml").write_text("mirrors: 5")
     with pytest.raises(UsageError) as raised:
-        runner.run_in_cache(OPTIONS, ui.watching(OPTIONS), (Step("note", "", note),))
+        runner.run_in_cache(OPTIONS, ui.watching(OPTIONS), (Step("note", "", record_mirrors),))
     assert raised.value.id == "config-invalid"
     assert len(tables) == 2
 
 
-def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
+def test_a_bundle_is_pulled_before_the_first_step(
     context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[Any] = []
+    pulls: list[Any] = []
 
     def pull(reference: Reference, *_arguments: object, **options: bool) -> Arrived:
-        asked.append((str(reference), options))
+        pulls.append((str(reference), options))
         return Arrived(replace(context.bundle, folder=context.folder / "pulled"), "sha256:0", changed=True)
 
     def look(given: Context, _say: Progress) -> Outcome:
@@ -297,11 +295,11 @@ def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
         ("look", str(context.folder / "pulled")),
     ]
     assert events[-1]["changed"]
-    assert asked == [("registry.test/labs:1", {"may_move": False, "needs_registry": False})]
+    assert pulls == [("registry.test/labs:1", {"may_move": False, "needs_registry": False})]
 
     offline = replace(context, policy=BundlePolicy(offline=True))
     with pytest.raises(SystemExit):
         runner.run(OPTIONS, offline, plan, ui.watching(OPTIONS), parse("registry.test/labs:1"))
     *_, result = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert result["error"]["id"] == "bundle-not-pulled"
-    assert len(asked) == 1
+    assert len(pulls) == 1

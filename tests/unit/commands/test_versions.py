@@ -13,11 +13,11 @@ from labctl.model.errors import ProviderError
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def test_versions_are_those_of_labctl_the_bundle_and_the_tools(
+def test_versions_of_labctl_the_bundle_and_the_tools_are_reported(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = {"vagrant": Finished(0, "Vagrant 2.4.3\n", ()), "docker": Finished(1, "", ("no Engine",))}
-    monkeypatch.setattr(versions, "run", lambda line, **_options: said[line[0]])
+    outputs = {"vagrant": Finished(0, "Vagrant 2.4.3\n", ()), "docker": Finished(1, "", ("no Engine",))}
+    monkeypatch.setattr(versions, "run", lambda line, **_options: outputs[line[0]])
 
     report = versions.report_on(context)
 
@@ -32,11 +32,11 @@ def test_versions_are_those_of_labctl_the_bundle_and_the_tools(
     }
 
 
-def test_what_is_not_there_has_no_version(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*_arguments: object, **_options: object) -> None:
+def test_a_missing_bundle_or_tool_has_no_version(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise ProviderError("cannot run vagrant", id="tool-not-started")
 
-    monkeypatch.setattr(versions, "run", absent)
+    monkeypatch.setattr(versions, "run", fail)
     report = versions.report_on(Context(context.lab, context.folder, context.cache / "empty"))
 
     assert {name for name, version in report.items() if version is not None} == {"version", "labctl"}
