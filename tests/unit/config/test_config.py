@@ -1,3 +1,5 @@
+"""Read labctl.yaml and options into a lab, and report all problems."""
+
 from __future__ import annotations
 
 import errno
@@ -61,12 +63,12 @@ def problems(load: Load, tmp_path: Path) -> Callable[..., list[str]]:
 Problems = Callable[..., list[str]]
 
 
-def test_without_a_file_the_lab_is_the_default_one() -> None:
+def test_without_a_file_the_lab_is_the_default_lab() -> None:
     assert config.load(None, Overrides()) == SEED
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}"])
-def test_an_empty_file_is_the_default_lab(load: Load, text: str) -> None:
+def test_an_empty_file_gives_the_default_lab(load: Load, text: str) -> None:
     assert load(text) == SEED
 
 
@@ -87,7 +89,7 @@ def test_the_example_is_the_default_lab_and_explains_every_key(load: Load) -> No
         ("workers: 1", "workers: 20", {"workers": "20"}),
     ],
 )
-def test_a_key_of_the_example_can_be_changed_and_what_follows_from_it_follows(
+def test_a_changed_key_of_the_example_changes_the_values_derived_from_it(
     load: Load, before: str, after: str, changed: dict[str, str]
 ) -> None:
     lab = load(config.example().replace(before, after))
@@ -96,7 +98,7 @@ def test_a_key_of_the_example_can_be_changed_and_what_follows_from_it_follows(
         assert text in str(getattr(lab, key))
 
 
-def test_every_key_reaches_the_lab(load: Load) -> None:
+def test_every_key_sets_a_value_of_the_lab(load: Load) -> None:
     lab = load("""
         name: class
         provider: libvirt
@@ -131,12 +133,12 @@ def test_every_key_reaches_the_lab(load: Load) -> None:
     )
 
 
-def test_the_pool_follows_the_network(load: Load) -> None:
+def test_the_default_pool_is_in_the_network(load: Load) -> None:
     assert str(load("network: 10.20.30.0/24").pool) == "10.20.30.100-10.20.30.110"
 
 
 @pytest.mark.parametrize("network", ["192.168.56.0/28", "192.168.56.0/26", "192.168.56.64/26", "192.168.56.128/25"])
-def test_a_network_that_is_too_small_for_the_usual_pool_has_one_that_labctl_chooses(load: Load, network: str) -> None:
+def test_a_network_too_small_for_the_default_pool_gets_a_chosen_one(load: Load, network: str) -> None:
     follows = str(load(f"network: {network}").pool)
 
     assert follows in {str(config.UNPLANNED), "192.168.56.228-192.168.56.238"}
@@ -144,17 +146,17 @@ def test_a_network_that_is_too_small_for_the_usual_pool_has_one_that_labctl_choo
 
 
 @pytest.mark.parametrize("network", ["192.168.56.0/24", "192.168.56.0/28"])
-def test_a_pool_that_labctl_is_to_choose_is_open_until_then(load: Load, network: str) -> None:
+def test_pool_auto_is_unplanned_until_it_is_chosen(load: Load, network: str) -> None:
     assert load(f"pool: auto\nnetwork: {network}").pool == config.UNPLANNED
 
 
-def test_options_win_over_the_file(load: Load) -> None:
+def test_options_override_the_file(load: Load) -> None:
     lab = load("name: file\nworkers: 3\nprovider: docker", Overrides(name="option", workers=0, ingress="traefik"))
 
     assert (lab.name, lab.workers, lab.provider, lab.ingress) == ("option", 0, "docker", "traefik")
 
 
-def test_the_file_asked_for_is_found_else_the_one_in_the_current_folder(
+def test_the_file_is_the_requested_one_or_labctl_yaml_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -165,39 +167,39 @@ def test_the_file_asked_for_is_found_else_the_one_in_the_current_folder(
     assert config.find(None) == Path("labctl.yaml")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"/other\.yaml") as caught:
         config.load(tmp_path / "other.yaml", Overrides())
 
     assert caught.value.id == "config-not-found"
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=str(tmp_path)) as caught:
         config.load(tmp_path, Overrides())
 
     assert caught.value.id == "config-unreadable"
 
 
-def _link(path: Path) -> None:
+def _link_to_missing_file(path: Path) -> None:
     path.symlink_to("gone.yaml")
 
 
-def _loop(path: Path) -> None:
+def _link_to_itself(path: Path) -> None:
     path.symlink_to(path)
 
 
-def _below_a_file(path: Path) -> None:
+def _link_below_a_file(path: Path) -> None:
     (path.parent / "file").touch()
     path.symlink_to("file/labctl.yaml")
 
 
 @pytest.mark.parametrize(
-    ("make", "identity", "said"),
+    ("make", "identity", "expected"),
     [
-        (_link, "config-not-found", "gone.yaml"),
-        (_loop, "config-unreadable", "labctl.yaml"),
-        (_below_a_file, "config-unreadable", "labctl.yaml"),
+        (_link_to_missing_file, "config-not-found", "gone.yaml"),
+        (_link_to_itself, "config-unreadable", "labctl.yaml"),
+        (_link_below_a_file, "config-unreadable", "labctl.yaml"),
         (Path.mkdir, "config-unreadable", "a folder"),
         (os.mkfifo, "config-unreadable", "a pipe"),
         (lambda path: path.symlink_to("/dev/zero"), "config-unreadable", "a device"),
@@ -205,8 +207,8 @@ def _below_a_file(path: Path) -> None:
         (lambda path: path.write_bytes(b"name: a\0b\n"), "config-invalid", "labctl.yaml"),
     ],
 )
-def test_what_cannot_be_read_is_an_error_and_never_the_defaults(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], identity: str, said: str
+def test_an_unreadable_file_is_an_error_and_never_gives_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], identity: str, expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "labctl.yaml")
@@ -216,11 +218,11 @@ def test_what_cannot_be_read_is_an_error_and_never_the_defaults(
         with pytest.raises(UsageError) as caught:
             act()
         assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.USAGE)
-        assert said in caught.value.message
+        assert expected in caught.value.message
     assert config.name_of(file, "class") == "class"
 
 
-def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object, **_options: object) -> NoReturn:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -232,11 +234,13 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: py
     assert caught.value.id == "config-unreadable"
 
 
-def test_no_file_at_all_can_be_asked_for() -> None:
+def test_dev_null_gives_the_default_lab() -> None:
     assert config.load(Path(os.devnull), Overrides()) == SEED
 
 
-def test_a_file_of_the_other_ending_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_labctl_yml_is_refused_unless_it_is_requested_or_labctl_yaml_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labctl.yml").symlink_to("anywhere")
 
@@ -263,7 +267,7 @@ def test_a_file_of_the_other_ending_is_not_passed_over(tmp_path: Path, monkeypat
         ("apps: [name]\nname: class\nworkers: !!int x", "class"),
     ],
 )
-def test_the_name_is_known_whatever_else_is_wrong_with_the_file(tmp_path: Path, text: str, name: str) -> None:
+def test_the_name_is_read_from_a_file_with_other_problems(tmp_path: Path, text: str, name: str) -> None:
     path = tmp_path / "labctl.yaml"
     path.write_text(text)
 
@@ -287,7 +291,7 @@ def test_the_name_is_known_whatever_else_is_wrong_with_the_file(tmp_path: Path, 
         "name:",
     ],
 )
-def test_a_name_that_cannot_be_known_is_no_default(tmp_path: Path, text: str) -> None:
+def test_an_invalid_or_ambiguous_name_is_an_error_and_never_the_default(tmp_path: Path, text: str) -> None:
     path = tmp_path / "labctl.yaml"
     path.write_text(text)
 
@@ -299,7 +303,7 @@ def test_a_name_that_cannot_be_known_is_no_default(tmp_path: Path, text: str) ->
 
 
 def test_every_problem_is_reported_at_once_with_its_key_and_value(problems: Problems, golden: Golden) -> None:
-    found = problems(
+    lines_found = problems(
         """
         nam: lab
         cpus: 0
@@ -314,10 +318,10 @@ def test_every_problem_is_reported_at_once_with_its_key_and_value(problems: Prob
         Overrides(workers=-1),
     )
 
-    assert [text.partition(":")[0] for text in found] == [
+    assert [text.partition(":")[0] for text in lines_found] == [
         *("cpus", "--workers", "cpus", "apps[2].prot", "apps[3].name", "nam", "pool", "apps.hostname")
     ]
-    golden([*found])
+    golden([*lines_found])
 
 
 @pytest.mark.parametrize("apps", ["", "apps: [{name: a}, {name: 5}]\n"])
@@ -334,7 +338,7 @@ def test_every_problem_is_reported_at_once_with_its_key_and_value(problems: Prob
         ("network: {a: b}", "network"),
     ],
 )
-def test_a_wrong_value_in_a_table_is_one_problem_of_that_key_beside_those_of_apps(
+def test_a_wrong_value_in_a_table_is_one_problem_with_its_key(
     problems: Problems, text: str, key: str, apps: str
 ) -> None:
     expected = [*(["apps[1].name"] if apps else []), key]
@@ -446,13 +450,15 @@ ONE_PROBLEM = {
 """Files with one problem, and the key that it names; an empty key stands for the file itself."""
 
 
-def test_problems_say_what_a_value_must_be(problems: Problems, golden: Golden) -> None:
-    found = {text: problems(text) for text in ONE_PROBLEM}
+def test_a_problem_states_what_the_value_must_be(problems: Problems, golden: Golden) -> None:
+    problems_by_text = {text: problems(text) for text in ONE_PROBLEM}
 
-    assert {text: lines for text, lines in found.items() if len(lines) != 1} == {}
-    unnamed = [text for text, key in ONE_PROBLEM.items() if key and not found[text][0].startswith(f"{key}: ")]
+    assert {text: lines for text, lines in problems_by_text.items() if len(lines) != 1} == {}
+    unnamed = [
+        text for text, key in ONE_PROBLEM.items() if key and not problems_by_text[text][0].startswith(f"{key}: ")
+    ]
     assert unnamed == []
-    golden({text: line for text, (line,) in found.items()})
+    golden({text: line for text, (line,) in problems_by_text.items()})
 
 
 WHOLE_NUMBERS = {"workers", "cpus", "memory", "apps[0].port", "apps[0].replicas"}
@@ -465,7 +471,7 @@ NUMBERS_OF_YAML_1_1 = (
 """Text that YAML 1.1 reads as something else: a number in another base, true, false, nothing or a date."""
 
 
-def _with(keys: Iterable[str], value: str) -> str:
+def _file_with(keys: Iterable[str], value: str) -> str:
     """Return a file in which each of these keys has this value."""
     plain = "".join(f"{key}: {value}\n" for key in keys if "." not in key)
     apps = "".join(f", {key.rpartition('.')[2]}: {value}" for key in keys if "." in key)
@@ -473,49 +479,47 @@ def _with(keys: Iterable[str], value: str) -> str:
 
 
 @pytest.mark.parametrize("written", [*NUMBERS_OF_YAML_1_1, "1.5", "1.50", "-0.0", "true", "false", "two"])
-def test_a_number_is_refused_as_it_is_written_where_it_is_written_in_another_way(
-    problems: Problems, written: str
-) -> None:
-    found = problems(_with(WHOLE_NUMBERS, written))
+def test_a_number_in_another_notation_is_refused_and_shown_as_written(problems: Problems, written: str) -> None:
+    lines_found = problems(_file_with(WHOLE_NUMBERS, written))
 
-    assert {text.partition(": must be a ")[0] for text in found} == {f"{key}: {written}" for key in WHOLE_NUMBERS}
+    assert {text.partition(": must be a ")[0] for text in lines_found} == {f"{key}: {written}" for key in WHOLE_NUMBERS}
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
-def test_a_number_in_quotes_is_shown_with_them(problems: Problems, quote: str) -> None:
-    found = problems(_with(WHOLE_NUMBERS, f"{quote}7{quote}"))
+def test_a_quoted_number_is_refused_and_shown_with_quotes(problems: Problems, quote: str) -> None:
+    lines_found = problems(_file_with(WHOLE_NUMBERS, f"{quote}7{quote}"))
 
-    assert {text.partition(": must be a ")[0] for text in found} == {f'{key}: "7"' for key in WHOLE_NUMBERS}
+    assert {text.partition(": must be a ")[0] for text in lines_found} == {f'{key}: "7"' for key in WHOLE_NUMBERS}
 
 
 @pytest.mark.parametrize("written", ["12", "0", "-3", "1.37", "1.30", "1.0", "true", "false"])
-def test_what_is_no_text_is_refused_as_it_is_written_where_text_must_be(problems: Problems, written: str) -> None:
+def test_a_value_that_is_not_text_is_refused_and_shown_as_written(problems: Problems, written: str) -> None:
     keys = {"name", "kubernetes", "hosts_file", "apps[0].image", "apps[0].hostname"}
 
-    found = problems(_with(keys, written))
+    lines_found = problems(_file_with(keys, written))
 
-    assert {text.partition(": must be text")[0] for text in found} == {f"{key}: {written}" for key in keys}
+    assert {text.partition(": must be text")[0] for text in lines_found} == {f"{key}: {written}" for key in keys}
 
 
 @pytest.mark.parametrize(
     "name", ["no", "on", "off", "yes", "y", "010", "0o80", "0x10", "1e3", "2026-11-25", "2026-13-45"]
 )
-def test_text_stays_the_text_that_is_written(load: Load, name: str) -> None:
+def test_text_that_yaml_1_1_would_convert_stays_text(load: Load, name: str) -> None:
     assert load(f"name: {name}").name == name
     assert load(f'name: "{name}"').name == name
 
 
-def test_every_problem_of_a_number_is_told_with_those_of_others(problems: Problems) -> None:
+def test_problems_of_numbers_are_reported_with_all_others(problems: Problems) -> None:
     assert len(problems("cpus: 0o2\nmemory: 2_048\nname: 1.0\napps: [{name: kubernetes, port: 0x50}]")) == 5
 
 
 @pytest.mark.parametrize("provider", ["auto", "docker", "libvirt", "virtualbox"])
-def test_a_provider_that_is_carried_out_is_accepted(load: Load, provider: str) -> None:
+def test_a_supported_provider_is_accepted(load: Load, provider: str) -> None:
     assert load(f"provider: {provider}").provider == provider
 
 
 @pytest.mark.parametrize("provider", ["existing", "vmware", "1.0", "[a]", "null"])
-def test_an_unknown_provider_is_one_problem_that_names_those_there_are(tmp_path: Path, provider: str) -> None:
+def test_an_unknown_provider_is_one_problem_that_lists_the_providers(tmp_path: Path, provider: str) -> None:
     (tmp_path / "labctl.yaml").write_text(f"provider: {provider}")
     for path, overrides, key in (
         (tmp_path / "labctl.yaml", Overrides(), "provider"),
@@ -529,7 +533,7 @@ def test_an_unknown_provider_is_one_problem_that_names_those_there_are(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "least"),
+    ("text", "key", "minimum"),
     [
         ("provider: libvirt\nmemory: 512", "memory", "1536 MiB"),
         ("provider: virtualbox\nmemory: 1GiB", "memory", "1536 MiB"),
@@ -537,20 +541,20 @@ def test_an_unknown_provider_is_one_problem_that_names_those_there_are(tmp_path:
         ("memory: 511", "memory", "512 MiB"),
     ],
 )
-def test_nodes_that_are_too_small_are_one_problem_that_names_the_least(
-    problems: Problems, text: str, key: str, least: str
+def test_too_small_nodes_are_one_problem_that_names_the_minimum(
+    problems: Problems, text: str, key: str, minimum: str
 ) -> None:
     (problem,) = problems(text)
 
     assert problem.startswith(f"{key}: ")
-    assert f"at least {least}" in problem
+    assert f"at least {minimum}" in problem
 
 
-def test_containers_may_have_less_memory_than_machines(load: Load) -> None:
+def test_containers_can_have_less_memory_than_virtual_machines(load: Load) -> None:
     assert load("memory: 512").memory == 512
 
 
-def test_more_workers_than_the_network_has_room_for_are_refused(problems: Problems) -> None:
+def test_more_workers_than_fit_in_the_network_are_refused(problems: Problems) -> None:
     text = "network: 192.168.56.0/28\npool: 192.168.56.2-192.168.56.9\nworkers: "
 
     (problem,) = problems(f"{text}5")
@@ -581,19 +585,19 @@ def test_an_unusual_value_is_accepted(load: Load, text: str) -> None:
     assert isinstance(load(text), Lab)
 
 
-def test_an_option_is_named_as_one(problems: Problems) -> None:
-    found = problems("", Overrides(name="No Good", provider="vmware"))
+def test_a_problem_of_an_option_is_reported_under_its_name(problems: Problems) -> None:
+    lines_found = problems("", Overrides(name="No Good", provider="vmware"))
 
-    assert [text.split(": ")[:2] for text in found] == [["--name", "No Good"], ["--provider", "vmware"]]
+    assert [text.split(": ")[:2] for text in lines_found] == [["--name", "No Good"], ["--provider", "vmware"]]
 
 
-def test_wrong_options_without_a_file_say_so() -> None:
+def test_wrong_options_without_a_file_are_reported() -> None:
     with pytest.raises(UsageError, match=r"^configuration: 1 problem\n  --workers: 99: .*20$"):
         config.load(None, Overrides(workers=99))
 
 
 @pytest.mark.parametrize("value", ["a\x1b[31mb", "a\nb", "", " ", None, {"a": "\x07"}, "x" * 500, "\u2028"])
-def test_a_shown_value_is_one_short_line_that_a_terminal_only_prints(value: object) -> None:
+def test_a_shown_value_is_one_short_printable_line(value: object) -> None:
     assert shown(value).isprintable()
     assert 0 < len(shown(value).strip()) <= 81
 

@@ -1,4 +1,4 @@
-"""Add an app to labctl.yaml or remove one: the rest of the file is kept, and it is written whole or not at all."""
+"""Add an app to labctl.yaml or remove one: the rest of the file is kept, and writes are atomic."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from labctl.config import edit
 from labctl.model.errors import ExitCode, UsageError
 
 SHOP = {"name": "shop", "port": 8080}
-NOBODY: Mapping[str, str] = {}
+NO_OPTIONS: Mapping[str, str] = {}
 
 
-def _opened(folder: Path, text: str) -> edit.Source:
+def _open(folder: Path, text: str) -> edit.Source:
     path = folder / "labctl.yaml"
     path.write_bytes(text.encode())
     return edit.opened(path)
@@ -28,10 +28,10 @@ def _opened(folder: Path, text: str) -> edit.Source:
 # Text
 
 
-def test_line_ends_that_are_mixed_stay_mixed(tmp_path: Path) -> None:
+def test_mixed_line_endings_are_kept(tmp_path: Path) -> None:
     before = "workers: 2\r\napps:\n  - name: my-app\r\ncpus: 2\n"
 
-    added = _opened(tmp_path, before).with_app(SHOP)
+    added = _open(tmp_path, before).with_app(SHOP)
 
     assert added.text == before.replace("cpus", "  - name: shop\n    port: 8080\ncpus")
     assert added.without_app("shop").text == before
@@ -48,8 +48,8 @@ def test_line_ends_that_are_mixed_stay_mixed(tmp_path: Path) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("text", ["apps:\n  - name: a\n", "apps: [{name: a}]\n", '{"apps": [{"name": "a"}]}'])
-def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str, app: dict[str, str]) -> None:
-    source = _opened(tmp_path, text).with_app(app)
+def test_text_that_looks_like_another_type_is_written_as_text(tmp_path: Path, text: str, app: dict[str, str]) -> None:
+    source = _open(tmp_path, text).with_app(app)
 
     edit.write(source)
 
@@ -57,16 +57,16 @@ def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: st
     assert config.load(source.path, config.Overrides()).apps[1].name == app["name"]
 
 
-def test_the_example_takes_another_app_before_what_it_says_of_the_hosts_file(tmp_path: Path) -> None:
+def test_in_the_example_an_app_is_added_before_the_comment_on_the_hosts_file(tmp_path: Path) -> None:
     before = config.example()
 
-    after = _opened(tmp_path, before).with_app(SHOP).text
+    after = _open(tmp_path, before).with_app(SHOP).text
 
     assert after == before.replace("\n\n# Where hostnames", "\n- name: shop\n  port: 8080\n\n# Where hostnames")
 
 
-def test_an_app_that_others_lean_on_is_not_taken_away(tmp_path: Path) -> None:
-    source = _opened(tmp_path, "apps:\n  - &a\n    name: a\n    port: 81\n  - <<: *a\n    name: b\n")
+def test_an_app_with_an_anchor_that_others_use_is_not_removed(tmp_path: Path) -> None:
+    source = _open(tmp_path, "apps:\n  - &a\n    name: a\n    port: 81\n  - <<: *a\n    name: b\n")
 
     with pytest.raises(UsageError) as caught:
         source.without_app("a")
@@ -75,8 +75,8 @@ def test_an_app_that_others_lean_on_is_not_taken_away(tmp_path: Path) -> None:
     assert source.without_app("b").text == "apps:\n  - &a\n    name: a\n    port: 81\n"
 
 
-def test_what_cannot_be_changed_alone_is_refused(tmp_path: Path) -> None:
-    source = _opened(tmp_path, "? apps\n: - name: a\n")
+def test_a_file_that_cannot_be_edited_in_place_is_refused(tmp_path: Path) -> None:
+    source = _open(tmp_path, "? apps\n: - name: a\n")
 
     with pytest.raises(UsageError) as caught:
         source.with_app(SHOP)
@@ -88,7 +88,7 @@ def test_what_cannot_be_changed_alone_is_refused(tmp_path: Path) -> None:
 # Files
 
 
-def test_a_new_file_says_what_it_is_given_and_nothing_else(tmp_path: Path) -> None:
+def test_a_new_file_has_only_the_given_values(tmp_path: Path) -> None:
     source = edit.new(tmp_path / "labctl.yaml", {"name": "class", "workers": 2}, [{"name": "my-app"}])
 
     edit.write(source.with_app(SHOP))
@@ -97,19 +97,19 @@ def test_a_new_file_says_what_it_is_given_and_nothing_else(tmp_path: Path) -> No
     assert written == "name: class\nworkers: 2\napps:\n  - name: my-app\n  - name: shop\n    port: 8080\n"
 
 
-def test_a_new_file_may_be_without_apps(tmp_path: Path) -> None:
+def test_a_new_file_can_have_no_apps(tmp_path: Path) -> None:
     assert edit.new(tmp_path / "labctl.yaml", {}, []).text == "apps: []\n"
     assert edit.new(tmp_path / "labctl.yaml", {}, [SHOP]).without_app("shop").text == "apps: []\n"
 
 
-def test_a_new_file_is_one_that_others_may_read(tmp_path: Path) -> None:
+def test_a_new_file_has_the_default_mode(tmp_path: Path) -> None:
     edit.write(edit.new(tmp_path / "labctl.yaml", {}, [SHOP]))
     (tmp_path / "other").touch()
 
     assert (tmp_path / "labctl.yaml").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_a_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_an_edited_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "lab" / "real.yaml", tmp_path / "labctl.yaml"
     real.parent.mkdir()
     real.write_text("workers: 2\n")
@@ -142,10 +142,10 @@ def test_a_file_keeps_its_encoding(tmp_path: Path, mark: bytes, encoding: str) -
     assert path.read_bytes() == mark + "apps: # größer\n- name: a\n- name: shop\n  port: 8080\n".encode(encoding)
 
 
-def test_what_cannot_be_written_is_as_it_was_and_nothing_is_left_beside_it(
+def test_a_failed_write_changes_nothing_and_leaves_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = _opened(tmp_path, "workers: 2\n")
+    source = _open(tmp_path, "workers: 2\n")
 
     def full(_descriptor: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -162,7 +162,7 @@ def test_what_cannot_be_written_is_as_it_was_and_nothing_is_left_beside_it(
 
 
 def test_a_file_that_cannot_be_replaced_is_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = _opened(tmp_path, "workers: 2\n").with_app(SHOP)
+    source = _open(tmp_path, "workers: 2\n").with_app(SHOP)
     inode = source.path.stat().st_ino
 
     def refuse(*_paths: Path) -> NoReturn:
@@ -177,8 +177,8 @@ def test_a_file_that_cannot_be_replaced_is_written_in_place(tmp_path: Path, monk
 # Checks
 
 
-def test_every_problem_is_told_at_once_in_the_words_of_the_user(tmp_path: Path) -> None:
-    source = _opened(tmp_path, "workers: many\nworkers: 2\ncolour: red\n")
+def test_all_problems_are_reported_at_once_under_the_names_of_options(tmp_path: Path) -> None:
+    source = _open(tmp_path, "workers: many\nworkers: 2\ncolour: red\n")
     words = {"apps[1].port": "--port", "name": "--name"}
 
     with pytest.raises(UsageError) as caught:
@@ -190,33 +190,33 @@ def test_every_problem_is_told_at_once_in_the_words_of_the_user(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("apps", ["none", "{name: a}", "", "3"])
-def test_apps_that_are_no_list_are_a_problem(tmp_path: Path, apps: str) -> None:
-    source = _opened(tmp_path, f"apps: {apps}\n")
+def test_apps_that_are_not_a_list_are_a_problem(tmp_path: Path, apps: str) -> None:
+    source = _open(tmp_path, f"apps: {apps}\n")
 
     with pytest.raises(UsageError, match=r"\n  apps: "):
-        source.lab([*source.apps, SHOP], None, NOBODY)
+        source.lab([*source.apps, SHOP], None, NO_OPTIONS)
 
 
-def test_a_file_that_does_not_speak_of_apps_has_the_default_one(tmp_path: Path) -> None:
-    source = _opened(tmp_path, "workers: 2\n")
+def test_a_file_without_apps_has_the_default_app(tmp_path: Path) -> None:
+    source = _open(tmp_path, "workers: 2\n")
 
     assert source.apps == [{"name": "my-app"}]
-    assert source.lab(source.apps, None, NOBODY) == config.load(source.path, config.Overrides())
+    assert source.lab(source.apps, None, NO_OPTIONS) == config.load(source.path, config.Overrides())
 
 
-@pytest.mark.parametrize("theirs", ["workers: 3\n", None], ids=["changed", "removed"])
-def test_a_file_that_somebody_else_wrote_to_meanwhile_is_left_to_them(tmp_path: Path, theirs: str | None) -> None:
-    changed = _opened(tmp_path, "workers: 2\n").with_app(SHOP)
-    changed.path.write_text(theirs) if theirs else changed.path.unlink()
+@pytest.mark.parametrize("concurrent_content", ["workers: 3\n", None], ids=["changed", "removed"])
+def test_a_file_that_was_changed_meanwhile_is_not_overwritten(tmp_path: Path, concurrent_content: str | None) -> None:
+    changed = _open(tmp_path, "workers: 2\n").with_app(SHOP)
+    changed.path.write_text(concurrent_content) if concurrent_content else changed.path.unlink()
 
     with pytest.raises(UsageError) as caught:
         edit.write(changed)
 
     assert caught.value.id == "config-changed"
-    assert (changed.path.read_text() if changed.path.exists() else None) == theirs
+    assert (changed.path.read_text() if changed.path.exists() else None) == concurrent_content
 
 
-def test_a_file_that_appears_where_there_was_none_is_not_written_over(tmp_path: Path) -> None:
+def test_a_file_that_was_created_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     changed = edit.new(tmp_path / "labctl.yaml", {}, [SHOP])
     changed.path.write_text("workers: 3\n")
 

@@ -16,21 +16,21 @@ from labctl.model.errors import UsageError
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def test_an_example_is_a_configuration_of_the_default_lab_and_is_never_written_over(tmp_path: Path) -> None:
+def test_an_example_describes_the_default_lab_and_never_overwrites_a_file(tmp_path: Path) -> None:
     path = tmp_path / "labctl.yaml"
 
-    answer = write_example(path)
+    result = write_example(path)
 
-    assert answer["file"] == str(path)
-    assert f"$schema={Path(answer['schema']).as_uri()}\n" in path.read_text()
-    assert json.loads(Path(answer["schema"]).read_text()) == config.schema()
+    assert result["file"] == str(path)
+    assert f"$schema={Path(result['schema']).as_uri()}\n" in path.read_text()
+    assert json.loads(Path(result["schema"]).read_text()) == config.schema()
     assert config.load(path, config.Overrides()) == lab()
     with pytest.raises(UsageError, match=r"labctl\.yaml") as raised:
         write_example(path)
     assert raised.value.id == "config-exists"
 
 
-def test_an_example_that_cannot_be_written_is_named_and_leaves_nothing_behind(
+def test_a_failed_write_of_the_example_is_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match=r"missing/x\.yaml") as raised:

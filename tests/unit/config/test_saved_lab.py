@@ -27,17 +27,17 @@ ODD = lab(name="1e3", network="10.20.0.0/24", pool="10.20.0.200-10.20.0.210", wo
 @pytest.mark.parametrize(
     "record", [SavedLab(lab(), isolated=False), SavedLab(ODD, isolated=True, bundle=Path("/stick"))]
 )
-def test_a_record_is_read_as_it_was_written(tmp_path: Path, record: SavedLab) -> None:
+def test_a_written_record_is_read_unchanged(tmp_path: Path, record: SavedLab) -> None:
     assert write(tmp_path, record)
     assert read(tmp_path) == record
     assert not write(tmp_path, record)
 
 
-def test_there_is_no_record_of_a_lab_that_was_never_made(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_record(tmp_path: Path) -> None:
     assert read(tmp_path / "nowhere") is None
 
 
-def test_a_record_is_for_its_owner_alone_and_in_the_words_of_the_configuration(tmp_path: Path) -> None:
+def test_a_record_is_private_and_has_the_keys_of_the_configuration(tmp_path: Path) -> None:
     write(tmp_path, SavedLab(ODD, isolated=True))
 
     (path,) = tmp_path.iterdir()
@@ -57,18 +57,18 @@ def test_a_record_is_for_its_owner_alone_and_in_the_words_of_the_configuration(t
         {"apps": [{"name": "other"}]},
     ],
 )
-def test_up_can_bring_these_changes_about(values: dict[str, Any]) -> None:
+def test_up_accepts_these_changes(values: dict[str, Any]) -> None:
     refuse_differences(SavedLab(lab(), isolated=False), SavedLab(lab(**values), isolated=False))
 
 
 @pytest.fixture
-def carries(tmp_path: Path) -> Callable[[str], Path]:
+def bundle_of(tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that describes a bundle with this version of Kubernetes."""
 
     def write_bundle(version: str) -> Path:
-        made = bundle(tmp_path / version)
-        describe(dataclasses.replace(made, versions={**made.versions, "kubernetes": version}))
-        return made.folder
+        described = bundle(tmp_path / version)
+        describe(dataclasses.replace(described, versions={**described.versions, "kubernetes": version}))
+        return described.folder
 
     return write_bundle
 
@@ -90,17 +90,17 @@ SAME = [
 
 
 @pytest.mark.parametrize(("before", "after"), SAME)
-def test_what_was_chosen_for_auto_may_be_named_and_what_was_named_may_be_left_to_auto(
-    carries: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any]
+def test_auto_and_the_value_chosen_for_it_are_the_same(
+    bundle_of: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    made = SavedLab(lab(**before), isolated=False, bundle=carries("1.37.2"))
+    saved = SavedLab(lab(**before), isolated=False, bundle=bundle_of("1.37.2"))
 
-    refuse_differences(made, SavedLab(lab(**after), isolated=False))
-    refuse_differences(made, SavedLab(lab(**after), isolated=False, bundle=made.bundle))
+    refuse_differences(saved, SavedLab(lab(**after), isolated=False))
+    refuse_differences(saved, SavedLab(lab(**after), isolated=False, bundle=saved.bundle))
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "other_bundle", "told"),
+    ("before", "after", "other_bundle", "expected"),
     [
         ({}, {"kubernetes": "1.36.0"}, "", "kubernetes: currently 1.37.2, requested 1.36.0"),
         ({}, {"kubernetes": "1.36.0"}, "1.36.0", "kubernetes: currently 1.37.2, requested 1.36.0"),
@@ -111,28 +111,28 @@ def test_what_was_chosen_for_auto_may_be_named_and_what_was_named_may_be_left_to
         ({"provider": "docker"}, {"provider": "virtualbox"}, "", "provider: currently docker, requested virtualbox"),
     ],
 )
-def test_another_kubernetes_or_provider_is_refused_wherever_it_is_requested(
-    carries: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any], other_bundle: str, told: str
+def test_another_kubernetes_or_provider_is_refused_from_every_source(
+    bundle_of: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any], other_bundle: str, expected: str
 ) -> None:
-    other = carries(other_bundle) if other_bundle else None
+    other = bundle_of(other_bundle) if other_bundle else None
 
     with pytest.raises(UsageError) as raised:
-        refuse_differences(SavedLab(lab(**before), False, carries("1.37.2")), SavedLab(lab(**after), False, other))
+        refuse_differences(SavedLab(lab(**before), False, bundle_of("1.37.2")), SavedLab(lab(**after), False, other))
 
     assert raised.value.id == "lab-differs"
-    assert raised.value.message.splitlines()[1:] == [f"  {told}"]
+    assert raised.value.message.splitlines()[1:] == [f"  {expected}"]
 
 
-def test_a_lab_without_a_bundle_has_no_kubernetes_yet_and_one_whose_bundle_is_gone_may_get_another(
-    carries: Callable[[str], Path], tmp_path: Path
+def test_a_lab_without_a_bundle_or_with_a_missing_one_accepts_any_kubernetes(
+    bundle_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     refuse_differences(SavedLab(lab(), isolated=True), SavedLab(lab(kubernetes="1.36.0"), isolated=True))
-    gone = SavedLab(lab(), isolated=True, bundle=tmp_path / "gone")
-    refuse_differences(gone, SavedLab(lab(), isolated=True, bundle=carries("1.37.2")))
+    without_bundle = SavedLab(lab(), isolated=True, bundle=tmp_path / "gone")
+    refuse_differences(without_bundle, SavedLab(lab(), isolated=True, bundle=bundle_of("1.37.2")))
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ({"network": "192.168.60.0/24"}, ["network", "192.168.56.0/24", "192.168.60.0/24"]),
         ({"cpus": 4}, ["cpus", "2", "4"]),
@@ -141,17 +141,19 @@ def test_a_lab_without_a_bundle_has_no_kubernetes_yet_and_one_whose_bundle_is_go
         ({"workers": 0}, ["workers", "1", "0"]),
     ],
 )
-def test_a_change_that_needs_another_lab_is_refused_with_what_differs(values: dict[str, Any], told: list[str]) -> None:
+def test_a_change_that_needs_a_new_lab_is_refused_with_the_difference(
+    values: dict[str, Any], expected: list[str]
+) -> None:
     with pytest.raises(UsageError) as raised:
         refuse_differences(SavedLab(lab(), isolated=False), SavedLab(lab(**values), isolated=False))
 
     assert raised.value.id == "lab-differs"
     [difference] = raised.value.message.splitlines()[1:]
-    assert [value for value in told if value not in difference] == []
+    assert [value for value in expected if value not in difference] == []
     assert "labctl --name demo destroy" in raised.value.hint
 
 
-def test_every_difference_is_told_at_once(golden: Golden) -> None:
+def test_all_differences_are_reported_at_once(golden: Golden) -> None:
     with pytest.raises(UsageError) as raised:
         refuse_differences(SavedLab(lab(), isolated=True), SavedLab(lab(cpus=4, memory=4096), isolated=False))
 
@@ -226,16 +228,16 @@ MADE_BY_2404CC3 = """\
 """
 
 
-def test_a_lab_of_an_earlier_version_is_what_it_is_whatever_may_be_asked_for_today(tmp_path: Path) -> None:
+def test_a_record_of_an_earlier_version_is_read_even_with_values_refused_today(tmp_path: Path) -> None:
     (tmp_path / lab_folder.RECORD).write_text(MADE_BY_2404CC3)
 
-    made = read(tmp_path)
+    saved = read(tmp_path)
 
-    assert made is not None
-    assert (made.lab.name, made.lab.ingress, str(made.lab.network)) == ("class", "contour", "10.20.0.0/24")
-    assert [(app.name, app.hostname, app.port) for app in made.lab.apps] == [("kubernetes", "kubernetes.local", 80)]
-    assert [node.name for node in made.lab.nodes] == ["class-control-plane", "class-worker-1", "class-worker-2"]
-    assert (made.isolated, made.bundle is not None) == (True, True)
+    assert saved is not None
+    assert (saved.lab.name, saved.lab.ingress, str(saved.lab.network)) == ("class", "contour", "10.20.0.0/24")
+    assert [(app.name, app.hostname, app.port) for app in saved.lab.apps] == [("kubernetes", "kubernetes.local", 80)]
+    assert [node.name for node in saved.lab.nodes] == ["class-control-plane", "class-worker-1", "class-worker-2"]
+    assert (saved.isolated, saved.bundle is not None) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -253,22 +255,22 @@ def test_a_lab_of_an_earlier_version_is_what_it_is_whatever_may_be_asked_for_tod
         ({}, {}),
     ],
 )
-def test_a_key_more_or_less_is_no_damage_and_neither_is_a_value_that_is_refused_today(
+def test_extra_and_missing_keys_and_values_refused_today_are_accepted(
     tmp_path: Path, described: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     folder = tmp_path / "demo"
     folder.mkdir()
     (folder / lab_folder.RECORD).write_text(json.dumps(described))
 
-    made = read(folder)
+    saved = read(folder)
 
-    assert made is not None
+    assert saved is not None
     expected = dataclasses.replace(lab(), **changed)
-    assert dataclasses.replace(made.lab, apps=(), pool=expected.pool) == dataclasses.replace(expected, apps=())
-    assert (made.isolated, made.bundle) == (False, None)
+    assert dataclasses.replace(saved.lab, apps=(), pool=expected.pool) == dataclasses.replace(expected, apps=())
+    assert (saved.isolated, saved.bundle) == (False, None)
 
 
-def test_a_lab_of_a_newer_labctl_is_refused_with_both_schemas(tmp_path: Path) -> None:
+def test_a_record_of_a_newer_schema_is_refused_with_both_schemas(tmp_path: Path) -> None:
     (tmp_path / lab_folder.RECORD).write_text('{"schema": 2, "lab": "in a form of its own"}')
 
     with pytest.raises(MissingError, match=r"lab\.json .*2.* 1") as raised:
@@ -278,7 +280,7 @@ def test_a_lab_of_a_newer_labctl_is_refused_with_both_schemas(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("key", [*values(lab()), "isolated", "bundle", "schema"])
-def test_every_key_may_be_missing(tmp_path: Path, key: str) -> None:
+def test_any_key_can_be_missing(tmp_path: Path, key: str) -> None:
     folder = tmp_path / "demo"
     write(folder, SavedLab(lab(), isolated=False))
     described = json.loads((folder / lab_folder.RECORD).read_text())
@@ -289,28 +291,28 @@ def test_every_key_may_be_missing(tmp_path: Path, key: str) -> None:
     assert read(folder) == SavedLab(lab(), isolated=False)
 
 
-def test_the_pool_of_a_record_without_one_follows_its_network_and_engine_data_tell_of_isolation(tmp_path: Path) -> None:
+def test_a_missing_pool_is_derived_from_the_network_and_isolation_from_engine_data(tmp_path: Path) -> None:
     (tmp_path / "demo" / "engine").mkdir(parents=True)
     (tmp_path / "demo" / lab_folder.RECORD).write_text(
         '{"lab": {"network": "10.20.0.0/24", "apps": [{"name": "shop"}]}}'
     )
 
-    made = read(tmp_path / "demo")
+    saved = read(tmp_path / "demo")
 
-    assert made is not None
-    assert made.isolated
-    assert str(made.lab.pool) == "10.20.0.100-10.20.0.110"
-    assert made.lab.apps == lab(apps=[{"name": "shop"}]).apps
+    assert saved is not None
+    assert saved.isolated
+    assert str(saved.lab.pool) == "10.20.0.100-10.20.0.110"
+    assert saved.lab.apps == lab(apps=[{"name": "shop"}]).apps
 
 
-def test_a_record_that_this_user_may_not_read_is_told_with_whose_it_is(
+def test_a_record_without_read_permission_is_reported_with_a_chown_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(_path: Path) -> NoReturn:
+    def refuse(_path: Path) -> NoReturn:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     write(tmp_path, SavedLab(lab(), isolated=False))
-    monkeypatch.setattr("labctl.config.saved_lab.content", denied)
+    monkeypatch.setattr("labctl.config.saved_lab.content", refuse)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "lab.json").stat().st_uid + 1)
 
@@ -322,7 +324,7 @@ def test_a_record_that_this_user_may_not_read_is_told_with_whose_it_is(
 
 
 @pytest.mark.parametrize("kind", ["nothing", "a file above it"])
-def test_where_there_is_no_record_there_is_no_lab(tmp_path: Path, kind: str) -> None:
+def test_without_a_record_there_is_no_saved_lab(tmp_path: Path, kind: str) -> None:
     if kind != "nothing":
         (tmp_path / "demo").write_text("")
 
