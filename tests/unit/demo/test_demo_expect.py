@@ -1,4 +1,4 @@
-"""What demos expect: met, met late, and not met, with what was measured."""
+"""Expectations of demos: met, met late, and not met, with what was measured."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ SCENE: SceneReport = {
 
 
 @dataclass
-class World:
-    """A lab, who asks it, and a clock that stands still but when somebody waits."""
+class FakeLab:
+    """A lab, its client, and a clock that advances only by sleeping."""
 
     context: Context
     cluster: FakeCluster
     now: float = 0.0
-    answers: list[Answer] = field(default_factory=lambda: [GOOD])
-    """One a request; the last one again and again."""
-    then: dict[float, Callable[[], object]] = field(default_factory=dict)
-    """What happens when."""
+    responses: list[Answer] = field(default_factory=lambda: [GOOD])
+    """The response to each request; the last one is repeated."""
+    at: dict[float, Callable[[], object]] = field(default_factory=dict)
+    """Functions to call, by the time."""
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-        for moment in [each for each in self.then if each <= self.now]:
-            self.then.pop(moment)()
+        for moment in [each for each in self.at if each <= self.now]:
+            self.at.pop(moment)()
 
-    def ask(self, hostname: str) -> Answer:
+    def get(self, hostname: str) -> Answer:
         assert hostname == "my-app.local"
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
-    def look(self, expected: Polled | Gap | Duration, before: str = "", **values: str) -> ExpectationReport:
-        scene = ExpectationContext(self.context, SCENE, before, self.ask, lambda: self.now, self.sleep)
+    def check(self, expected: Polled | Gap | Duration, before: str = "", **values: str) -> ExpectationReport:
+        scene = ExpectationContext(self.context, SCENE, before, self.get, lambda: self.now, self.sleep)
         return expected.filled(values).check(scene)
 
     def service(self, name: str, address: str | None, kind: str = "LoadBalancer") -> None:
@@ -77,8 +77,8 @@ class World:
         fields = {"involvedObject": {"kind": "Service", "name": service}, "message": message, "type": "Warning"}
         self.cluster.put("v1", "Event", "e", namespace, lastTimestamp="1", **fields)
 
-    def announced(self, node: str, record: str = "l2-1", *, label: str = "", made: str = "") -> None:
-        metadata = {"creationTimestamp": made, "labels": {"metallb.io/node": label or node}}
+    def set_announcer(self, node: str, record: str = "l2-1", *, label: str = "", created: str = "") -> None:
+        metadata = {"creationTimestamp": created, "labels": {"metallb.io/node": label or node}}
         service = {"serviceNamespace": "ingress-nginx", "serviceName": "ingress-nginx-controller"}
         self.cluster.put(
             "metallb.io/v1beta1",
@@ -91,80 +91,82 @@ class World:
 
 
 @pytest.fixture
-def world(context: Context, cluster: FakeCluster) -> World:
-    return World(context, cluster)
+def fake_lab(context: Context, cluster: FakeCluster) -> FakeLab:
+    return FakeLab(context, cluster)
 
 
 # HTTP
 
 
-def test_an_answer_with_the_status_is_met_at_once(world: World, golden: Golden) -> None:
-    seen = world.look(Http(http="$url"), url="http://my-app.local")
+def test_a_response_with_the_expected_status_is_met_at_once(fake_lab: FakeLab, golden: Golden) -> None:
+    report = fake_lab.check(Http(http="$url"), url="http://my-app.local")
 
-    assert (seen["ok"], seen["seconds"]) == (True, 0.0)
-    golden({"text": seen["text"], "measured": seen["measured"]})
-
-
-def test_an_answer_is_asked_for_until_it_has_the_status(world: World) -> None:
-    world.answers = [Answer(None, failure="no answer: timed out"), Answer(503), Answer(503), Answer(404)]
-
-    seen = world.look(Http(http="http://my-app.local", status=404, within=10))
-
-    assert (seen["ok"], seen["measured"], seen["seconds"]) == (True, "HTTP 404", 0.6)
+    assert (report["ok"], report["seconds"]) == (True, 0.0)
+    golden({"text": report["text"], "measured": report["measured"]})
 
 
-def test_an_answer_that_never_comes_is_told_with_what_came_instead(world: World) -> None:
-    world.answers = [Answer(503), Answer(None, failure="no answer: timed out")]
+def test_requests_are_repeated_until_the_status_is_as_expected(fake_lab: FakeLab) -> None:
+    fake_lab.responses = [Answer(None, failure="no answer: timed out"), Answer(503), Answer(503), Answer(404)]
 
-    seen = world.look(Http(http="http://my-app.local", within=2))
+    report = fake_lab.check(Http(http="http://my-app.local", status=404, within=10))
 
-    assert (seen["ok"], seen["measured"]) == (False, "no answer: timed out")
-    assert 2 <= seen["seconds"] < 2.5
+    assert (report["ok"], report["measured"], report["seconds"]) == (True, "HTTP 404", 0.6)
 
 
-def test_an_answer_that_comes_too_late_is_none(world: World, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_a_status_that_never_comes_is_reported_with_the_last_result(fake_lab: FakeLab) -> None:
+    fake_lab.responses = [Answer(503), Answer(None, failure="no answer: timed out")]
+
+    report = fake_lab.check(Http(http="http://my-app.local", within=2))
+
+    assert (report["ok"], report["measured"]) == (False, "no answer: timed out")
+    assert 2 <= report["seconds"] < 2.5
+
+
+def test_a_late_response_counts_as_no_response(
+    fake_lab: FakeLab, monkeypatch: pytest.MonkeyPatch, golden: Golden
+) -> None:
     def slow(hostname: str) -> Answer:
-        world.now += 2.5
+        fake_lab.now += 2.5
         return Answer(200) if hostname == "my-app.local" else Answer(404)
 
-    monkeypatch.setattr(world, "ask", slow)
+    monkeypatch.setattr(fake_lab, "get", slow)
 
-    seen = world.look(Http(http="http://my-app.local", within=2))
+    report = fake_lab.check(Http(http="http://my-app.local", within=2))
 
-    assert not seen["ok"]
-    golden(seen["measured"])
+    assert not report["ok"]
+    golden(report["measured"])
 
 
-def test_several_pods_answer(world: World, golden: Golden) -> None:
-    world.answers = [Answer(200, pod) for pod in "aabac"]
+def test_responses_from_several_pods_meet_answered_by(fake_lab: FakeLab, golden: Golden) -> None:
+    fake_lab.responses = [Answer(200, pod) for pod in "aabac"]
 
-    seen = world.look(Http(http="http://my-app.local", answered_by=3))
+    report = fake_lab.check(Http(http="http://my-app.local", answered_by=3))
 
-    assert seen["ok"]
-    golden({"text": seen["text"], "measured": seen["measured"]})
+    assert report["ok"]
+    golden({"text": report["text"], "measured": report["measured"]})
 
 
 @pytest.mark.parametrize(
-    ("answer", "measured"),
+    ("response", "measured"),
     [
         (Answer(200, "a"), "1 pod: a"),
         (Answer(200), "HTTP 200, which does not say from which pod"),
         (Answer(502), "HTTP 502"),
     ],
 )
-def test_fewer_pods_are_not_enough(world: World, answer: Answer, measured: str) -> None:
-    world.answers = [answer]
+def test_responses_from_too_few_pods_fail(fake_lab: FakeLab, response: Answer, measured: str) -> None:
+    fake_lab.responses = [response]
 
-    seen = world.look(Http(http="http://my-app.local", answered_by=2, within=1))
+    report = fake_lab.check(Http(http="http://my-app.local", answered_by=2, within=1))
 
-    assert (seen["ok"], seen["measured"]) == (False, measured)
+    assert (report["ok"], report["measured"]) == (False, measured)
 
 
 # Addresses
 
 
 @pytest.mark.parametrize(
-    ("owned", "address", "met"),
+    ("expected_owner", "address", "met"),
     [
         ("any", ADDRESS, True),
         ("any", None, False),
@@ -174,182 +176,182 @@ def test_fewer_pods_are_not_enough(world: World, answer: Answer, measured: str) 
         ("web/y", "192.168.56.101", False),
     ],
 )
-def test_a_service_has_an_address(
-    world: World,
-    owned: str,
+def test_the_address_of_a_service_is_compared_with_the_expected_one(
+    fake_lab: FakeLab,
+    expected_owner: str,
     address: str | None,
     met: bool,  # noqa: FBT001 - what is expected
     golden: Golden,
 ) -> None:
-    world.service("default/x", address)
-    world.service("web/y", ADDRESS)
+    fake_lab.service("default/x", address)
+    fake_lab.service("web/y", ADDRESS)
 
-    seen = world.look(
-        Address.model_validate({"address": "default/x", "is": owned, "within": 1}), pool_last="192.168.56.110"
+    report = fake_lab.check(
+        Address.model_validate({"address": "default/x", "is": expected_owner, "within": 1}), pool_last="192.168.56.110"
     )
 
-    assert (seen["ok"], address is None or seen["measured"] == address) == (met, True)
-    golden({"text": seen["text"], "measured": seen["measured"]})
+    assert (report["ok"], address is None or report["measured"] == address) == (met, True)
+    golden({"text": report["text"], "measured": report["measured"]})
 
 
-def test_an_address_may_come_later(world: World) -> None:
-    world.service("default/x", None)
-    world.then[1.0] = lambda: world.service("default/x", ADDRESS)
+def test_an_address_is_waited_for(fake_lab: FakeLab) -> None:
+    fake_lab.service("default/x", None)
+    fake_lab.at[1.0] = lambda: fake_lab.service("default/x", ADDRESS)
 
-    seen = world.look(Address(address="default/x"))
+    report = fake_lab.check(Address(address="default/x"))
 
-    assert (seen["ok"], seen["measured"]) == (True, ADDRESS)
-    assert 1 <= seen["seconds"] < 1.5
-
-
-def test_the_other_service_must_have_one_to_share(world: World, golden: Golden) -> None:
-    world.service("default/x", ADDRESS)
-
-    seen = world.look(Address.model_validate({"address": "default/x", "is": "web/y", "within": 1}))
-
-    assert not seen["ok"]
-    golden(seen["measured"])
+    assert (report["ok"], report["measured"]) == (True, ADDRESS)
+    assert 1 <= report["seconds"] < 1.5
 
 
-def test_that_there_is_no_address_is_known_when_metallb_has_said_why(world: World, golden: Golden) -> None:
+def test_an_address_cannot_be_shared_with_a_missing_service(fake_lab: FakeLab, golden: Golden) -> None:
+    fake_lab.service("default/x", ADDRESS)
+
+    report = fake_lab.check(Address.model_validate({"address": "default/x", "is": "web/y", "within": 1}))
+
+    assert not report["ok"]
+    golden(report["measured"])
+
+
+def test_no_address_is_met_when_metallb_reports_the_reason(fake_lab: FakeLab, golden: Golden) -> None:
     reason = 'Failed to allocate IP for "default/x": no available IPs'
-    world.service("default/x", None)
-    world.then[1.0] = lambda: world.event("default", "x", reason)
+    fake_lab.service("default/x", None)
+    fake_lab.at[1.0] = lambda: fake_lab.event("default", "x", reason)
 
-    seen = world.look(Address.model_validate({"address": "default/x", "is": "none"}))
+    report = fake_lab.check(Address.model_validate({"address": "default/x", "is": "none"}))
 
-    assert (seen["ok"], seen["measured"]) == (True, reason)
-    golden(seen["text"])
-    assert 1 <= seen["seconds"] < 1.5
+    assert (report["ok"], report["measured"]) == (True, reason)
+    golden(report["text"])
+    assert 1 <= report["seconds"] < 1.5
 
 
 @pytest.mark.parametrize(("address", "measured"), [(ADDRESS, ADDRESS), (None, "there is no Service default/x")])
-def test_an_address_and_a_service_that_is_not_there_are_not_none(
-    world: World, address: str | None, measured: str
+def test_neither_an_address_nor_a_missing_service_counts_as_no_address(
+    fake_lab: FakeLab, address: str | None, measured: str
 ) -> None:
     if address:
-        world.service("default/x", address)
+        fake_lab.service("default/x", address)
 
-    seen = world.look(Address.model_validate({"address": "default/x", "is": "none", "within": 1}))
+    report = fake_lab.check(Address.model_validate({"address": "default/x", "is": "none", "within": 1}))
 
-    assert (seen["ok"], seen["measured"]) == (False, measured)
+    assert (report["ok"], report["measured"]) == (False, measured)
 
 
 # Announcers and nodes
 
 
-def test_the_node_that_announces_is_named(world: World, golden: Golden) -> None:
-    world.announced("demo-worker-1")
+def test_an_expected_announcer_is_met_by_its_name(fake_lab: FakeLab, golden: Golden) -> None:
+    fake_lab.set_announcer("demo-worker-1")
 
-    seen = world.look(Announcer(announcer="$standby", within=1), standby="demo-worker-1")
+    report = fake_lab.check(Announcer(announcer="$standby", within=1), standby="demo-worker-1")
 
-    assert seen["ok"]
-    golden(seen["text"])
-    assert not world.look(Announcer(announcer="demo-worker-9", within=1))["ok"]
-
-
-def test_another_node_announces_than_when_the_scene_began(world: World, golden: Golden) -> None:
-    world.announced("demo-worker-1")
-    world.then[2.0] = lambda: world.announced("demo-control-plane")
-
-    seen = world.look(Announcer(announcer="changed"), before="demo-worker-1")
-
-    assert (seen["ok"], seen["measured"]) == (True, "demo-control-plane")
-    golden(seen["text"])
-    assert not world.look(Announcer(announcer="changed", within=1), before="demo-control-plane")["ok"]
+    assert report["ok"]
+    golden(report["text"])
+    assert not fake_lab.check(Announcer(announcer="demo-worker-9", within=1))["ok"]
 
 
-def test_what_a_dead_node_left_behind_does_not_count(world: World) -> None:
-    world.announced("demo-worker-1", made="2026-01-02T00:00:00Z")
-    world.announced("demo-worker-2", "l2-0", made="2026-01-01T00:00:00Z")
-    assert state.announcer(world.cluster, world.context.lab, *CONTROLLER.split("/")) == "demo-worker-1"
+def test_a_changed_announcer_is_another_one_than_at_the_start_of_the_scene(fake_lab: FakeLab, golden: Golden) -> None:
+    fake_lab.set_announcer("demo-worker-1")
+    fake_lab.at[2.0] = lambda: fake_lab.set_announcer("demo-control-plane")
 
-    world.announced("demo-worker-1", made="2026-01-02T00:00:00Z", label="demo-worker-2")
-    assert state.announcer(world.cluster, world.context.lab, *CONTROLLER.split("/")) == "demo-worker-2"
+    report = fake_lab.check(Announcer(announcer="changed"), before="demo-worker-1")
+
+    assert (report["ok"], report["measured"]) == (True, "demo-control-plane")
+    golden(report["text"])
+    assert not fake_lab.check(Announcer(announcer="changed", within=1), before="demo-control-plane")["ok"]
 
 
-def test_nobody_announces(world: World, golden: Golden) -> None:
-    seen = world.look(Announcer(announcer="x", within=1))
+def test_the_status_of_a_failed_announcer_is_ignored(fake_lab: FakeLab) -> None:
+    fake_lab.set_announcer("demo-worker-1", created="2026-01-02T00:00:00Z")
+    fake_lab.set_announcer("demo-worker-2", "l2-0", created="2026-01-01T00:00:00Z")
+    assert state.announcer(fake_lab.cluster, fake_lab.context.lab, *CONTROLLER.split("/")) == "demo-worker-1"
 
-    assert not seen["ok"]
-    golden(seen["measured"])
+    fake_lab.set_announcer("demo-worker-1", created="2026-01-02T00:00:00Z", label="demo-worker-2")
+    assert state.announcer(fake_lab.cluster, fake_lab.context.lab, *CONTROLLER.split("/")) == "demo-worker-2"
+
+
+def test_a_missing_announcer_fails(fake_lab: FakeLab, golden: Golden) -> None:
+    report = fake_lab.check(Announcer(announcer="x", within=1))
+
+    assert not report["ok"]
+    golden(report["measured"])
 
 
 @pytest.mark.parametrize("name", ["worker-1", "demo-worker-1"])
-def test_a_node_is_ready_or_not(world: World, name: str, golden: Golden) -> None:
-    assert world.look(Node(node=name))["measured"] == "Ready"
-    assert not world.look(Node(node=name, ready=False, within=1))["ok"]
+def test_readiness_of_a_node_is_compared(fake_lab: FakeLab, name: str, golden: Golden) -> None:
+    assert fake_lab.check(Node(node=name))["measured"] == "Ready"
+    assert not fake_lab.check(Node(node=name, ready=False, within=1))["ok"]
 
     condition = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}
-    world.cluster.put("v1", "Node", "demo-worker-1", status={"conditions": [condition]})
+    fake_lab.cluster.put("v1", "Node", "demo-worker-1", status={"conditions": [condition]})
 
-    seen = world.look(Node(node=name, ready=False))
-    assert seen["ok"]
-    golden({"text": seen["text"], "measured": seen["measured"]})
+    report = fake_lab.check(Node(node=name, ready=False))
+    assert report["ok"]
+    golden({"text": report["text"], "measured": report["measured"]})
 
 
-def test_a_node_that_there_is_not_is_neither(world: World) -> None:
+def test_an_unknown_node_is_neither_ready_nor_unready(fake_lab: FakeLab) -> None:
     for ready in (True, False):
-        seen = world.look(Node(node="worker-9", ready=ready, within=1))
-        assert (seen["ok"], seen["measured"]) == (False, "the lab demo has no node worker-9")
+        report = fake_lab.check(Node(node="worker-9", ready=ready, within=1))
+        assert (report["ok"], report["measured"]) == (False, "the lab demo has no node worker-9")
 
 
-def test_an_api_that_does_not_answer_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_to_an_unreachable_api_is_repeated(fake_lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [NotReadyError("the API server does not answer", id="api-unreachable")] * 3
-    answers = world.cluster.find
+    find = fake_lab.cluster.find
 
     def listed(*arguments: str) -> list[dict[str, Any]]:
         if failures:
             raise failures.pop()
-        return answers(*arguments)
+        return find(*arguments)
 
-    monkeypatch.setattr(world.cluster, "find", listed)
+    monkeypatch.setattr(fake_lab.cluster, "find", listed)
 
-    seen = world.look(Node(node="worker-1"))
+    report = fake_lab.check(Node(node="worker-1"))
 
-    assert (seen["ok"], seen["seconds"]) == (True, 0.6)
-
-
-# What is only compared
+    assert (report["ok"], report["seconds"]) == (True, 0.6)
 
 
-@pytest.mark.parametrize(("most", "met"), [(1.04, True), (1, False)])
-def test_a_gap_is_compared(world: World, most: float, met: bool) -> None:  # noqa: FBT001 - what is expected
-    seen = world.look(Gap(gap=most))
-
-    assert (seen["ok"], seen["measured"], seen["seconds"]) == (met, "1.0 s", 0.0)
+# Gaps and durations
 
 
-@pytest.mark.parametrize(("most", "met"), [(30.0, True), (29.9, False)])
-def test_the_seconds_of_all_commands_are_compared(world: World, most: float, met: bool) -> None:  # noqa: FBT001 - what is expected
-    seen = world.look(Duration(seconds=most))
+@pytest.mark.parametrize(("limit", "met"), [(1.04, True), (1, False)])
+def test_the_gap_is_compared_with_its_limit(fake_lab: FakeLab, limit: float, met: bool) -> None:  # noqa: FBT001 - what is expected
+    report = fake_lab.check(Gap(gap=limit))
 
-    assert (seen["ok"], seen["measured"]) == (met, "30.0 s")
-
-
-# What names stand for now
+    assert (report["ok"], report["measured"], report["seconds"]) == (met, "1.0 s", 0.0)
 
 
-def test_live_names_are_looked_up(world: World) -> None:
-    world.service(CONTROLLER, ADDRESS)
-    world.announced("demo-worker-1")
+@pytest.mark.parametrize(("limit", "met"), [(30.0, True), (29.9, False)])
+def test_the_seconds_of_all_commands_are_compared_with_their_limit(fake_lab: FakeLab, limit: float, met: bool) -> None:  # noqa: FBT001 - what is expected
+    report = fake_lab.check(Duration(seconds=limit))
 
-    found = names.live(world.context, frozenset({"address", "announcer", "standby", "lab"}))
+    assert (report["ok"], report["measured"]) == (met, "30.0 s")
 
-    assert found == {"address": ADDRESS, "announcer": "demo-worker-1", "standby": "demo-control-plane"}
+
+# Live names
+
+
+def test_live_names_are_resolved(fake_lab: FakeLab) -> None:
+    fake_lab.service(CONTROLLER, ADDRESS)
+    fake_lab.set_announcer("demo-worker-1")
+
+    names_found = names.live(fake_lab.context, frozenset({"address", "announcer", "standby", "lab"}))
+
+    assert names_found == {"address": ADDRESS, "announcer": "demo-worker-1", "standby": "demo-control-plane"}
 
 
 @pytest.mark.parametrize("name", ["address", "announcer", "standby"])
-def test_what_nobody_can_say_yet_is_pending(world: World, name: str) -> None:
-    assert isinstance(names.live(world.context, frozenset({name})), Pending)
+def test_an_unresolved_live_name_is_pending(fake_lab: FakeLab, name: str) -> None:
+    assert isinstance(names.live(fake_lab.context, frozenset({name})), Pending)
 
 
-def test_a_standby_is_another_node_that_is_ready(world: World) -> None:
-    world.announced("demo-control-plane")
-    assert names.live(world.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}
+def test_the_standby_is_another_ready_node(fake_lab: FakeLab) -> None:
+    fake_lab.set_announcer("demo-control-plane")
+    assert names.live(fake_lab.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}
 
-    world.cluster.put("v1", "Node", "demo-worker-1", status={})
-    assert names.live(world.context, frozenset({"standby"})) == Pending("no node but demo-control-plane is Ready")
-    worker = world.context.lab.nodes[1]
-    world.cluster.put("v1", "Node", worker.name, **ready_node(worker))
-    assert names.live(world.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}
+    fake_lab.cluster.put("v1", "Node", "demo-worker-1", status={})
+    assert names.live(fake_lab.context, frozenset({"standby"})) == Pending("no node but demo-control-plane is Ready")
+    worker = fake_lab.context.lab.nodes[1]
+    fake_lab.cluster.put("v1", "Node", worker.name, **ready_node(worker))
+    assert names.live(fake_lab.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}

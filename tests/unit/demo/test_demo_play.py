@@ -1,4 +1,4 @@
-"""Demos played: what is run in which order, what ends them, and what is left to be cleaned up."""
+"""Playing demos: the order of commands, what ends a demo, and its cleanup."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from labctl.model.errors import ProviderError, Terminated
 Demo = Mapping[str, Any]
 Run = Callable[..., int]
 GOOD = Answer(200, "my-app-1")
-SEEN = "http://my-app.local answers 200 within 30 s"
+MET = "http://my-app.local answers 200 within 30 s"
 
 
 @dataclass
-class World:
-    """Runs nothing, notes what it would have run, and plays what happens meanwhile."""
+class FakeWorld:
+    """A fake that records commands instead of running them, and calls the functions in `during`."""
 
     context: Context
     cluster: FakeCluster
@@ -49,8 +49,8 @@ class World:
     codes: dict[str, int] = field(default_factory=dict)
     """The exit code of a command, if it is not 0."""
     during: dict[str, Callable[[], object]] = field(default_factory=dict)
-    """What happens while a command runs."""
-    answer: Answer = GOOD
+    """The function to call while a command runs."""
+    response: Answer = GOOD
 
     def start(
         self,
@@ -74,37 +74,37 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def doors(self, environment: Mapping[str, str], **_doors: object) -> DemoIO:
-        return DemoIO(environment, self.start, lambda _name: self.answer, lambda: self.now, self.sleep)
+    def demo_io(self, environment: Mapping[str, str], **_options: object) -> DemoIO:
+        return DemoIO(environment, self.start, lambda _name: self.response, lambda: self.now, self.sleep)
 
-    def announced(self, node: str) -> None:
+    def set_announcer(self, node: str) -> None:
         service = {"serviceNamespace": "ingress-nginx", "serviceName": "ingress-nginx-controller"}
         self.cluster.put(
             "metallb.io/v1beta1", "ServiceL2Status", "l2-1", "metallb-system", status={"node": node, **service}
         )
 
-    def addressed(self, address: str = ADDRESS) -> None:
+    def set_address(self, address: str = ADDRESS) -> None:
         status = {"loadBalancer": {"ingress": [{"ip": address}]}}
         self.cluster.put("v1", "Service", "ingress-nginx-controller", "ingress-nginx", spec={}, status=status)
 
 
 @pytest.fixture
-def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The lab is up, and this process is in its network."""
-    made = World(context, cluster)
+def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
+    """Let the lab be up, and this process be in its network."""
+    world = FakeWorld(context, cluster)
     provider.nodes |= {node.name for node in context.lab.nodes}
     monkeypatch.setattr(labs, "entered", lambda _options: context)
-    monkeypatch.setattr(playing, "DemoIO", made.doors)
+    monkeypatch.setattr(playing, "DemoIO", world.demo_io)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LC_ALL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(context.folder / "config"))
-    return made
+    return world
 
 
 @pytest.fixture
 def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs a command line in this process and returns its exit code."""
+    """Return a function that runs a command line in this process and returns its exit code."""
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
@@ -119,8 +119,8 @@ def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 
 @pytest.fixture
-def play(world: World, labctl: Run, home: Path) -> Callable[..., int]:
-    """Plays a demo with these scenes and this cleanup; returns the exit code."""
+def play(world: FakeWorld, labctl: Run, home: Path) -> Callable[..., int]:
+    """Return a function that plays a demo and returns the exit code."""
 
     def run(demo: Demo, *options: str) -> int:
         assert world.context.lab.name == "demo"
@@ -143,7 +143,7 @@ def scenes(*scenes: Mapping[str, Any], cleanup: tuple[str, ...] = ()) -> Demo:
 
 
 def test_scenes_and_cleanup_are_run_in_order(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     demo = scenes(
         {"say": "The lab is $lab.", "run": ["kubectl get nodes", "labctl hosts show"], "expect": [{"http": "$url"}]},
@@ -167,7 +167,9 @@ def test_scenes_and_cleanup_are_run_in_order(
     golden(out)
 
 
-def test_a_value_is_never_more_than_one_word(play: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_substituted_value_is_never_split_into_words(
+    play: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(names, "of_lab", lambda _lab: {"lab": "demo", "app": "a b; rm 'c"})
 
     assert play(scenes({"run": ["kubectl get 'pod x' $app"]})) == 0
@@ -175,10 +177,10 @@ def test_a_value_is_never_more_than_one_word(play: Run, world: World, monkeypatc
     assert world.words == [["kubectl", "get", "pod x", "a b; rm 'c"]]
 
 
-def test_an_expectation_that_is_not_met_ends_the_demo_and_cleans_up(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_an_unmet_expectation_ends_the_demo_and_cleans_up(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
-    world.answer = Answer(503)
+    world.response = Answer(503)
     demo = scenes(
         {"expect": [{"http": "$url", "within": 1}, {"seconds": 1}]},
         {"run": ["labctl status"]},
@@ -192,21 +194,21 @@ def test_an_expectation_that_is_not_met_ends_the_demo_and_cleans_up(
     golden({"stdout": out, "stderr": err})
 
 
-@pytest.mark.parametrize(("wanted", "code"), [(0, 1), (8, 0)])
-def test_another_exit_code_than_expected_ends_the_demo(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden, wanted: int, code: int
+@pytest.mark.parametrize(("expected_code", "code"), [(0, 1), (8, 0)])
+def test_an_unexpected_exit_code_ends_the_demo(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden, expected_code: int, code: int
 ) -> None:
     world.codes["labctl trace"] = code
 
-    assert play(scenes({"run": [{"command": "labctl trace", "code": wanted}, "kubectl get pods"]})) == 8
+    assert play(scenes({"run": [{"command": "labctl trace", "code": expected_code}, "kubectl get pods"]})) == 8
 
     assert world.ran == ["labctl trace"]
     err = capsys.readouterr().err
     golden(err)
 
 
-def test_a_cleanup_that_fails_fails_the_demo_and_the_rest_of_it_is_done(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_a_failed_cleanup_command_fails_the_demo_and_the_others_still_run(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     world.codes["kubectl delete pod x"] = 1
 
@@ -216,8 +218,8 @@ def test_a_cleanup_that_fails_fails_the_demo_and_the_rest_of_it_is_done(
     golden(capsys.readouterr().err)
 
 
-def test_all_that_failed_is_told_in_one_error(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_all_failures_are_reported_in_one_error(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     world.codes = {"labctl trace": 1, "kubectl delete pod x": 1}
 
@@ -226,13 +228,13 @@ def test_all_that_failed_is_told_in_one_error(
     golden(capsys.readouterr().err)
 
 
-def test_a_program_that_is_not_there_ends_the_demo_with_its_own_code(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_a_missing_program_ends_the_demo_with_its_own_exit_code(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
-    def missing() -> None:
+    def fail() -> None:
         raise ProviderError("cannot run kubectl", id="tool-not-started")
 
-    world.during["kubectl get pods"] = missing
+    world.during["kubectl get pods"] = fail
 
     assert play(scenes({"run": ["kubectl get pods"]}, cleanup=("labctl up",))) == 4
 
@@ -241,7 +243,7 @@ def test_a_program_that_is_not_there_ends_the_demo_with_its_own_code(
 
 
 def test_ctrl_c_ends_the_demo_and_cleans_up(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     world.during["labctl trace"] = interrupt
 
@@ -252,8 +254,8 @@ def test_ctrl_c_ends_the_demo_and_cleans_up(
     golden(err)
 
 
-def test_another_ctrl_c_ends_cleaning_up(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_a_second_ctrl_c_aborts_the_cleanup(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     world.during = {"labctl trace": interrupt, "labctl up": interrupt}
 
@@ -263,7 +265,7 @@ def test_another_ctrl_c_ends_cleaning_up(
     golden(capsys.readouterr().err)
 
 
-def test_a_terminated_demo_cleans_up_as_well(play: Run, world: World) -> None:
+def test_a_terminated_demo_cleans_up_as_well(play: Run, world: FakeWorld) -> None:
     def terminate() -> None:
         raise Terminated
 
@@ -273,7 +275,7 @@ def test_a_terminated_demo_cleans_up_as_well(play: Run, world: World) -> None:
     assert world.ran == ["labctl trace", "labctl up"]
 
 
-def test_an_error_of_labctls_own_does_not_keep_it_from_cleaning_up(play: Run, world: World) -> None:
+def test_a_bug_does_not_prevent_the_cleanup(play: Run, world: FakeWorld) -> None:
     world.during["labctl trace"] = partial(int, "x")
 
     assert play(scenes({"run": ["labctl trace"]}, cleanup=("labctl up",))) == 1
@@ -283,10 +285,10 @@ def test_an_error_of_labctls_own_does_not_keep_it_from_cleaning_up(play: Run, wo
 # Names
 
 
-def test_live_names_are_those_of_the_moment_the_scene_begins(play: Run, world: World) -> None:
-    world.announced("demo-worker-1")
-    world.addressed()
-    world.during["labctl halt demo-worker-1"] = lambda: world.announced("demo-control-plane")
+def test_live_names_are_resolved_when_a_scene_begins(play: Run, world: FakeWorld) -> None:
+    world.set_announcer("demo-worker-1")
+    world.set_address()
+    world.during["labctl halt demo-worker-1"] = lambda: world.set_announcer("demo-control-plane")
     demo = scenes(
         {"run": ["labctl halt $announcer", "kubectl get node $announcer"], "expect": [{"announcer": "changed"}]},
         {"title": "Now $announcer, then $standby", "run": ["kubectl get node $announcer", "kubectl get svc $address"]},
@@ -304,10 +306,10 @@ def test_live_names_are_those_of_the_moment_the_scene_begins(play: Run, world: W
     ]
 
 
-def test_changed_is_told_by_who_announced_when_the_scene_began(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_changed_is_relative_to_the_announcer_at_the_start_of_the_scene(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
-    world.announced("demo-worker-1")
+    world.set_announcer("demo-worker-1")
 
     assert play(scenes({"expect": [{"announcer": "changed", "within": 1}]})) == 8
 
@@ -321,8 +323,8 @@ def test_changed_is_told_by_who_announced_when_the_scene_began(
         (scenes({"run": ["labctl up"]}, cleanup=("labctl ssh $announcer",)), "before its first scene"),
     ],
 )
-def test_a_name_that_stands_for_nothing_fails_the_demo_in_time(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden, demo: Demo, where: str
+def test_an_unresolvable_live_name_fails_the_demo_after_a_while(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden, demo: Demo, where: str
 ) -> None:
     assert play(demo) == 8
 
@@ -331,12 +333,12 @@ def test_a_name_that_stands_for_nothing_fails_the_demo_in_time(
     assert world.ran == (["labctl up"] if where == "scene 1" else [])
 
 
-def test_a_demo_is_refused_where_the_bundle_with_its_kubectl_is_gone(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+def test_a_demo_is_refused_if_the_bundle_is_missing(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    gone = replace(world.context, bundle_folder=home / "gone")
-    vars(gone).update(provider=world.context.provider, cluster=world.context.cluster)
-    monkeypatch.setattr(labs, "entered", lambda _options: gone)
+    without_bundle = replace(world.context, bundle_folder=home / "gone")
+    vars(without_bundle).update(provider=world.context.provider, cluster=world.context.cluster)
+    monkeypatch.setattr(labs, "entered", lambda _options: without_bundle)
 
     assert play(scenes({"run": ["kubectl get pods"]}), "-o", "json") == 3
 
@@ -344,8 +346,8 @@ def test_a_demo_is_refused_where_the_bundle_with_its_kubectl_is_gone(
     assert world.ran == []
 
 
-def test_a_demo_about_an_app_is_refused_where_there_is_none(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch
+def test_a_demo_about_an_app_is_refused_in_a_lab_without_apps(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = world.context
     without = replace(context, lab=replace(context.lab, apps=()))
@@ -370,11 +372,11 @@ def test_a_demo_about_an_app_is_refused_where_there_is_none(
     ],
     ids=" ".join,
 )
-def test_a_demo_that_does_not_fit_the_lab_says_so_and_nothing_is_run_or_written(
+def test_a_demo_with_unmet_needs_is_refused_before_anything_is_run_or_written(
     needs: Mapping[str, Any],
     commands: list[str],
     play: Run,
-    world: World,
+    world: FakeWorld,
     home: Path,
     capsys: pytest.CaptureFixture[str],
     golden: Golden,
@@ -390,15 +392,15 @@ def test_a_demo_that_does_not_fit_the_lab_says_so_and_nothing_is_run_or_written(
     assert (world.ran, list(home.glob("a.*"))) == ([], [])
 
 
-def test_a_demo_is_played_in_a_lab_that_has_what_it_needs(play: Run, world: World) -> None:
+def test_a_demo_is_played_in_a_lab_that_meets_its_needs(play: Run, world: FakeWorld) -> None:
     needs = {"workers": 1, "apps": 1, "replicas": 2, "addresses": 11, "ingress": "traefik"}
 
     assert play({"needs": needs, **scenes({"run": ["labctl up"]})}) == 0
     assert world.ran == ["labctl up"]
 
 
-def test_a_halted_lab_is_said_to_be_one_before_anything_is_run(
-    play: Run, world: World, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
+def test_a_halted_lab_is_reported_before_anything_is_run(
+    play: Run, world: FakeWorld, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     provider.nodes.clear()
 
@@ -408,8 +410,8 @@ def test_a_halted_lab_is_said_to_be_one_before_anything_is_run(
     assert world.ran == []
 
 
-def test_what_is_hidden_is_run_and_not_recorded(
-    play: Run, world: World, home: Path, capsys: pytest.CaptureFixture[str]
+def test_hidden_commands_and_scenes_are_run_and_not_recorded(
+    play: Run, world: FakeWorld, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     secret = {"command": "kubectl get secrets", "hide": True}
     demo = scenes({"run": [secret, "labctl up"]}, {"run": ["labctl status"], "hide": True})
@@ -429,51 +431,51 @@ def test_what_is_hidden_is_run_and_not_recorded(
 # Traffic
 
 
-def test_what_is_said_after_it_has_its_figures(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_later_scenes_can_use_the_figures_of_the_load(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _in_real_time(monkeypatch, world)
+    _use_real_client(monkeypatch, world)
     traffic = {"hostname": "$hostname", "before": 0.02, "after": 0.02}
-    told = {"title": "After $gap", "say": "It saw $answers and $failures."}
+    later_scene = {"title": "After $gap", "say": "It saw $answers and $failures."}
 
-    assert play(scenes({"load": traffic, "run": ["labctl up"]}, told, told), "-o", "json") == 0
+    assert play(scenes({"load": traffic, "run": ["labctl up"]}, later_scene, later_scene), "-o", "json") == 0
 
-    seen, *others = json.loads(capsys.readouterr().out)["scenes"]
-    load = seen["load"]
-    assert {other["title"] for other in others} == {f"After {load['gap']:.1f} s"}
-    assert {other["say"] for other in others} == {f"It saw {load['answers']} good answers and 0 failures."}
+    scene, *others = json.loads(capsys.readouterr().out)["scenes"]
+    load = scene["load"]
+    assert {scene["title"] for scene in others} == {f"After {load['gap']:.1f} s"}
+    assert {scene["say"] for scene in others} == {f"It saw {load['answers']} good answers and 0 failures."}
 
 
-def test_a_client_asks_while_the_scene_is_played(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch
+def test_a_client_sends_requests_while_the_scene_is_played(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = _in_real_time(monkeypatch, world)
-    world.during["labctl up"] = lambda: [asked.acquire(timeout=60) for _ in range(4)]
+    requests = _use_real_client(monkeypatch, world)
+    world.during["labctl up"] = lambda: [requests.acquire(timeout=60) for _ in range(4)]
     traffic = {"hostname": "$hostname", "before": 0.02, "after": 0.02}
 
     assert play(scenes({"load": traffic, "run": ["labctl up"], "expect": [{"gap": 5}]}), "-o", "json") == 0
 
     out, err = capsys.readouterr()
-    seen = json.loads(out)["scenes"][0]
-    assert seen["load"]["hostname"] == "my-app.local"
-    assert seen["load"]["answers"] >= 3
-    assert seen["load"]["first_command"] >= 0.02
-    text = seen["expectations"][0]["text"]
+    scene = json.loads(out)["scenes"][0]
+    assert scene["load"]["hostname"] == "my-app.local"
+    assert scene["load"]["answers"] >= 3
+    assert scene["load"]["first_command"] >= 0.02
+    text = scene["expectations"][0]["text"]
     assert err.index("0 failures") < err.index(text)
     golden(text)
 
 
-def test_a_gap_that_is_too_long_fails_the_demo(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_too_long_gap_fails_the_demo(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _in_real_time(monkeypatch, world)
+    _use_real_client(monkeypatch, world)
 
-    def away() -> None:
-        world.answer = Answer(503)
+    def interrupt_service() -> None:
+        world.response = Answer(503)
         threading.Event().wait(0.06)
-        world.answer = Answer(200)
+        world.response = Answer(200)
 
-    world.during["kubectl delete pod x"] = away
+    world.during["kubectl delete pod x"] = interrupt_service
     traffic = {"hostname": "$hostname", "before": 0, "after": 0}
     demo = scenes({"load": traffic, "run": ["kubectl delete pod x"], "expect": [{"gap": 0.03}, {"seconds": 10}]})
 
@@ -484,20 +486,18 @@ def test_a_gap_that_is_too_long_fails_the_demo(
     assert out.index("✓ the commands take at most 10 s") < out.index("✗ http://my-app.local is never without")
 
 
-def test_commands_that_take_too_long_fail_the_demo(
-    play: Run, capsys: pytest.CaptureFixture[str], golden: Golden
-) -> None:
+def test_too_slow_commands_fail_the_demo(play: Run, capsys: pytest.CaptureFixture[str], golden: Golden) -> None:
     assert play(scenes({"run": ["labctl up", "labctl status"], "expect": [{"seconds": 0.9}]})) == 8
 
     golden(capsys.readouterr().err)
 
 
-def test_a_site_that_does_not_answer_fails_the_demo_and_its_numbers_are_told(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_unreachable_site_fails_the_demo_and_its_figures_are_printed(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _in_real_time(monkeypatch, world)
+    _use_real_client(monkeypatch, world)
     set_limits(monkeypatch, http_good=0.02)
-    world.answer = Answer(503)
+    world.response = Answer(503)
 
     assert play(scenes({"load": {"hostname": "$hostname", "before": 0.01}, "run": ["labctl up"]})) == 8
 
@@ -510,8 +510,8 @@ def test_a_site_that_does_not_answer_fails_the_demo_and_its_numbers_are_told(
 # Streams
 
 
-def test_json_is_one_document_and_progress_is_plain_text_beside_it(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_with_json_the_result_is_one_document_and_progress_goes_to_stderr(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     assert play(scenes({"run": ["labctl up"], "expect": [{"http": "$url"}]}, cleanup=("labctl status",)), "-ojson") == 0
 
@@ -530,7 +530,7 @@ def test_json_is_one_document_and_progress_is_plain_text_beside_it(
                 "seconds": 0.5,
                 "commands": [{"command": "labctl up", "code": 0, "seconds": 0.5}],
                 "expectations": [
-                    {"text": SEEN, "ok": True, "measured": "HTTP 200 from pod my-app-1", "seconds": 0.0},
+                    {"text": MET, "ok": True, "measured": "HTTP 200 from pod my-app-1", "seconds": 0.0},
                 ],
                 "load": None,
             }
@@ -542,8 +542,8 @@ def test_json_is_one_document_and_progress_is_plain_text_beside_it(
     assert world.environments[0].get("FORCE_COLOR") is None
 
 
-def test_a_demo_that_failed_has_its_error_in_the_document(
-    play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_the_document_of_a_failed_demo_has_the_error(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     world.codes["labctl up"] = 6
 
@@ -558,7 +558,9 @@ def test_a_demo_that_failed_has_its_error_in_the_document(
     assert err == ""
 
 
-def test_an_interrupted_command_has_no_exit_code(play: Run, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_command_has_no_exit_code(
+    play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.during["labctl up"] = interrupt
 
     assert play(scenes({"run": ["labctl up"]}), "-o", "json") == 130
@@ -568,9 +570,7 @@ def test_an_interrupted_command_has_no_exit_code(play: Run, world: World, capsys
     assert document["error"]["id"] == "interrupted"
 
 
-def test_quiet_says_how_it_ended_and_nothing_else(
-    play: Run, capsys: pytest.CaptureFixture[str], golden: Golden
-) -> None:
+def test_quiet_prints_only_the_result(play: Run, capsys: pytest.CaptureFixture[str], golden: Golden) -> None:
     assert play(scenes({"run": ["labctl up"]}), "-q") == 0
 
     out, err = capsys.readouterr()
@@ -578,8 +578,8 @@ def test_quiet_says_how_it_ended_and_nothing_else(
     golden(out)
 
 
-def test_a_terminal_is_asked_between_scenes_and_nothing_else_is(
-    play: Run, world: World, monkeypatch: pytest.MonkeyPatch
+def test_enter_is_waited_for_between_scenes_only_on_a_terminal(
+    play: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -601,9 +601,9 @@ def test_a_terminal_is_asked_between_scenes_and_nothing_else_is(
 
 
 @pytest.mark.parametrize(("during", "code"), [(lambda: None, 0), (interrupt, 130)])
-def test_a_recording_and_a_report_are_written_however_the_demo_ends(
+def test_a_recording_and_a_report_are_written_after_success_and_interrupt(
     labctl: Run,
-    world: World,
+    world: FakeWorld,
     home: Path,
     capsys: pytest.CaptureFixture[str],
     during: Callable[[], None],
@@ -626,8 +626,8 @@ def test_a_recording_and_a_report_are_written_however_the_demo_ends(
     assert world.environments[0]["FORCE_COLOR"] == "1"
 
 
-def test_a_recording_that_cannot_be_written_is_refused_before_anything_is_run(
-    labctl: Run, world: World, home: Path, capsys: pytest.CaptureFixture[str], golden: Golden
+def test_an_unwritable_recording_is_refused_before_anything_is_run(
+    labctl: Run, world: FakeWorld, home: Path, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
     (home / "tour.yaml").write_text(yaml.safe_dump({"about": "x", **scenes({"run": ["labctl up"]})}))
 
@@ -637,11 +637,11 @@ def test_a_recording_that_cannot_be_written_is_refused_before_anything_is_run(
     assert world.ran == []
 
 
-# What there is
+# The list of demos
 
 
 @pytest.mark.usefixtures("world")
-def test_demos_are_listed(labctl: Run, capsys: pytest.CaptureFixture[str], context: Context) -> None:
+def test_demos_and_invalid_files_are_listed(labctl: Run, capsys: pytest.CaptureFixture[str], context: Context) -> None:
     folder = context.folder / "config" / "labctl" / "demos"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("about: Mine\nscenes: [{title: One}]\n")
@@ -652,9 +652,9 @@ def test_demos_are_listed(labctl: Run, capsys: pytest.CaptureFixture[str], conte
     (folder / "folder.yaml").mkdir()
 
     assert labctl("demo", "list", "-o", "json") == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert {"demo": "mine", "about": "Mine", "file": str(folder / "mine.yaml")} in answer["demos"]
-    problems = {each["demo"]: each for each in answer["problems"]}
+    document = json.loads(capsys.readouterr().out)
+    assert {"demo": "mine", "about": "Mine", "file": str(folder / "mine.yaml")} in document["demos"]
+    problems = {each["demo"]: each for each in document["problems"]}
     assert problems.keys() == {*wrong, "folder"}
     assert {each["id"] for each in problems.values()} == {"demo-invalid"}
     for name, problem in problems.items():
@@ -668,7 +668,7 @@ def test_demos_are_listed(labctl: Run, capsys: pytest.CaptureFixture[str], conte
 
 
 @pytest.mark.usefixtures("world")
-def test_a_demo_that_there_is_not_and_one_that_is_wrong_are_wrong_usage(
+def test_an_unknown_and_an_invalid_demo_are_usage_errors(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "wrong.yaml").write_text("about: x\nscenes: []\n")
@@ -679,15 +679,15 @@ def test_a_demo_that_there_is_not_and_one_that_is_wrong_are_wrong_usage(
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "demo-invalid"
 
 
-def _in_real_time(monkeypatch: pytest.MonkeyPatch, world: World) -> threading.Semaphore:
-    """Let a client ask by the real clock; return what is released with each of its requests."""
-    asked = threading.Semaphore(0)
+def _use_real_client(monkeypatch: pytest.MonkeyPatch, world: FakeWorld) -> threading.Semaphore:
+    """Let a client send requests in real time. Return a semaphore that each request releases."""
+    requests = threading.Semaphore(0)
 
-    def answer(_name: str) -> Answer:
-        asked.release()
-        return world.answer
+    def respond(_name: str) -> Answer:
+        requests.release()
+        return world.response
 
     monkeypatch.setattr(http_load, "EVERY_SECONDS", 0.002)
     monkeypatch.setattr(http_load, "LOOK_SECONDS", 0.002)
-    monkeypatch.setattr(playing, "DemoIO", lambda environment, **_doors: DemoIO(environment, world.start, answer))
-    return asked
+    monkeypatch.setattr(playing, "DemoIO", lambda environment, **_options: DemoIO(environment, world.start, respond))
+    return requests

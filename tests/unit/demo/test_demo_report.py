@@ -57,7 +57,7 @@ def test_the_report_has_every_number_and_version(context: Context, golden: Golde
     golden(page.replace(f"labctl {__version__}", "labctl 1.0"))
 
 
-def test_a_report_leaves_out_what_there_was_none_of(context: Context, golden: Golden) -> None:
+def test_a_report_omits_empty_sections(context: Context, golden: Golden) -> None:
     report: DemoReport = {**REPORT, "ok": True, "seconds": 1.0, "scenes": [], "cleanup": [], "error": None}
 
     page = markdown("x", report, context, datetime(2026, 1, 1, tzinfo=UTC))

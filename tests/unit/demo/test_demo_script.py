@@ -1,4 +1,4 @@
-"""Files of demos: what is wrong with one, all at once; the names in them; and which one is meant."""
+"""Files of demos: all problems of one at once, the names in them, and finding one by its name."""
 
 from __future__ import annotations
 
@@ -105,17 +105,17 @@ cleanup:
 
 @pytest.fixture
 def demos(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user keeps demos; labctl has one of its own."""
+    """The folder of the user's demos; labctl has one built-in demo."""
     own, users = home / "own", home / "config" / "labctl" / "demos"
     for folder in (own, users):
         folder.mkdir(parents=True)
-    _write(own / "tour.yaml", "The tour")
+    _write_demo(own / "tour.yaml", "The tour")
     monkeypatch.setattr(script, "OWN", own)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     return users
 
 
-def test_everything_that_is_wrong_is_told_at_once_with_where_it_is(tmp_path: Path, golden: Golden) -> None:
+def test_all_problems_are_reported_at_once_with_their_keys(tmp_path: Path, golden: Golden) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(WRONG)
 
@@ -156,7 +156,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_where_it_is(tmp_path: Pat
     ],
     ids=itertools.count(1),
 )
-def test_a_file_that_is_no_demo_is_told_of(text: str, key: str, tmp_path: Path, golden: Golden) -> None:
+def test_an_invalid_demo_is_refused_with_its_wrong_key(text: str, key: str, tmp_path: Path, golden: Golden) -> None:
     path = tmp_path / "no.yaml"
     path.write_text(text)
 
@@ -168,14 +168,14 @@ def test_a_file_that_is_no_demo_is_told_of(text: str, key: str, tmp_path: Path, 
     golden(caught.value.message)
 
 
-def test_a_file_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"cannot read the demo {tmp_path}: it is a folder") as caught:
         script.read(tmp_path)
 
     assert caught.value.id == "demo-invalid"
 
 
-def test_a_demo_can_say_all_this(tmp_path: Path) -> None:
+def test_every_key_of_a_demo_is_read(tmp_path: Path) -> None:
     path = tmp_path / "whole.yaml"
     path.write_text(WHOLE)
 
@@ -199,7 +199,7 @@ def test_a_demo_can_say_all_this(tmp_path: Path) -> None:
 # Names
 
 
-def test_names_stand_for_what_the_lab_is() -> None:
+def test_names_are_replaced_by_values_of_the_lab() -> None:
     values = names.of_lab(lab())
 
     assert names.fill("$lab $app $hostname $url $control_plane ${pool}: $pool_first to $pool_last, $$", values) == (
@@ -210,7 +210,7 @@ def test_names_stand_for_what_the_lab_is() -> None:
     assert set(values) - set(names.of_lab(lab(apps=[]))) == names.OF_AN_APP
 
 
-def test_only_the_texts_of_a_part_are_filled() -> None:
+def test_names_are_replaced_in_texts_only() -> None:
     command = Command(command="kubectl get $app", input="$$", code=8, hide=True)
 
     assert command.filled({"app": "x"}) == Command.model_construct(
@@ -218,11 +218,11 @@ def test_only_the_texts_of_a_part_are_filled() -> None:
     )
 
 
-# Which demo
+# Finding a demo
 
 
-def test_demos_are_labctls_own_and_the_users(demos: Path) -> None:
-    _write(demos / "mine.yaml", "Mine")
+def test_builtin_and_user_demos_are_listed(demos: Path) -> None:
+    _write_demo(demos / "mine.yaml", "Mine")
 
     assert script.listed()["demos"] == [
         {"demo": "mine", "about": "Mine", "file": str(demos / "mine.yaml")},
@@ -230,10 +230,10 @@ def test_demos_are_labctls_own_and_the_users(demos: Path) -> None:
     ]
 
 
-def test_the_users_demo_takes_the_place_of_labctls(demos: Path) -> None:
+def test_a_user_demo_overrides_a_builtin_demo(demos: Path) -> None:
     assert script.find("tour").demo.about == "The tour"
 
-    _write(demos / "tour.yaml", "My tour")
+    _write_demo(demos / "tour.yaml", "My tour")
 
     assert script.find("tour").demo.about == "My tour"
     assert [row["about"] for row in script.listed()["demos"]] == ["My tour"]
@@ -241,15 +241,15 @@ def test_the_users_demo_takes_the_place_of_labctls(demos: Path) -> None:
 
 @pytest.mark.usefixtures("demos")
 @pytest.mark.parametrize("name", ["here.yaml", "./here.yaml", "./here.yml", "./here"])
-def test_a_file_is_named_by_its_slash_or_its_ending(name: str) -> None:
-    _write(Path(name), "Here")
+def test_a_name_with_a_slash_or_yaml_suffix_is_a_file(name: str) -> None:
+    _write_demo(Path(name), "Here")
 
     assert script.find(name).demo.about == "Here"
 
 
 @pytest.mark.usefixtures("demos")
 @pytest.mark.parametrize("name", ["fly", "fly.yaml", "./fly", "../own/fly"])
-def test_a_demo_that_there_is_not_names_those_there_are(name: str) -> None:
+def test_an_unknown_demo_lists_the_existing_ones(name: str) -> None:
     with pytest.raises(UsageError, match=f"there is no demo {name}") as caught:
         script.find(name)
 
@@ -257,7 +257,7 @@ def test_a_demo_that_there_is_not_names_those_there_are(name: str) -> None:
     assert "Demos: tour" in caught.value.hint
 
 
-def test_every_demo_of_labctl_itself_is_right() -> None:
+def test_every_builtin_demo_is_valid() -> None:
     paths = list(script.OWN.glob("*"))
 
     assert len(paths) >= 5
@@ -265,7 +265,7 @@ def test_every_demo_of_labctl_itself_is_right() -> None:
         assert script.read(path).name == path.stem
 
 
-def test_the_demo_in_the_docs_is_right(tmp_path: Path) -> None:
+def test_the_demo_in_the_docs_is_valid(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "demos.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
@@ -273,5 +273,5 @@ def test_the_demo_in_the_docs_is_right(tmp_path: Path) -> None:
     assert len(script.read(tmp_path / "example.yaml").demo.scenes[0].expect) == len(KINDS)
 
 
-def _write(path: Path, about: str) -> None:
+def _write_demo(path: Path, about: str) -> None:
     path.write_text(f"about: {about}\nscenes:\n  - title: One\n")
