@@ -27,7 +27,7 @@ CASES = [
 
 @pytest.mark.parametrize(("values", "state", "cause"), CASES)
 @pytest.mark.parametrize("is_built", [True, False])
-def test_what_a_bundle_does_not_carry_is_found(
+def test_a_bundle_that_lacks_something_the_lab_needs_is_reported(
     context: Context,
     values: dict[str, str],
     state: str,
@@ -47,13 +47,13 @@ def test_what_a_bundle_does_not_carry_is_found(
     assert (finding.state, finding.cause, bool(finding.fix)) == (state, cause, bool(cause))
 
 
-def test_a_bundle_that_is_not_where_it_was_is_found(context: Context) -> None:
+def test_a_missing_bundle_is_reported(context: Context) -> None:
     finding = found("bundle", replace(context, lab=lab(), bundle_folder=context.folder))
 
     assert (finding.state, finding.cause) == ("broken", "bundle-not-found")
 
 
-def test_files_that_nodes_cannot_read_are_found_and_stop_up_with_all_other_problems(
+def test_files_that_nodes_cannot_read_block_up_and_are_reported_with_all_other_problems(
     context: Context, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert found("bundle-links", context).state == "ok"
@@ -68,12 +68,12 @@ def test_files_that_nodes_cannot_read_are_found_and_stop_up_with_all_other_probl
     assert found("bundle-links", replace(context, lab=lab(provider="libvirt"))).state == "not relevant"
     for absent, identity in ((set[str](), "bundle-linked"), ({"vagrant"}, "machine-not-ready")):
         monkeypatch.setattr(preflight, "Machine", partial(Recorded, absent=absent))
-        with pytest.raises(MissingError) as stopped:
+        with pytest.raises(MissingError) as raised:
             preflight.require_machine(context, watched.report)
-        assert stopped.value.id == identity
-        assert str(moved) in stopped.value.message
+        assert raised.value.id == identity
+        assert str(moved) in raised.value.message
 
 
-def test_links_of_a_bundle_that_is_missing_or_unusable_are_not_looked_at(context: Context) -> None:
-    for without in ({"bundle_folder": None}, {"bundle_folder": context.folder}):
-        assert found("bundle-links", replace(context, lab=lab(), **without)).state == "not relevant"
+def test_links_of_a_missing_or_unusable_bundle_are_not_checked(context: Context) -> None:
+    for differences in ({"bundle_folder": None}, {"bundle_folder": context.folder}):
+        assert found("bundle-links", replace(context, lab=lab(), **differences)).state == "not relevant"

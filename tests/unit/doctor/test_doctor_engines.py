@@ -24,7 +24,7 @@ def _read(sample: Path) -> dict[str, Any]:
     return read
 
 
-def _machine(sample: dict[str, Any]) -> dict[str, Any]:
+def _recorded_machine(sample: dict[str, Any]) -> dict[str, Any]:
     said = {
         line: (answer if isinstance(answer, str) else json.dumps(answer), 0) for line, answer in sample["said"].items()
     }
@@ -38,9 +38,9 @@ def _machine(sample: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_each_sample_is_recognised_and_has_something_that_works_instead(context: Context, path: Path) -> None:
+def test_each_sample_is_recognised_and_has_a_fix(context: Context, path: Path) -> None:
     sample = _read(path)
-    finding = found(sample["check"], context, **_machine(sample))
+    finding = found(sample["check"], context, **_recorded_machine(sample))
 
     assert (finding.state, finding.cause) == (sample["state"], sample["cause"]), finding
     assert bool(finding.fix) == (sample["state"] != "ok")
@@ -48,20 +48,20 @@ def test_each_sample_is_recognised_and_has_something_that_works_instead(context:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_one_engine_stops_up_with_one_id(context: Context, path: Path) -> None:
+def test_an_unusable_engine_blocks_up_with_one_id(context: Context, path: Path) -> None:
     sample = _read(path)
     found_broken = [
         check.id
         for check in CHECKS
         if check.id in {"docker-command", "engine"}
-        and found(check.id, context, **_machine(sample)).state == "broken"
+        and found(check.id, context, **_recorded_machine(sample)).state == "broken"
         and check.blocks_up
     ]
 
     assert found_broken == ([sample["check"]] if sample["state"] == "broken" else [])
 
 
-def test_every_kind_has_a_sample_and_is_in_the_documents() -> None:
+def test_every_kind_of_engine_has_a_sample_and_is_documented() -> None:
     causes = {_read(path)["cause"] for path in SAMPLES} - {""}
 
     assert {kind.cause for kind in KINDS} <= causes
@@ -69,10 +69,10 @@ def test_every_kind_has_a_sample_and_is_in_the_documents() -> None:
     assert [cause for cause in sorted(causes) if f"`{cause}`" not in text] == []
 
 
-def test_an_isolated_lab_asks_about_the_command_and_not_about_the_machines_engine(context: Context) -> None:
+def test_an_isolated_lab_checks_the_docker_command_and_not_the_machines_engine(context: Context) -> None:
     isolated = replace(context, isolated=True)
-    command = _machine(_read(RECORDED / "engines" / "podman-command.json"))
-    engine = _machine(_read(RECORDED / "engines" / "desktop-linux.json"))
+    command = _recorded_machine(_read(RECORDED / "engines" / "podman-command.json"))
+    engine = _recorded_machine(_read(RECORDED / "engines" / "desktop-linux.json"))
 
     assert found("docker-command", isolated, **command).cause == "engine-podman"
     assert found("docker-command", isolated, **engine).state == "ok"
@@ -80,7 +80,7 @@ def test_an_isolated_lab_asks_about_the_command_and_not_about_the_machines_engin
 
 
 @pytest.mark.parametrize("text", ["28.2.2\n", "", "null", "[]", '{"Server": null}', '{"Server": {}}'])
-def test_an_engine_that_says_little_is_no_error(context: Context, text: str) -> None:
+def test_an_engine_with_incomplete_output_causes_no_error(context: Context, text: str) -> None:
     said = {"docker version --format {{json .}}": (text, 0), "docker context inspect": ("[{}]", 0)}
 
     assert found("engine", context, said=said).state in {"ok", "broken"}
@@ -96,14 +96,14 @@ def test_an_engine_that_says_little_is_no_error(context: Context, text: str) -> 
         ("docker-engine-unreachable.txt", ""),
     ],
 )
-def test_why_no_engine_answers_is_told_where_it_is_known(context: Context, said: str, cause: str) -> None:
-    words = (RECORDED.parents[1] / "host" / "recorded" / said).read_text(encoding="utf-8")
-    finding = found("engine", context, said={"docker version --format {{json .}}": (words, 1)})
+def test_a_known_reason_for_an_unreachable_engine_is_the_cause(context: Context, said: str, cause: str) -> None:
+    output = (RECORDED.parents[1] / "host" / "recorded" / said).read_text(encoding="utf-8")
+    finding = found("engine", context, said={"docker version --format {{json .}}": (output, 1)})
 
     assert (finding.state, finding.cause) == ("broken", cause)
 
 
-def test_a_password_in_an_address_is_not_shown(context: Context) -> None:
+def test_a_password_in_an_engine_address_is_not_shown(context: Context) -> None:
     finding = found("engine", context, environment={"DOCKER_HOST": "ssh://me:secret@build.example:22"})
 
     assert finding.cause == "engine-remote"

@@ -1,4 +1,4 @@
-"""inotify limits by the lab's size, and variables that select another Engine."""
+"""inotify limits by the size of the lab, and variables that select another Engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _limits(instances: int, watches: int = 65536) -> dict[str, str]:
         (1, {}, "not relevant", ""),
     ],
 )
-def test_instances_and_watches_are_counted_against_the_labs_size(
+def test_free_inotify_instances_and_watches_are_compared_with_the_size_of_the_lab(
     context: Context, workers: int, differences: dict[str, Any], state: str, fix: str
 ) -> None:
     finding = found("inotify", replace(context, lab=lab(workers=workers)), **differences)
@@ -44,7 +44,7 @@ def test_instances_and_watches_are_counted_against_the_labs_size(
     assert bool(finding.fix) == (state in {"broken", "warning"})
 
 
-def test_nodes_that_were_made_hold_theirs_and_new_ones_are_counted(context: Context) -> None:
+def test_only_new_nodes_need_further_inotify_instances(context: Context) -> None:
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
     full = {"files": _limits(128), "inotify": (116, 500)}
 
@@ -52,14 +52,14 @@ def test_nodes_that_were_made_hold_theirs_and_new_ones_are_counted(context: Cont
     assert found("inotify", replace(context, lab=lab(workers=2)), **full).state == "broken"
 
 
-def test_virtual_machines_have_a_kernel_of_their_own(context: Context) -> None:
+def test_the_inotify_check_is_not_relevant_for_virtual_machines(context: Context) -> None:
     machines = replace(context, lab=replace(context.lab, provider="libvirt"))
 
     assert found("inotify", machines, files=_limits(1)).state == "not relevant"
 
 
 @pytest.mark.parametrize(
-    ("environment", "isolated", "state", "seen"),
+    ("environment", "isolated", "state", "expected"),
     [
         ({}, False, "ok", "no variable"),
         ({"DOCKER_HOST": ""}, False, "ok", "no variable"),
@@ -76,10 +76,10 @@ def test_virtual_machines_have_a_kernel_of_their_own(context: Context) -> None:
         ),
     ],
 )
-def test_variables_that_matter_are_named(
-    context: Context, environment: dict[str, str], state: str, seen: str, *, isolated: bool
+def test_relevant_environment_variables_are_named_without_their_values(
+    context: Context, environment: dict[str, str], state: str, expected: str, *, isolated: bool
 ) -> None:
     finding = found("environment", replace(context, isolated=isolated), environment=environment)
 
-    assert (finding.state, seen in finding.seen) == (state, True), finding
+    assert (finding.state, expected in finding.seen) == (state, True), finding
     assert not [value for value in environment.values() if value.startswith("/") and value in finding.seen]

@@ -32,7 +32,7 @@ def _mounts(*lines: str) -> dict[str, str]:
     return {"/proc/mounts": "".join(f"source {line} rw 0 0\n" for line in lines)}
 
 
-def test_an_isolated_lab_needs_the_rights_to_make_interfaces(context: Context) -> None:
+def test_an_isolated_lab_needs_capabilities_to_create_interfaces(context: Context) -> None:
     files = {"/proc/self/status": text("status-container.txt")}
     finding = found("capabilities", replace(context, isolated=True), files=files)
 
@@ -40,7 +40,7 @@ def test_an_isolated_lab_needs_the_rights_to_make_interfaces(context: Context) -
     assert found("capabilities", context, files=files).state == "ok"
 
 
-def test_a_bundle_that_is_yet_to_be_built_takes_more_of_the_disk(context: Context) -> None:
+def test_a_bundle_that_has_to_be_built_needs_more_disk(context: Context) -> None:
     unbuilt = replace(context, bundle_folder=None)
 
     assert found("disk", unbuilt).state == "ok"
@@ -49,7 +49,7 @@ def test_a_bundle_that_is_yet_to_be_built_takes_more_of_the_disk(context: Contex
     assert found("disk", context, space=10 << 30).state == "ok"
 
 
-def test_a_lab_that_was_made_has_its_memory_and_disk(context: Context) -> None:
+def test_memory_and_disk_are_not_checked_for_an_existing_lab(context: Context) -> None:
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
     assert found("disk", context, space=0).state == "not relevant"
@@ -57,15 +57,15 @@ def test_a_lab_that_was_made_has_its_memory_and_disk(context: Context) -> None:
 
 
 @pytest.mark.parametrize("provider", ["docker", "libvirt"])
-def test_workers_that_come_later_need_memory_and_disk_of_their_own(context: Context, provider: str) -> None:
-    made = replace(context.lab, provider=provider)
-    saved_lab.write(context.folder, saved_lab.SavedLab(made, isolated=False))
+def test_additional_workers_need_memory_and_disk(context: Context, provider: str) -> None:
+    saved = replace(context.lab, provider=provider)
+    saved_lab.write(context.folder, saved_lab.SavedLab(saved, isolated=False))
     files = {"/proc/meminfo": text("meminfo.txt")}
     pool = "<pool type='dir'><name>default</name><available>{}</available><target><path>/pool</path></target></pool>"
     uri = "virsh -c qemu:///system"
 
     for workers, free, state in ((2, 6 << 30, "ok"), (4, 6 << 30, "broken"), (4, 9 << 30, "ok")):
-        grown = replace(context, lab=replace(made, workers=workers))
+        grown = replace(context, lab=replace(saved, workers=workers))
         assert found("memory", grown, files=files).state == ("ok" if workers == 2 or provider == "docker" else "broken")
         if provider == "docker":
             assert found("disk", grown, space=free >> 1).state == state
@@ -76,7 +76,7 @@ def test_workers_that_come_later_need_memory_and_disk_of_their_own(context: Cont
 
 
 @pytest.mark.parametrize("kind", ["overlay", "9p", "nfs4"])
-def test_an_isolated_lab_needs_a_disk_below_its_state(context: Context, kind: str) -> None:
+def test_an_isolated_lab_needs_its_state_on_a_supported_filesystem(context: Context, kind: str) -> None:
     isolated = replace(context, isolated=True)
 
     finding = found("filesystem", isolated, files=_mounts("/ ext4", f"{context.folder.parent} {kind}"))

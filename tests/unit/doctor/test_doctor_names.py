@@ -36,7 +36,7 @@ def _nsswitch(line: str) -> dict[str, Any]:
     ],
     ids=["writable", "sudo asks nothing", "sudo asks", "no sudo"],
 )
-def test_a_hosts_file_may_be_written_through_sudo_or_left_to_the_user(
+def test_a_hosts_file_can_be_written_through_sudo_or_left_to_the_user(
     context: Context, hosts_file: Path, differences: dict[str, Any], state: str, golden: Golden
 ) -> None:
     machine = dict(differences)
@@ -51,7 +51,7 @@ def test_a_hosts_file_may_be_written_through_sudo_or_left_to_the_user(
     golden(finding.seen)
 
 
-def test_the_block_of_a_lab_that_is_there_is_as_it_should_be(context: Context, hosts_file: Path) -> None:
+def test_the_hosts_block_of_an_existing_lab_is_ok(context: Context, hosts_file: Path) -> None:
     hosts_file.write_text(BLOCK)
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
@@ -70,7 +70,7 @@ def test_the_block_of_a_lab_that_is_there_is_as_it_should_be(context: Context, h
         (BLOCK.replace("my-app", "another"), [], "warning", "hosts-entry-missing"),
     ],
 )
-def test_a_lab_that_has_been_made_has_its_names(
+def test_the_names_of_an_existing_lab_must_resolve(
     context: Context, hosts_file: Path, hosts_content: str, resolves: list[str], state: str, cause: str
 ) -> None:
     hosts_file.write_text(hosts_content)
@@ -81,7 +81,7 @@ def test_a_lab_that_has_been_made_has_its_names(
     assert (finding.state, finding.cause) == (state, cause)
 
 
-def test_a_hosts_file_that_cannot_be_used_is_told_of_once(context: Context, hosts_file: Path) -> None:
+def test_an_unusable_hosts_file_is_reported_by_one_check(context: Context, hosts_file: Path) -> None:
     hosts_file.unlink()
 
     missing = found("hosts-file", context)
@@ -89,34 +89,34 @@ def test_a_hosts_file_that_cannot_be_used_is_told_of_once(context: Context, host
     assert found("hosts-block", context).state == "not relevant"
 
 
-def test_registries_are_those_that_the_tools_are_set_up_for(context: Context, golden: Golden) -> None:
+def test_registries_are_read_from_the_settings_of_the_tools(context: Context, golden: Golden) -> None:
     said = {
         GO: ("https://me:secret@go.example/proxy,direct\n", 0),
         APT: "apt-indextargets.txt",
     }
     unbuilt = replace(context, bundle_folder=None)
-    well = found("registries", unbuilt, said=said, files=PIP)
-    silent = found(
+    reachable = found("registries", unbuilt, said=said, files=PIP)
+    unreachable = found(
         "registries", unbuilt, said=said, files=PIP, silent={"https://me:secret@pip.example/simple": "timed out"}
     )
 
-    assert (well.state, silent.state) == ("ok", "warning")
-    golden({"well": well.seen, "silent": silent.seen, "fix": silent.fix})
+    assert (reachable.state, unreachable.state) == ("ok", "warning")
+    golden({"well": reachable.seen, "silent": unreachable.seen, "fix": unreachable.fix})
 
 
-def test_registries_are_not_asked_where_there_is_a_bundle_or_nobody_names_one(context: Context, golden: Golden) -> None:
-    silent = {GO: ("off\n", 0), APT: ("", 0)}
+def test_registries_are_not_probed_if_a_bundle_exists_or_none_is_configured(context: Context, golden: Golden) -> None:
+    unreachable = {GO: ("off\n", 0), APT: ("", 0)}
     none = {"PIP_NO_INDEX": "1", "GOPROXY": "off"}
 
     assert found("registries", context).state == "not relevant"
     unbuilt = replace(context, bundle_folder=None)
-    assert found("registries", unbuilt, said=silent, environment=none).state == "not relevant"
+    assert found("registries", unbuilt, said=unreachable, environment=none).state == "not relevant"
     assert found("registries", unbuilt, absent={"go", "apt-get"}, environment=none).state == "not relevant"
     without_go = found("registries", unbuilt, absent={"go", "apt-get"}).seen
     golden({"with a bundle": found("registries", context).seen, "without go": without_go})
 
 
-def test_the_users_own_choice_of_a_package_index_is_asked(context: Context) -> None:
+def test_the_users_package_index_is_probed(context: Context) -> None:
     environment = {"PIP_INDEX_URL": "https://mine.example/simple"}
 
     assert "mine.example" in found("registries", replace(context, bundle_folder=None), environment=environment).seen

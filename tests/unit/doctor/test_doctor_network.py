@@ -17,14 +17,14 @@ INSPECT = "docker network inspect 5e1b 0c0e 9b8a"
 
 
 @pytest.mark.parametrize("identity", ["network", "pool", "pool-dhcp", "pool-answers"])
-def test_an_isolated_lab_has_a_network_of_its_own(context: Context, identity: str) -> None:
+def test_network_checks_are_not_relevant_for_an_isolated_lab(context: Context, identity: str) -> None:
     said = {**ADDRESSES, **VIRTUALBOX, **NETWORKS, INSPECT: "docker-networks.json"}
     finding = found(identity, replace(context, isolated=True), said=said)
 
     assert (finding.state, "isolated" in finding.seen) == ("not relevant", True)
 
 
-def test_nobody_is_asked_where_the_lab_itself_may_answer(context: Context) -> None:
+def test_the_pool_of_an_existing_lab_is_not_probed(context: Context) -> None:
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
     assert found("pool-answers", context, said=ADDRESSES, neighbours={"192.168.56.100"}).state == "not relevant"

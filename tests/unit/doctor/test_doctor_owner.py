@@ -30,12 +30,12 @@ Row = tuple[str, str, str]
     ],
     ids=["no container", "its own", "another container", "another lab", "another state folder", "nobody's node"],
 )
-def test_the_containers_of_a_node_belong_to_one_state_folder(
+def test_node_containers_of_another_state_folder_are_reported(
     context: Context, rows: list[Row], state: str, names: tuple[str, ...]
 ) -> None:
-    known = context.folder / ".vagrant" / "machines" / WORKER / "docker" / "id"
-    known.parent.mkdir(parents=True)
-    known.write_text("bbbb")
+    id_file = context.folder / ".vagrant" / "machines" / WORKER / "docker" / "id"
+    id_file.parent.mkdir(parents=True)
+    id_file.write_text("bbbb")
     listing = "".join("\t".join(row).format(folder=context.folder) + "\n" for row in rows)
 
     finding = found("owner", context, said={" ".join(LISTING): (listing, 0)})
@@ -44,7 +44,7 @@ def test_the_containers_of_a_node_belong_to_one_state_folder(
     assert all(name in finding.seen + finding.fix for name in names)
 
 
-def test_nobody_can_be_asked_about_containers_where_no_engine_answers(context: Context) -> None:
+def test_containers_are_not_checked_if_no_engine_responds(context: Context) -> None:
     finding = found("owner", context, said={" ".join(LISTING): ("Cannot connect", 1)})
 
     assert finding.state == "not relevant"
@@ -60,7 +60,7 @@ def test_nobody_can_be_asked_about_containers_where_no_engine_answers(context: C
     ],
     ids=["no namespace", "another state folder", "a lab that is gone", "its own"],
 )
-def test_the_namespace_of_an_isolated_lab_belongs_to_one_state_folder(
+def test_a_namespace_of_another_state_folder_is_reported(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str | None, record: str | None, state: str
 ) -> None:
     monkeypatch.setattr(isolation, "RUNTIME", tmp_path / "run")
@@ -77,11 +77,13 @@ def test_the_namespace_of_an_isolated_lab_belongs_to_one_state_folder(
     assert state == "ok" or str(folder) in finding.seen
 
 
-def test_who_is_not_root_is_told_so_by_another_check(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(path: Path) -> bytes:
+def test_without_root_the_owner_of_a_namespace_is_not_checked(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     isolated = replace(context, isolated=True)
 
     assert found("owner", isolated, is_root=False).state == "not relevant"
@@ -90,7 +92,7 @@ def test_who_is_not_root_is_told_so_by_another_check(context: Context, monkeypat
     assert raised.value.id == "namespace-closed"
 
 
-def test_the_command_that_reaches_the_owner_can_be_typed_whatever_its_path_is(context: Context) -> None:
+def test_a_state_folder_with_spaces_is_quoted_in_the_fix(context: Context) -> None:
     rows = f"cccc\t{WORKER}\t/my labs/labctl/demo\n"
 
     assert "XDG_STATE_HOME='/my labs' labctl" in found("owner", context, said={" ".join(LISTING): (rows, 0)}).fix

@@ -29,7 +29,7 @@ HASHICORP = (
 )
 
 
-def _without(*managers: str) -> dict[str, Any]:
+def _only_manager(*managers: str) -> dict[str, Any]:
     return {"absent": {"apt-get", *(name for name in SYSTEMS if name not in managers)}}
 
 
@@ -64,7 +64,7 @@ def _without(*managers: str) -> dict[str, Any]:
         ),
         (
             "vagrant docker",
-            _without("dnf"),
+            _only_manager("dnf"),
             [
                 "curl -fsSL -o /etc/yum.repos.d/hashicorp.repo https://rpm.releases.hashicorp.com/fedora/hashicorp.repo",
                 "dnf install docker-cli moby-engine vagrant",
@@ -74,7 +74,7 @@ def _without(*managers: str) -> dict[str, Any]:
         ),
         (
             "docker dockerd",
-            {**_without("dnf"), "files": ROCKY},
+            {**_only_manager("dnf"), "files": ROCKY},
             [
                 "curl -fsSL -o /etc/yum.repos.d/docker-ce.repo https://download.docker.com/linux/rhel/docker-ce.repo",
                 "dnf install docker-ce docker-ce-cli",
@@ -84,46 +84,46 @@ def _without(*managers: str) -> dict[str, Any]:
         ),
         (
             "vagrant docker",
-            _without("pacman"),
+            _only_manager("pacman"),
             ["pacman -S --needed docker vagrant", "systemctl enable --now docker"],
             False,
         ),
-        ("ssh ip", _without("zypper"), ["zypper install iproute2 openssh-clients"], False),
-        ("mmdebstrap", _without("pacman"), [], False),
-        ("vagrant", _without(), [], False),
+        ("ssh ip", _only_manager("zypper"), ["zypper install iproute2 openssh-clients"], False),
+        ("mmdebstrap", _only_manager("pacman"), [], False),
+        ("vagrant", _only_manager(), [], False),
     ],
 )
-def test_what_is_typed_is_by_the_distribution_and_what_apt_knows(
+def test_install_commands_depend_on_the_distribution_and_known_packages(
     programs: str, machine: dict[str, Any], lines: list[str], *, by_apt: bool
 ) -> None:
-    way = installation(programs.split(), Recorded(**machine))
+    method = installation(programs.split(), Recorded(**machine))
 
-    assert (list(way.lines), way.by_apt) == (lines, by_apt)
-    assert bool(way.without) == (not lines)
+    assert (list(method.lines), method.by_apt) == (lines, by_apt)
+    assert bool(method.without) == (not lines)
 
 
-def test_every_program_has_a_package_or_is_told_to_have_none_everywhere() -> None:
+def test_every_program_but_mmdebstrap_has_a_package_everywhere() -> None:
     for manager in SYSTEMS:
-        way = installation(tuple(APT), Recorded(**_without(manager)))
-        assert set(way.without) <= {"mmdebstrap"}
-        assert way.packages
+        method = installation(tuple(APT), Recorded(**_only_manager(manager)))
+        assert set(method.without) <= {"mmdebstrap"}
+        assert method.packages
 
 
 @pytest.mark.parametrize(
-    ("differences", "seen", "fix"),
+    ("differences", "expected", "fix"),
     [
         ({"absent": {"vagrant"}}, "vagrant", "`sudo apt-get install vagrant`"),
         ({"absent": {"vagrant"}, "files": UBUNTU_24, **NO_VAGRANT}, "vagrant", "\nsudo curl -fsSL"),
         ({"absent": {"vagrant", "apt-get", *SYSTEMS}}, "vagrant", "by hand"),
     ],
 )
-def test_a_user_types_one_line_where_one_is_enough(
-    context: Context, differences: dict[str, Any], seen: str, fix: str
+def test_the_fix_is_a_single_command_where_one_suffices(
+    context: Context, differences: dict[str, Any], expected: str, fix: str
 ) -> None:
     finding = found("tools", context, is_root=False, **differences)
 
     assert finding.state == "broken"
-    assert seen in finding.seen
+    assert expected in finding.seen
     assert fix in finding.fix
 
 

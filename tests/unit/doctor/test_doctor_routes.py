@@ -62,7 +62,7 @@ def _route(network: str, **fields: Any) -> TableRoute:  # noqa: ANN401 - the fie
         (_route("192.168.56.0/24", table="52"), False),
     ],
 )
-def test_only_what_is_closer_than_the_labs_own_route_takes_its_packets(route: TableRoute, *, takes: bool) -> None:
+def test_only_a_more_specific_route_conflicts_with_the_lab(route: TableRoute, *, takes: bool) -> None:
     assert conflict(NETWORK, [route], DEFAULT_RULES) == (route if takes else None)
 
 
@@ -85,18 +85,18 @@ def test_only_what_is_closer_than_the_labs_own_route_takes_its_packets(route: Ta
         ({"src": "all", "table": "52", "priority": 40000}, False),
     ],
 )
-def test_a_rule_before_the_main_table_may_take_them_by_any_route(rule: dict[str, Any], *, takes: bool) -> None:
+def test_any_route_conflicts_if_a_rule_precedes_the_main_table(rule: dict[str, Any], *, takes: bool) -> None:
     ordered = sorted([{"priority": 100, **rule}, *DEFAULT_RULES], key=lambda each: each["priority"])
-    taken = conflict(NETWORK, [_route("192.168.0.0/16", table="52")], ordered)
+    conflicting = conflict(NETWORK, [_route("192.168.0.0/16", table="52")], ordered)
 
-    assert (taken is not None) == takes
-    assert taken is None or taken.rule == 100
+    assert (conflicting is not None) == takes
+    assert conflicting is None or conflicting.rule == 100
 
 
-def test_a_table_that_throws_packets_back_does_not_take_them() -> None:
-    known = [_route("192.168.0.0/16", table="52"), _route("192.168.56.0/24", table="52", kind="throw")]
+def test_a_throw_route_prevents_a_conflict() -> None:
+    table_routes = [_route("192.168.0.0/16", table="52"), _route("192.168.56.0/24", table="52", kind="throw")]
 
-    assert conflict(NETWORK, known, [{"priority": 1, "src": "all", "table": "52"}, *DEFAULT_RULES]) is None
+    assert conflict(NETWORK, table_routes, [{"priority": 1, "src": "all", "table": "52"}, *DEFAULT_RULES]) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_table_that_throws_packets_back_does_not_take_them() -> None:
     ],
     ids=["wireguard", "unreachable rule behind the main table", "tailscale with 192.168.0.0/16"],
 )
-def test_a_full_tunnel_stops_no_lab_and_a_table_before_the_main_one_does(
+def test_a_full_tunnel_is_ok_and_a_table_before_the_main_one_conflicts(
     context: Context, said: dict[str, Any], state: str
 ) -> None:
     finding = found("network", context, said=VPN | said)
@@ -117,7 +117,7 @@ def test_a_full_tunnel_stops_no_lab_and_a_table_before_the_main_one_does(
     assert ("ip rule add to 192.168.56.0/24 lookup main priority 5269" in finding.fix) == (state == "broken")
 
 
-def test_without_ip_the_kernel_tells_the_routes_of_the_main_table(context: Context) -> None:
+def test_without_ip_routes_are_read_from_proc(context: Context) -> None:
     machine = {"absent": {"ip"}, "files": {"/proc/net/route": text("proc-route-vpn.txt")}}
 
     assert found("network", context, **machine).state == "ok"
@@ -143,7 +143,7 @@ def test_without_ip_the_kernel_tells_the_routes_of_the_main_table(context: Conte
         ("10.0.0.0/8", False),
     ],
 )
-def test_a_wider_route_of_which_the_lab_takes_a_part_is_told_of(network: str, *, wider: bool) -> None:
+def test_a_wider_route_that_the_lab_partly_hides_is_reported(network: str, *, wider: bool) -> None:
     assert (hidden(NETWORK, [_route(network)]) is not None) == wider
     assert hidden(NETWORK, [_route(network, kind="blackhole")]) is None
 
@@ -157,7 +157,7 @@ def test_a_wider_route_of_which_the_lab_takes_a_part_is_told_of(network: str, *,
     ],
     ids=["a Docker network", "another lab's", "libvirt's"],
 )
-def test_who_has_the_network_is_named(
+def test_the_owner_of_a_conflicting_network_is_named(
     context: Context, identity: str, network: str, said: dict[str, Any], named: list[str], golden: Golden
 ) -> None:
     finding = found(identity, replace(context, lab=lab(network=network)), said=said)
@@ -167,18 +167,18 @@ def test_who_has_the_network_is_named(
     golden(finding.seen)
 
 
-def test_a_docker_network_that_is_routed_is_told_of_once(context: Context) -> None:
-    asked = replace(context, lab=lab(network="192.168.60.0/24"))
+def test_a_routed_docker_network_is_reported_by_one_check(context: Context) -> None:
+    requested = replace(context, lab=lab(network="192.168.60.0/24"))
 
-    assert found("docker-networks", asked, said=DOCKER | OTHERS_BRIDGE).state == "not relevant"
-    assert found("docker-networks", asked, said=DOCKER).state == "broken"
+    assert found("docker-networks", requested, said=DOCKER | OTHERS_BRIDGE).state == "not relevant"
+    assert found("docker-networks", requested, said=DOCKER).state == "broken"
 
 
-def test_addresses_of_a_swarm_are_its_own(context: Context) -> None:
+def test_networks_of_a_swarm_are_ignored(context: Context) -> None:
     assert found("docker-networks", replace(context, lab=lab(network="192.168.70.0/24")), said=DOCKER).state == "ok"
 
 
-def test_an_address_in_the_labs_network_is_a_conflict_whatever_its_mask(context: Context) -> None:
+def test_an_address_in_the_labs_network_is_a_conflict_with_any_prefix_length(context: Context) -> None:
     link = '[{"ifname":"eth0","flags":["UP"],"addr_info":[{"family":"inet","local":"192.168.56.20","prefixlen":16}]}]'
     said = {ROUTES: ('[{"dst":"192.168.0.0/16","dev":"eth0","flags":[]}]', 0), "ip -j address show": (link, 0)}
 
@@ -186,9 +186,9 @@ def test_an_address_in_the_labs_network_is_a_conflict_whatever_its_mask(context:
     assert found("network", context, said={**said, "ip -j address show": ("[]", 0)}).state == "warning"
 
 
-def test_an_isolated_lab_asks_its_own_engine(context: Context) -> None:
-    asked = replace(context, isolated=True)
-    docker = f"docker --host {asked.isolation.engine}"
+def test_networks_of_an_isolated_lab_are_read_from_its_own_engine(context: Context) -> None:
+    requested = replace(context, isolated=True)
+    docker = f"docker --host {requested.isolation.engine}"
     inside = {
         f"{docker} network ls --quiet": ("a58c\n", 0),
         f"{docker} network inspect a58c": "docker-networks-ipvlan.json",
@@ -201,8 +201,10 @@ def test_an_isolated_lab_asks_its_own_engine(context: Context) -> None:
     )
     absent = {f"{docker} network ls --quiet": ("failed to connect", 1)}
 
-    taken = found("docker-networks", asked, said={**DOCKER, **inside})
-    assert (taken.state, "`labctl exec -- docker network rm lan`" in taken.fix) == ("broken", True)
-    assert found("docker-networks", asked, said={**inside, f"{docker} network inspect a58c": own}).state == "ok"
-    assert found("docker-networks", asked, said={**inside, f"{docker} network inspect a58c": (older, 0)}).state == "ok"
-    assert found("docker-networks", asked, said={**DOCKER, **absent}).state == "not relevant"
+    conflicting = found("docker-networks", requested, said={**DOCKER, **inside})
+    assert (conflicting.state, "`labctl exec -- docker network rm lan`" in conflicting.fix) == ("broken", True)
+    assert found("docker-networks", requested, said={**inside, f"{docker} network inspect a58c": own}).state == "ok"
+    assert (
+        found("docker-networks", requested, said={**inside, f"{docker} network inspect a58c": (older, 0)}).state == "ok"
+    )
+    assert found("docker-networks", requested, said={**DOCKER, **absent}).state == "not relevant"

@@ -23,7 +23,7 @@ LIBVIRT = {"provider": "libvirt"}
 LIBVIRT_WELL = {f"{VIRSH} version --daemon": "virsh-version.txt", "vagrant plugin list": "vagrant-plugins.txt"}
 
 
-def test_an_isolated_lab_has_the_engine_of_this_machines_dockerd(context: Context) -> None:
+def test_an_isolated_lab_uses_the_version_of_this_machines_dockerd(context: Context) -> None:
     said = {
         "dockerd --version": ("Docker version 28.0.1, build 068a01e\n", 0),
         "vagrant --version": ("Vagrant 2.3.4", 0),
@@ -37,7 +37,7 @@ def test_an_isolated_lab_has_the_engine_of_this_machines_dockerd(context: Contex
     assert found("isolation", context, is_root=False).state == "not relevant"
 
 
-def test_isolation_and_building_need_more_programs_all_of_which_have_a_package(context: Context) -> None:
+def test_isolation_and_building_need_further_programs_which_all_have_a_package(context: Context) -> None:
     assert tools.needed(context, Recorded()) == DOCKER.programs
     everything = set(tools.needed(replace(context, isolated=True, bundle_folder=None), Recorded()))
 
@@ -45,7 +45,7 @@ def test_isolation_and_building_need_more_programs_all_of_which_have_a_package(c
     assert everything | set(tools.COMPANIONS.values()) <= packages.APT.keys()
 
 
-def test_a_machine_whose_image_is_yet_to_be_made_needs_what_makes_it(context: Context) -> None:
+def test_a_virtual_machine_without_an_image_needs_the_build_tools(context: Context) -> None:
     machines = replace(context, lab=replace(context.lab, provider="libvirt"))
     assert set(tools.FOR_BUILDING) <= set(tools.needed(machines, Recorded()))
 
@@ -71,7 +71,7 @@ ENGINE_ANSWERS = {" ".join(PLATFORM): (f"linux/{architecture()}\n", 0)}
         ({"absent": {"mmdebstrap", "apt-get", "docker"}}, tools.FOR_BUILDING),
     ],
 )
-def test_the_engine_makes_a_downloads_node_system_only_where_mmdebstrap_cannot_be_had(
+def test_the_engine_replaces_mmdebstrap_only_if_it_cannot_be_installed(
     context: Context, differences: dict[str, Any], programs: tuple[str, ...]
 ) -> None:
     bundleless, machine = replace(context, bundle_folder=None), Recorded(**differences)
@@ -82,7 +82,7 @@ def test_the_engine_makes_a_downloads_node_system_only_where_mmdebstrap_cannot_b
     assert set(tools.FOR_BUILDING) <= set(tools.needed(machines, machine))
 
 
-def test_whoever_lacks_mmdebstrap_learns_that_an_engine_does_and_a_bundle_too(context: Context, golden: Golden) -> None:
+def test_the_fix_for_missing_mmdebstrap_mentions_an_engine_and_a_bundle(context: Context, golden: Golden) -> None:
     bundleless, absent = replace(context, bundle_folder=None), ("mmdebstrap", "apt-get", "dnf", "zypper")
     without = found("tools", bundleless, absent=absent)
     fedora = found("tools", bundleless, absent=("mmdebstrap", "apt-get"))
@@ -92,13 +92,13 @@ def test_whoever_lacks_mmdebstrap_learns_that_an_engine_does_and_a_bundle_too(co
     golden([without.fix, fedora.fix, within.seen])
 
 
-def test_whoever_is_not_root_installs_with_sudo(context: Context) -> None:
+def test_the_install_command_uses_sudo_without_root(context: Context) -> None:
     finding = found("tools", context, absent={"vagrant", "docker"}, is_root=False)
 
     assert "`sudo apt-get install docker.io vagrant`" in finding.fix
 
 
-def test_the_reason_for_a_chosen_provider_is_part_of_what_is_seen(context: Context) -> None:
+def test_the_finding_on_the_provider_includes_the_reason_for_the_choice(context: Context) -> None:
     chosen = replace(context, reasons=Reasons(provider="provider docker: a Docker Engine answers"))
 
     assert found("provider", chosen).seen.endswith("; provider docker: a Docker Engine answers")

@@ -33,42 +33,42 @@ APT_IS_BUSY = Finished(
 )
 
 
-class Packages:
-    """A fake apt, with the programs that are absent until it installs them, and the commands that were run."""
+class FakeApt:
+    """A fake apt, with the programs that are missing until it installs them, and the commands that were run."""
 
     def __init__(self) -> None:
         self.absent: set[str] = set()
-        self.typed: list[str] = []
+        self.commands: list[str] = []
         self.installs = True
-        self.answers: list[Finished] = []
+        self.results: list[Finished] = []
 
     def run(self, line: Sequence[str], **_options: object) -> Finished:
-        self.typed.append(" ".join(line))
-        return self.answers.pop(0) if self.answers else Finished(0, "", ())
+        self.commands.append(" ".join(line))
+        return self.results.pop(0) if self.results else Finished(0, "", ())
 
     def check(self, line: Sequence[str], **_options: object) -> str:
-        self.typed.append(" ".join(line))
+        self.commands.append(" ".join(line))
         if self.installs:
             self.absent.clear()
         return ""
 
 
-Machine = Callable[..., Packages]
+Machine = Callable[..., FakeApt]
 
 
 @pytest.fixture
 def machine_with(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Returns a function that replaces this machine by a recorded one with these differences, and apt by a fake."""
+    """Return a function that replaces this machine by a recorded one with these differences, and apt by a fake."""
 
-    def differ(**differences: object) -> Packages:
-        packages = Packages()
+    def replace_machine(**differences: object) -> FakeApt:
+        packages = FakeApt()
         packages.absent |= set(differences.pop("absent", ()))  # type: ignore[call-overload]
         monkeypatch.setattr(preflight, "Machine", partial(Recorded, absent=packages.absent, **differences))
         monkeypatch.setattr(preflight, "run", packages.run)
         monkeypatch.setattr(preflight, "check", packages.check)
         return packages
 
-    return differ
+    return replace_machine
 
 
 def _problem(context: Context, watched: Watched) -> MissingError:
@@ -77,11 +77,11 @@ def _problem(context: Context, watched: Watched) -> MissingError:
     return raised.value
 
 
-def test_nothing_is_done_where_nothing_is_missing(machine_with: Machine, context: Context, watched: Watched) -> None:
+def test_a_complete_machine_needs_no_installation(machine_with: Machine, context: Context, watched: Watched) -> None:
     packages = machine_with()
 
     assert not preflight.require_machine(replace(context, may_install=True), watched.report)
-    assert not packages.typed
+    assert not packages.commands
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_nothing_is_done_where_nothing_is_missing(machine_with: Machine, context
         ({"said": {"ip -j address show": "ip-address.json"}}, {"network": "192.168.60.0/24"}, "pool-taken"),
     ],
 )
-def test_one_problem_has_its_own_id_and_says_what_to_do(
+def test_a_single_problem_has_its_own_id_and_a_hint(
     machine_with: Machine,
     context: Context,
     watched: Watched,
@@ -105,9 +105,9 @@ def test_one_problem_has_its_own_id_and_says_what_to_do(
     identity: str,
 ) -> None:
     machine_with(**differences)
-    asked = lab(hosts_file=str(context.lab.hosts_file), **values)
+    requested = lab(hosts_file=str(context.lab.hosts_file), **values)
 
-    problem = _problem(replace(context, lab=asked), watched)
+    problem = _problem(replace(context, lab=requested), watched)
 
     assert problem.id == identity
     assert problem.hint
@@ -123,7 +123,7 @@ def test_only_root_on_linux_can_isolate(
     assert _problem(replace(context, isolated=True), watched).id == "isolation-needs-root"
 
 
-def test_a_hosts_file_that_this_user_may_not_write_is_no_problem(
+def test_an_unwritable_hosts_file_is_not_a_problem(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
     machine_with(readonly={str(hosts_file)}, absent={"sudo"})
@@ -131,7 +131,7 @@ def test_a_hosts_file_that_this_user_may_not_write_is_no_problem(
     assert not preflight.require_machine(context, watched.report)
 
 
-def test_a_hosts_file_that_this_user_may_not_read_is_a_problem(
+def test_a_missing_hosts_file_is_a_problem(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
     machine_with()
@@ -143,7 +143,7 @@ def test_a_hosts_file_that_this_user_may_not_read_is_a_problem(
     assert str(hosts_file) in problem.message
 
 
-def test_a_hostname_that_another_lab_has_is_refused_and_the_lab_is_named(
+def test_a_hostname_of_another_lab_is_refused_and_the_lab_is_named(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
     machine_with()
@@ -157,7 +157,7 @@ def test_a_hostname_that_another_lab_has_is_refused_and_the_lab_is_named(
     assert "elete" not in problem.hint
 
 
-def test_all_problems_are_told_at_once_each_with_its_fix(
+def test_all_problems_are_reported_at_once_with_their_fixes(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
     machine_with(absent={"vagrant"}, files=TAKEN, said=NO_ENGINE)
@@ -169,14 +169,16 @@ def test_all_problems_are_told_at_once_each_with_its_fix(
     golden(problem.message)
 
 
-def test_a_lab_that_was_made_may_have_its_network(machine_with: Machine, context: Context, watched: Watched) -> None:
+def test_the_network_of_an_existing_lab_is_not_a_conflict(
+    machine_with: Machine, context: Context, watched: Watched
+) -> None:
     machine_with(files=TAKEN)
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
     assert not preflight.require_machine(context, watched.report)
 
 
-def test_an_isolated_lab_does_not_ask_for_what_it_does_not_use(
+def test_problems_that_do_not_concern_an_isolated_lab_are_ignored(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
     machine_with(files=TAKEN, said=NO_ENGINE, readonly={str(hosts_file)})
@@ -196,35 +198,33 @@ def test_up_starts_no_slow_tool(context: Context, watched: Watched, monkeypatch:
     assert set(started) == {"docker", "ip", "vagrant"}
 
 
-def test_with_leave_nothing_is_installed_where_apt_lacks_a_package(
-    machine_with: Machine, context: Context, watched: Watched
-) -> None:
+def test_nothing_is_installed_if_apt_lacks_a_package(machine_with: Machine, context: Context, watched: Watched) -> None:
     packages = machine_with(absent={"vagrant", "docker"}, without_packages={"vagrant", "docker-cli"})
 
     problem = _problem(replace(context, may_install=True), watched)
 
-    assert (problem.id, packages.typed) == ("tools-missing", [])
+    assert (problem.id, packages.commands) == ("tools-missing", [])
     assert "apt.releases.hashicorp.com" in problem.hint
 
 
-def test_a_new_machines_apt_is_updated_before_it_is_asked(machine_with: Machine, watched: Watched) -> None:
+def test_apt_is_updated_before_packages_are_installed(machine_with: Machine, watched: Watched) -> None:
     packages = machine_with(absent={"vagrant"}, apt_lists=())
 
     assert preflight.require(["vagrant"], may_install=True, report=watched.report)
-    assert [line.split()[4] for line in packages.typed] == ["update", "install"]
+    assert [line.split()[4] for line in packages.commands] == ["update", "install"]
 
 
-def test_another_apt_is_waited_for(machine_with: Machine, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_apt_is_waited_for(machine_with: Machine, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "until", partial(until, sleep=lambda _seconds: None))
     packages = machine_with(absent={"vagrant"})
-    packages.answers = [APT_IS_BUSY, APT_IS_BUSY]
+    packages.results = [APT_IS_BUSY, APT_IS_BUSY]
 
     assert preflight.require(["vagrant"], may_install=True, report=watched.report)
-    assert [line.split()[4] for line in packages.typed] == ["update", "update", "update", "install"]
+    assert [line.split()[4] for line in packages.commands] == ["update", "update", "update", "install"]
 
 
 @pytest.mark.parametrize("said", [("cannot load such file -- vagrant/bundler (LoadError)", 1), ("", 0)])
-def test_a_vagrant_that_does_not_start_stops_up_before_anything_is_built(
+def test_a_broken_vagrant_is_reported_before_anything_is_built(
     machine_with: Machine, context: Context, watched: Watched, said: tuple[str, int]
 ) -> None:
     machine_with(said={"vagrant --version": said})
@@ -232,7 +232,7 @@ def test_a_vagrant_that_does_not_start_stops_up_before_anything_is_built(
     assert _problem(replace(context, bundle_folder=None), watched).id == "vagrant-unusable"
 
 
-def test_all_that_is_missing_is_named_with_the_command_that_brings_it(
+def test_all_missing_programs_are_named_with_the_install_command(
     machine_with: Machine, watched: Watched, golden: Golden
 ) -> None:
     packages = machine_with(absent={"vagrant", "iptables"}, is_root=False)
@@ -242,34 +242,34 @@ def test_all_that_is_missing_is_named_with_the_command_that_brings_it(
 
     assert raised.value.id == "tools-missing"
     golden({"message": raised.value.message, "hint": raised.value.hint})
-    assert not packages.typed, "leave is no use without root"
+    assert not packages.commands, "`--yes` installs nothing without root"
 
 
-def test_with_leave_root_installs_what_is_missing_and_says_so(machine_with: Machine, watched: Watched) -> None:
+def test_with_permission_root_installs_missing_packages_and_reports_it(machine_with: Machine, watched: Watched) -> None:
     packages = machine_with(absent={"vagrant", "mmdebstrap"})
 
     assert preflight.require(["vagrant", "mmdebstrap"], may_install=True, report=watched.report)
 
     names = "mmdebstrap vagrant"
     apt = "apt-get -q -o DPkg::Lock::Timeout=60"
-    assert packages.typed == [f"{apt} update", f"{apt} install -y --no-install-recommends {names}"]
+    assert packages.commands == [f"{apt} update", f"{apt} install -y --no-install-recommends {names}"]
     assert watched.texts == [f"installing {names}"]
 
 
-def test_what_was_installed_is_not_missed_any_more(machine_with: Machine, context: Context, watched: Watched) -> None:
+def test_an_installed_program_is_no_longer_missing(machine_with: Machine, context: Context, watched: Watched) -> None:
     machine_with(absent={"vagrant"})
 
     assert preflight.require_machine(replace(context, may_install=True), watched.report)
 
 
-def test_a_program_that_its_package_did_not_bring_is_still_missing(machine_with: Machine, watched: Watched) -> None:
+def test_a_program_that_its_package_does_not_provide_is_still_missing(machine_with: Machine, watched: Watched) -> None:
     machine_with(absent={"vagrant"}).installs = False
 
     with pytest.raises(MissingError, match="vagrant"):
         preflight.require(["vagrant"], may_install=True, report=watched.report)
 
 
-def test_what_stops_up_has_an_id_of_its_own() -> None:
+def test_every_blocking_check_has_a_unique_error_id() -> None:
     identities = [check.blocks_up for check in CHECKS if check.blocks_up]
 
     assert len(identities) == len(set(identities)) > 5
@@ -294,7 +294,7 @@ def test_what_stops_up_has_an_id_of_its_own() -> None:
         ),
     ],
 )
-def test_what_stops_virtual_machines_has_its_own_id(
+def test_problems_of_virtual_machines_have_their_own_ids(
     machine_with: Machine,
     context: Context,
     watched: Watched,
