@@ -22,7 +22,7 @@ INTEL = {"files": {"/proc/cpuinfo": "flags : vmx"}, "folders": {"/dev": ["kvm"]}
         ([None, None, None], accelerator.USUAL),
     ],
 )
-def test_the_best_of_three_tries_counts(
+def test_slowness_is_derived_from_the_best_of_three_measurements(
     monkeypatch: pytest.MonkeyPatch, tries: list[float | None], slowness: int
 ) -> None:
     monkeypatch.setattr(accelerator, "_seconds", lambda _emulator, _firmware: tries.pop(0))
@@ -47,7 +47,7 @@ def test_nothing_is_measured_with_kvm_or_without_an_emulator(monkeypatch: pytest
         ("", 24 << 20, 0),
     ],
 )
-def test_the_code_cache_fits_libvirt_and_memory(daemon: str, memory: int, size: int) -> None:
+def test_the_code_cache_depends_on_the_version_of_libvirt_and_the_memory(daemon: str, memory: int, size: int) -> None:
     said = f"Using library: libvirt 9.0.0\nRunning against daemon: {daemon}\n" if daemon else ""
     line = " ".join(libvirt.virsh({}, "version", "--daemon"))
     machine = Recorded(said={line: (said, 0)}, files={"/proc/meminfo": f"MemTotal:       {memory} kB\n"})
@@ -55,7 +55,7 @@ def test_the_code_cache_fits_libvirt_and_memory(daemon: str, memory: int, size: 
     assert accelerator.code_cache(machine) == size
 
 
-def test_the_firmware_is_where_the_processor_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_firmware_starts_at_the_reset_vector_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
     monkeypatch.setattr(
         accelerator, "_seconds", lambda _emulator, firmware: written.append(Path(firmware).read_bytes())

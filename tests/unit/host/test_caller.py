@@ -18,7 +18,7 @@ CALLER = {"SUDO_UID": "1000", "SUDO_GID": "1001"}
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
+def chowned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
     """Run as root, called through sudo. Return the arguments of each chown."""
     changed: list[tuple[Path, int, int]] = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -28,7 +28,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
     return changed
 
 
-@pytest.mark.usefixtures("given")
+@pytest.mark.usefixtures("chowned")
 @pytest.mark.parametrize(
     ("differences", "is_called"),
     [
@@ -40,7 +40,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
         ({"SUDO_GID": ""}, False),
     ],
 )
-def test_sudo_says_who_called_it(
+def test_the_caller_is_read_from_the_variables_of_sudo(
     monkeypatch: pytest.MonkeyPatch, differences: dict[str, str], *, is_called: bool
 ) -> None:
     for name, value in differences.items():
@@ -49,15 +49,15 @@ def test_sudo_says_who_called_it(
     assert caller.caller() == (Caller(1000, 1001) if is_called else None)
 
 
-@pytest.mark.usefixtures("given")
-def test_nobody_is_called_by_what_the_environment_of_a_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("chowned")
+def test_without_root_the_variables_of_sudo_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     assert caller.caller() is None
 
 
-def test_what_is_made_in_the_users_folder_is_the_users(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[tuple[Path, int, int]]
+def test_a_folder_created_in_the_users_folder_belongs_to_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chowned: list[tuple[Path, int, int]]
 ) -> None:
     monkeypatch.setenv("SUDO_UID", str(tmp_path.stat().st_uid or 1))
     owner = tmp_path.stat().st_uid
@@ -66,22 +66,22 @@ def test_what_is_made_in_the_users_folder_is_the_users(
 
     caller.make_folder(tmp_path / "a" / "b", 0o700)
 
-    assert [path for path, _, _ in given] == [tmp_path / "a", tmp_path / "a" / "b"]
+    assert [path for path, _, _ in chowned] == [tmp_path / "a", tmp_path / "a" / "b"]
     assert ((tmp_path / "a" / "b").stat().st_mode & 0o777) == 0o700
 
 
-def test_what_is_made_in_anybody_elses_folder_stays_roots(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[tuple[Path, int, int]]
+def test_a_folder_created_in_a_foreign_folder_stays_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chowned: list[tuple[Path, int, int]]
 ) -> None:
     monkeypatch.setenv("SUDO_UID", str(tmp_path.stat().st_uid + 1))
 
     caller.make_folder(tmp_path / "a", 0o700)
 
-    assert given == []
+    assert chowned == []
 
 
-@pytest.mark.usefixtures("given")
-def test_a_link_belongs_to_whom_its_end_belongs_and_one_to_nothing_to_the_owner_of_its_folder(
+@pytest.mark.usefixtures("chowned")
+def test_the_owner_of_a_link_is_that_of_its_target_or_if_dangling_of_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = tmp_path.stat().st_uid + 1
@@ -95,17 +95,17 @@ def test_a_link_belongs_to_whom_its_end_belongs_and_one_to_nothing_to_the_owner_
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of root's")
 @pytest.mark.parametrize("refused", [None, PermissionError(), OSError(30, "Read-only file system")], ids=repr)
-def test_what_python_compiled_for_root_is_given_away_where_that_can_be(
+def test_bytecode_that_root_compiled_is_given_to_the_owner_of_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: OSError | None
 ) -> None:
     package = tmp_path / "labctl"
     package.mkdir()
     os.chown(package, 65534, 65534)
     (compiled := package / "__init__.pyc").touch()
-    given = []
+    chowned = []
 
     def chown(path: Path, *_owner: int, follow_symlinks: bool) -> None:
-        given.append((path, follow_symlinks))
+        chowned.append((path, follow_symlinks))
         if refused:
             raise refused
 
@@ -117,15 +117,15 @@ def test_what_python_compiled_for_root_is_given_away_where_that_can_be(
     labctl._leave_no_bytecode_of_roots()
 
     assert sys.dont_write_bytecode
-    assert given == [(compiled, False)]
+    assert chowned == [(compiled, False)]
 
 
-def test_nobodys_home_is_above_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody(number: int) -> None:
+def test_an_unknown_home_contains_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int) -> None:
         raise KeyError(number)
 
     monkeypatch.delenv("HOME")
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(pwd, "getpwuid", fail)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
 
     assert caller.another_owner(Path("/not/made")) == ""

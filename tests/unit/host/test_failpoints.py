@@ -1,3 +1,5 @@
+"""Failpoints, at which tests kill this process."""
+
 from __future__ import annotations
 
 import os
@@ -9,27 +11,27 @@ from labctl.host import failpoints
 
 
 @pytest.fixture
-def deaths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    noted: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda *arguments: noted.append(arguments))
-    return noted
+def kills(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *arguments: calls.append(arguments))
+    return calls
 
 
-def test_nothing_happens_where_no_point_is_named(deaths: list[tuple[int, int]]) -> None:
+def test_nothing_happens_without_a_selected_failpoint(kills: list[tuple[int, int]]) -> None:
     failpoints.failpoint("boot.begin")
 
-    assert deaths == []
+    assert kills == []
 
 
-def test_the_process_dies_the_nth_time_it_reaches_the_point(
-    deaths: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+def test_the_process_is_killed_the_nth_time_it_reaches_the_failpoint(
+    kills: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failpoints, "_POINT", "apply")
     monkeypatch.setattr(failpoints, "_left", 2)
 
     for point in ("apply", "boot.begin"):
         failpoints.failpoint(point)
-    assert deaths == []
+    assert kills == []
 
     failpoints.failpoint("apply")
-    assert deaths == [(os.getpid(), signal.SIGKILL)]
+    assert kills == [(os.getpid(), signal.SIGKILL)]

@@ -41,7 +41,7 @@ def _mode(path: Path) -> int:
 
 
 @every_writer
-def test_the_content_is_on_the_disk_before_it_gets_its_name(
+def test_the_content_is_synced_before_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None, write: Write
 ) -> None:
     path, synced = tmp_path / "file", []
@@ -56,7 +56,7 @@ def test_the_content_is_on_the_disk_before_it_gets_its_name(
 
 @every_writer
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failure_leaves_what_was_there_and_nothing_beside_it(
+def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None, write: Write, call: str
 ) -> None:
     path = tmp_path / "file"
@@ -74,14 +74,14 @@ def test_a_failure_leaves_what_was_there_and_nothing_beside_it(
     assert [each.name for each in tmp_path.iterdir()] == (["file"] if before else [])
 
 
-def test_a_file_of_labctl_is_private_and_so_are_the_folders_that_were_missing(tmp_path: Path) -> None:
+def test_written_files_and_created_parent_folders_are_private(tmp_path: Path) -> None:
     files.write(tmp_path / "lab/pki/token", b"secret")
 
     assert _mode(tmp_path / "lab/pki/token") == 0o600
     assert _mode(tmp_path / "lab/pki") & 0o077 == 0
 
 
-def test_a_file_that_others_may_read_has_the_mode_of_any_new_file(tmp_path: Path, umask: int) -> None:
+def test_a_shared_or_created_file_has_the_default_mode(tmp_path: Path, umask: int) -> None:
     files.write(tmp_path / "written", b"", mode=files.SHARED_FILE)
     files.create(tmp_path / "created", b"")
 
@@ -89,11 +89,11 @@ def test_a_file_that_others_may_read_has_the_mode_of_any_new_file(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "take", [Path.touch, Path.mkdir, lambda path: path.symlink_to("gone")], ids=["file", "folder", "link to nothing"]
+    "occupy", [Path.touch, Path.mkdir, lambda path: path.symlink_to("gone")], ids=["file", "folder", "link to nothing"]
 )
-def test_a_name_that_is_taken_is_not_created(tmp_path: Path, take: Callable[[Path], None]) -> None:
+def test_create_refuses_an_existing_name(tmp_path: Path, occupy: Callable[[Path], None]) -> None:
     path = tmp_path / "taken"
-    take(path)
+    occupy(path)
     before = path.lstat()
 
     with pytest.raises(FileExistsError):
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_replaced_is_named(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_files_that_hold_their_content_are_not_written(tmp_path: Path) -> None:
+def test_unchanged_files_are_not_written(tmp_path: Path) -> None:
     contents = {"one": "1", "below/two": "2"}
     assert files.write_changed(tmp_path, contents)
     assert not files.write_changed(tmp_path, contents)
@@ -125,9 +125,7 @@ def test_files_that_hold_their_content_are_not_written(tmp_path: Path) -> None:
     assert (tmp_path / "below/two").stat() == two
 
 
-def test_a_file_that_is_removed_while_sizes_are_added_counts_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_removed_while_sizes_are_added_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["gone", "there"])])
     (tmp_path / "there").write_bytes(b"x")
 

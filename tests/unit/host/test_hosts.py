@@ -1,3 +1,5 @@
+"""A lab's block in the hosts file."""
+
 from __future__ import annotations
 
 import errno
@@ -45,7 +47,7 @@ def test_a_file_with_crlf_gets_a_block_with_crlf() -> None:
         b"127.0.0.1 localhost\r\n10.0.0.1 cut off within its line end\r",
     ],
 )
-def test_half_a_line_end_is_completed_by_a_block_and_comes_back_as_it_was(content: bytes) -> None:
+def test_an_incomplete_line_ending_is_completed_by_a_block_and_restored_without_it(content: bytes) -> None:
     changed = with_block(content, "demo", LINES)
 
     assert changed.startswith(content + b"\n# BEGIN labctl demo\n")
@@ -53,7 +55,7 @@ def test_half_a_line_end_is_completed_by_a_block_and_comes_back_as_it_was(conten
     assert without_block(changed, "demo") == content
 
 
-def test_a_line_of_a_block_ends_where_the_c_library_ends_it() -> None:
+def test_lines_of_a_block_end_only_at_line_feeds() -> None:
     inside = b"10.0.0.1 a\x0cb\r\n10.0.0.2 c\xc2\x85d"
 
     assert block(b"# BEGIN labctl demo\r\n" + inside + b"\r\n# END labctl demo", "demo") == (
@@ -62,7 +64,7 @@ def test_a_line_of_a_block_ends_where_the_c_library_ends_it() -> None:
     )
 
 
-def test_a_lab_whose_name_begins_alike_is_another_lab() -> None:
+def test_the_block_of_a_lab_with_a_common_prefix_is_another_block() -> None:
     content = with_block(BEFORE, "demo-2", LINES)
 
     assert block(content, "demo") is None
@@ -84,7 +86,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize(("content", "line"), DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("act", ["sync", "remove", "show"])
-def test_damaged_markers_are_refused_with_their_line_and_the_file_is_untouched(
+def test_damaged_markers_are_refused_with_their_line_and_nothing_is_written(
     tmp_path: Path, content: bytes, line: int, act: str
 ) -> None:
     path = tmp_path / "hosts"
@@ -103,7 +105,7 @@ def test_damaged_markers_are_refused_with_their_line_and_the_file_is_untouched(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
+def test_the_hosts_file_of_an_isolated_lab_is_named_by_its_path_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "netns" / "labctl-demo" / "hosts"
@@ -121,8 +123,8 @@ def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
 @pytest.mark.parametrize(
     "hostname", ["a b", "a\tb", "a#b", "a\nb", "a\n# END labctl demo", "", "a\x1b[0m", "a\u2028b", "ä.local"]
 )
-def test_a_hostname_that_could_say_more_than_a_name_is_refused(tmp_path: Path, hostname: str) -> None:
-    path = _hosts(tmp_path)
+def test_a_hostname_with_special_characters_is_refused(tmp_path: Path, hostname: str) -> None:
+    path = _write_hosts(tmp_path)
 
     with pytest.raises(HostsError) as caught:
         hosts_file.sync(path, "demo", {hostname: ADDRESS}, backup=tmp_path / "backup")
@@ -132,7 +134,7 @@ def test_a_hostname_that_could_say_more_than_a_name_is_refused(tmp_path: Path, h
 
 
 def test_sync_writes_the_block_and_keeps_the_previous_copy(tmp_path: Path) -> None:
-    path, backup = _hosts(tmp_path), tmp_path / "state" / "demo" / "hosts.before"
+    path, backup = _write_hosts(tmp_path), tmp_path / "state" / "demo" / "hosts.before"
 
     assert hosts_file.sync(path, "demo", ADDRESSES, backup=backup)
 
@@ -142,8 +144,8 @@ def test_sync_writes_the_block_and_keeps_the_previous_copy(tmp_path: Path) -> No
     assert stat.S_IMODE(backup.parent.stat().st_mode) == 0o700
 
 
-def test_without_hostnames_there_is_no_block(tmp_path: Path) -> None:
-    path = _hosts(tmp_path)
+def test_sync_without_hostnames_removes_the_block(tmp_path: Path) -> None:
+    path = _write_hosts(tmp_path)
 
     assert not hosts_file.sync(path, "demo", {}, backup=tmp_path / "backup")
     hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
@@ -152,8 +154,8 @@ def test_without_hostnames_there_is_no_block(tmp_path: Path) -> None:
     assert path.read_bytes() == BEFORE
 
 
-def test_sync_of_what_is_there_already_does_not_touch_the_file(tmp_path: Path) -> None:
-    path = _hosts(tmp_path)
+def test_sync_of_unchanged_names_does_not_write_the_file(tmp_path: Path) -> None:
+    path = _write_hosts(tmp_path)
     hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
     before = path.stat()
 
@@ -163,17 +165,17 @@ def test_sync_of_what_is_there_already_does_not_touch_the_file(tmp_path: Path) -
     assert (tmp_path / "backup").read_bytes() == BEFORE
 
 
-def test_what_is_left_when_a_block_goes_is_no_damaged_marker() -> None:
+def test_removing_a_block_creates_no_damaged_marker() -> None:
     nearly = b"# END labctl demo\r\r\n"
 
-    left = without_block(nearly + b"# BEGIN labctl demo\r\n# END labctl demo", "demo")
+    rest = without_block(nearly + b"# BEGIN labctl demo\r\n# END labctl demo", "demo")
 
-    assert left == nearly
-    assert block(left, "demo") is None
+    assert rest == nearly
+    assert block(rest, "demo") is None
 
 
-def test_remove_gives_back_the_file_and_then_has_nothing_to_do(tmp_path: Path) -> None:
-    path = _hosts(tmp_path)
+def test_remove_restores_the_file_and_is_idempotent(tmp_path: Path) -> None:
+    path = _write_hosts(tmp_path)
     hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert hosts_file.remove(path, "demo", backup=tmp_path / "backup")
@@ -194,7 +196,7 @@ def test_a_missing_file_has_no_block_and_is_not_created(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_a_regular_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_anything_but_a_regular_file_is_refused_without_blocking(tmp_path: Path) -> None:
     folder, fifo, loop = tmp_path / "folder", tmp_path / "fifo", tmp_path / "loop"
     folder.mkdir()
     os.mkfifo(fifo)
@@ -206,7 +208,7 @@ def test_what_is_not_a_regular_file_is_refused_without_waiting_for_it(tmp_path: 
 
 
 def test_the_mode_is_kept(tmp_path: Path) -> None:
-    path = _hosts(tmp_path)
+    path = _write_hosts(tmp_path)
     path.chmod(0o664)
 
     hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
@@ -214,8 +216,8 @@ def test_the_mode_is_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o664
 
 
-def test_a_symbolic_link_stays_and_the_file_behind_it_changes(tmp_path: Path) -> None:
-    real, link = _hosts(tmp_path), tmp_path / "link"
+def test_a_symbolic_link_is_kept_and_its_target_changes(tmp_path: Path) -> None:
+    real, link = _write_hosts(tmp_path), tmp_path / "link"
     link.symlink_to(real.name)
 
     hosts_file.sync(link, "demo", ADDRESSES, backup=tmp_path / "backup")
@@ -225,10 +227,10 @@ def test_a_symbolic_link_stays_and_the_file_behind_it_changes(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS])
-def test_where_a_rename_is_refused_the_file_itself_is_written(
+def test_the_file_is_written_in_place_where_a_rename_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    path = _hosts(tmp_path)
+    path = _write_hosts(tmp_path)
     inode = path.stat().st_ino
     _refuse_rename(monkeypatch, path, code)
 
@@ -241,13 +243,13 @@ def test_where_a_rename_is_refused_the_file_itself_is_written(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "hosts"]
 
 
-@pytest.mark.parametrize("door", ["fchown", "fsync", "replace"])
+@pytest.mark.parametrize("function", ["fchown", "fsync", "replace"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-def test_a_failure_on_the_way_leaves_the_old_file_and_no_temporary_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str, code: int
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, code: int
 ) -> None:
-    path = _hosts(tmp_path)
-    monkeypatch.setattr(os, door, _failing(code))
+    path = _write_hosts(tmp_path)
+    monkeypatch.setattr(os, function, _raiser(code))
 
     with pytest.raises(HostsError, match=os.strerror(code)) as caught:
         hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
@@ -257,14 +259,14 @@ def test_a_failure_on_the_way_leaves_the_old_file_and_no_temporary_one(
     assert {entry.name for entry in tmp_path.iterdir()} <= {"backup", "hosts"}
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_writing_in_place_leaves_the_old_content(
+def test_a_disk_that_fills_up_while_writing_in_place_leaves_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "hosts"
     path.write_bytes(BLOCK + b"\n" + BEFORE)
     pwrite, calls = os.pwrite, 0
 
-    def filling(descriptor: int, content: bytes, offset: int) -> int:
+    def fail_in_the_middle(descriptor: int, content: bytes, offset: int) -> int:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -272,7 +274,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_writing_in_place_leaves_the_old_c
         return pwrite(descriptor, content[:40] if calls == 1 else content, offset)
 
     _refuse_rename(monkeypatch, path, errno.EBUSY)
-    monkeypatch.setattr(os, "pwrite", filling)
+    monkeypatch.setattr(os, "pwrite", fail_in_the_middle)
 
     with pytest.raises(HostsError, match="No space left"):
         hosts_file.sync(path, "demo", {"other.local": IPv4Address("10.0.0.1")}, backup=tmp_path / "backup")
@@ -280,11 +282,11 @@ def test_a_disk_that_fills_up_in_the_middle_of_writing_in_place_leaves_the_old_c
     assert path.read_bytes() == BLOCK + b"\n" + BEFORE
 
 
-def test_a_file_that_nobody_may_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = _hosts(tmp_path)
+def test_a_file_that_even_root_cannot_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write_hosts(tmp_path)
     monkeypatch.setattr(sudo, "is_root", lambda: True)
     _refuse_rename(monkeypatch, path, errno.EPERM)
-    monkeypatch.setattr(os, "pwrite", _failing(errno.EPERM))
+    monkeypatch.setattr(os, "pwrite", _raiser(errno.EPERM))
 
     with pytest.raises(HostsError, match="not permitted"):
         hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
@@ -292,8 +294,8 @@ def test_a_file_that_nobody_may_write_is_refused(tmp_path: Path, monkeypatch: py
     assert path.read_bytes() == BEFORE
 
 
-def test_without_a_previous_copy_nothing_is_changed(tmp_path: Path) -> None:
-    path, folder = _hosts(tmp_path), tmp_path / "folder"
+def test_without_a_backup_nothing_is_changed(tmp_path: Path) -> None:
+    path, folder = _write_hosts(tmp_path), tmp_path / "folder"
     folder.mkdir()
 
     with pytest.raises(HostsError, match="folder"):
@@ -302,8 +304,8 @@ def test_without_a_previous_copy_nothing_is_changed(tmp_path: Path) -> None:
     assert path.read_bytes() == BEFORE
 
 
-def test_many_writers_lose_nothing(tmp_path: Path) -> None:
-    path = _hosts(tmp_path)
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
+    path = _write_hosts(tmp_path)
     labs = [f"lab-{number}" for number in range(16)]
 
     def write(lab: str) -> bool:
@@ -316,10 +318,10 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(BEFORE)
 
 
-def test_a_lock_that_is_never_given_back_is_an_error_in_the_end(
+def test_a_lock_that_is_never_released_is_an_error_after_the_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = _hosts(tmp_path)
+    path = _write_hosts(tmp_path)
     monkeypatch.setattr(hosts_file, "LOCK_SECONDS", 0)
 
     with path.open("rb") as other:
@@ -329,7 +331,7 @@ def test_a_lock_that_is_never_given_back_is_an_error_in_the_end(
     assert refused.value.id == hosts_file.NOT_CHANGED
 
 
-def test_ten_thousand_lines_stay_as_they_were(tmp_path: Path) -> None:
+def test_ten_thousand_foreign_lines_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "hosts"
     many = b"".join(b"0.0.0.0 ads-%d.example\n" % number for number in range(10_000))
     path.write_bytes(many)
@@ -340,7 +342,7 @@ def test_ten_thousand_lines_stay_as_they_were(tmp_path: Path) -> None:
     assert path.read_bytes() == many
 
 
-def _hosts(folder: Path) -> Path:
+def _write_hosts(folder: Path) -> Path:
     path = folder / "hosts"
     path.write_bytes(BEFORE)
     return path
@@ -358,7 +360,7 @@ def _refuse_rename(monkeypatch: pytest.MonkeyPatch, path: Path, code: int) -> No
     monkeypatch.setattr(os, "replace", refuse)
 
 
-def _failing(code: int) -> Callable[..., int]:
+def _raiser(code: int) -> Callable[..., int]:
     def fail(*_arguments: object, **_options: object) -> int:
         raise OSError(code, os.strerror(code))
 

@@ -1,4 +1,4 @@
-"""The hosts file of a user who may not write it: changed through sudo, or by commands that the user runs."""
+"""The hosts file of a user without write permission: changed through sudo, or by commands that the user runs."""
 
 from __future__ import annotations
 
@@ -34,53 +34,53 @@ Sudo = Callable[[Finished | None], list[list[str]]]
 
 
 @pytest.fixture
-def only_root_writes(monkeypatch: pytest.MonkeyPatch) -> Sudo:
-    """Let the user only read the hosts file. sudo returns the given answer, or runs labctl's program if it is None.
+def set_up_sudo(monkeypatch: pytest.MonkeyPatch) -> Sudo:
+    """Let the user only read the hosts file. sudo returns the given result, or runs labctl's program if it is None.
 
     Return a function that sets this up and returns the list of sudo's command lines.
     """
 
     rewrite = rewriting.rewrite
 
-    def machine(answer: Finished | None) -> list[list[str]]:
+    def set_up(result: Finished | None) -> list[list[str]]:
         started: list[list[str]] = []
         rights = [False]
 
-        def guarded(path: Path, old: bytes, new: bytes, fault: str) -> None:
+        def guarded_rewrite(path: Path, old: bytes, new: bytes, fault: str) -> None:
             if not rights[0]:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
             rewrite(path, old, new, fault)
 
         def try_run(line: list[str]) -> Finished:
             started.append(line)
-            if answer is not None:
-                return answer
+            if result is not None:
+                return result
             rights[0] = True
             code = hosts_as_root.main(line[4:])
             rights[0] = False
             return Finished(code, "", ())
 
-        monkeypatch.setattr(hosts, "rewrite", guarded)
+        monkeypatch.setattr(hosts, "rewrite", guarded_rewrite)
         monkeypatch.setattr(sudo, "is_root", lambda: False)
         monkeypatch.setattr(sudo, "try_run", try_run)
         monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.R_OK)
         return started
 
-    return machine
+    return set_up
 
 
 @pytest.fixture
-def no_sudo(only_root_writes: Sudo) -> list[list[str]]:
-    return only_root_writes(PASSWORD_REQUIRED)
+def sudo_without_password(set_up_sudo: Sudo) -> list[list[str]]:
+    return set_up_sudo(PASSWORD_REQUIRED)
 
 
 # Through sudo
 
 
-def test_sudo_runs_one_program_that_takes_nothing_from_the_users_environment(
-    context: Context, hosts_file: Path, only_root_writes: Sudo
+def test_sudo_runs_one_program_that_ignores_the_users_environment(
+    context: Context, hosts_file: Path, set_up_sudo: Sudo
 ) -> None:
-    started = only_root_writes(None)
+    started = set_up_sudo(None)
     before, backup = hosts_file.read_bytes(), context.folder / "hosts.before"
 
     assert hosts.sync(hosts_file, "demo", NAMES, backup=backup)
@@ -95,14 +95,16 @@ def test_sudo_runs_one_program_that_takes_nothing_from_the_users_environment(
     ]
 
 
-def test_what_root_refuses_is_told_as_its_own_error(context: Context, hosts_file: Path, only_root_writes: Sudo) -> None:
-    told = {"id": "hosts-damaged", "message": "line 1", "hint": "mend it"}
-    only_root_writes(Finished(7, json.dumps(told), ()))
+def test_an_error_of_the_root_program_is_raised_unchanged(
+    context: Context, hosts_file: Path, set_up_sudo: Sudo
+) -> None:
+    error_fields = {"id": "hosts-damaged", "message": "line 1", "hint": "mend it"}
+    set_up_sudo(Finished(7, json.dumps(error_fields), ()))
 
     with pytest.raises(HostsError) as raised:
         hosts.sync(hosts_file, "demo", NAMES, backup=context.folder / "hosts.before")
 
-    assert {key: getattr(raised.value, key) for key in told} == told
+    assert {key: getattr(raised.value, key) for key in error_fields} == error_fields
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_what_root_refuses_is_told_as_its_own_error(context: Context, hosts_file
     ],
     ids=" ".join,
 )
-def test_root_does_nothing_that_labctl_would_not_ask_for(
+def test_the_root_program_refuses_unexpected_arguments(
     tmp_path: Path, hosts_file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     (tmp_path / "link").symlink_to(hosts_file)
@@ -157,7 +159,7 @@ def test_a_check_changes_nothing(hosts_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "absent"),
+    ("content", "missing"),
     [
         ("", ["my-app.local", "shop.test"]),
         (f"{ADDRESS} my-app.local shop.test\n", []),
@@ -171,31 +173,31 @@ def test_a_check_changes_nothing(hosts_file: Path) -> None:
         ("\n  \n192.168.56.100\n", ["my-app.local", "shop.test"]),
     ],
 )
-def test_the_first_line_with_a_name_says_whether_it_is_missing(
-    hosts_file: Path, content: str, absent: list[str]
+def test_the_first_line_with_a_name_decides_whether_it_is_missing(
+    hosts_file: Path, content: str, missing: list[str]
 ) -> None:
     hosts_file.write_text(content)
 
-    assert list(hosts_entry.missing(hosts_file, NAMES)) == absent
+    assert list(hosts_entry.missing(hosts_file, NAMES)) == missing
 
 
 @pytest.mark.parametrize("content", ["127.0.0.1 localhost\n", "127.0.0.1 localhost", "", "127.0.0.1 localhost\r\n"])
-def test_what_there_is_to_type_adds_the_names(hosts_file: Path, content: str) -> None:
+def test_the_printed_commands_add_the_names(hosts_file: Path, content: str) -> None:
     hosts_file.write_bytes(content.encode())
-    left = content
+    text_after = content
 
     for command in hosts_entry.commands_to_add(hosts_file, NAMES):
         echo, *text, pipe, privileged, tee, append, file = shlex.split(command)
         assert (echo, pipe, privileged, tee, append, file) == ("echo", "|", "sudo", "tee", "-a", str(hosts_file))
-        left += " ".join(text) + "\n"
-    hosts_file.write_bytes(left.encode())
+        text_after += " ".join(text) + "\n"
+    hosts_file.write_bytes(text_after.encode())
 
-    assert left.startswith(content)
+    assert text_after.startswith(content)
     assert hosts_entry.missing(hosts_file, NAMES) == {}
 
 
-@pytest.mark.usefixtures("machine", "no_sudo", "keyed")
-def test_a_lab_comes_up_without_its_names_and_goes_without_removing_them(
+@pytest.mark.usefixtures("machine", "sudo_without_password", "keyed")
+def test_a_lab_is_created_and_destroyed_without_write_access_to_the_hosts_file(
     context: Context, watched: Watched, hosts_file: Path
 ) -> None:
     before = hosts_file.read_bytes()
@@ -217,8 +219,8 @@ def test_a_lab_comes_up_without_its_names_and_goes_without_removing_them(
     assert not (context.folder / "lab.json").exists()
 
 
-@pytest.mark.usefixtures("no_sudo")
-def test_a_line_that_the_user_added_will_do(rendered: Context, watched: Watched, hosts_file: Path) -> None:
+@pytest.mark.usefixtures("sudo_without_password")
+def test_a_line_that_the_user_added_is_sufficient(rendered: Context, watched: Watched, hosts_file: Path) -> None:
     _apply(rendered, watched)
     hosts_file.write_text(f"{ADDRESS} my-app.local\n")
 
@@ -227,10 +229,8 @@ def test_a_line_that_the_user_added_will_do(rendered: Context, watched: Watched,
     assert (outcome.changed, outcome.hosts and outcome.hosts.state) == (False, "written")
 
 
-@pytest.mark.usefixtures("no_sudo")
-def test_a_name_that_an_app_has_left_is_left_to_the_user_too(
-    rendered: Context, watched: Watched, hosts_file: Path
-) -> None:
+@pytest.mark.usefixtures("sudo_without_password")
+def test_removing_an_old_name_is_left_to_the_user_too(rendered: Context, watched: Watched, hosts_file: Path) -> None:
     _apply(rendered, watched)
     hosts_file.write_bytes(hosts.with_block(hosts_file.read_bytes(), "demo", LINES))
 
@@ -240,8 +240,8 @@ def test_a_name_that_an_app_has_left_is_left_to_the_user_too(
     assert (entry.state, entry.lines[1:-1], len(entry.commands)) == ("pending", LINES, 2)
 
 
-@pytest.mark.usefixtures("no_sudo")
-def test_whoever_wants_the_hosts_file_alone_gets_an_error(
+@pytest.mark.usefixtures("sudo_without_password")
+def test_writing_only_the_hosts_file_without_sudo_is_an_error(
     rendered: Context, watched: Watched, hosts_file: Path
 ) -> None:
     _apply(rendered, watched)
@@ -253,12 +253,12 @@ def test_whoever_wants_the_hosts_file_alone_gets_an_error(
     assert f"echo '{ADDRESS} my-app.local' | sudo tee -a {hosts_file}" in raised.value.hint
 
 
-def test_a_name_that_another_lab_has_is_not_written(rendered: Context, watched: Watched, hosts_file: Path) -> None:
+def test_a_hostname_of_another_lab_is_not_written(rendered: Context, watched: Watched, hosts_file: Path) -> None:
     _apply(rendered, watched)
     before = hosts.with_block(b"", "other", LINES[:1])
     hosts_file.write_bytes(before)
-    taken = LINES[0].partition(" ")[2]
-    context = replace(rendered, lab=lab(hosts_file=str(hosts_file), apps=[{"name": "web", "hostname": taken}]))
+    hostname = LINES[0].partition(" ")[2]
+    context = replace(rendered, lab=lab(hosts_file=str(hosts_file), apps=[{"name": "web", "hostname": hostname}]))
 
     with pytest.raises(MissingError) as raised:
         hosts_steps.write_hosts(context)
@@ -268,7 +268,7 @@ def test_a_name_that_another_lab_has_is_not_written(rendered: Context, watched: 
 
 
 @pytest.mark.parametrize("content", ["# BEGIN labctl demo\n", None], ids=["damaged", "a folder"])
-def test_a_lab_goes_whatever_became_of_its_hosts_file(
+def test_a_lab_with_a_damaged_hosts_file_can_be_destroyed(
     rendered: Context, watched: Watched, hosts_file: Path, content: str | None
 ) -> None:
     hosts_file.unlink()
@@ -283,7 +283,7 @@ def test_a_lab_goes_whatever_became_of_its_hosts_file(
     assert not rendered.folder.exists()
 
 
-def test_a_hosts_file_of_an_isolated_lab_that_is_not_its_namespaces_loses_its_block(
+def test_an_isolated_lab_removes_its_block_only_from_a_hosts_file_of_its_own(
     rendered: Context, watched: Watched, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _apply(rendered, watched)
@@ -316,45 +316,45 @@ def test_a_hosts_file_of_an_isolated_lab_that_is_not_its_namespaces_loses_its_bl
         ([], "# BEGIN labctl demo\n", False),
     ],
 )
-@pytest.mark.parametrize("answer", [PASSWORD_REQUIRED, Finished(0, "", ())], ids=["sudo would ask", "sudo would not"])
-def test_a_password_is_asked_for_where_there_is_something_to_write(
+@pytest.mark.parametrize("result", [PASSWORD_REQUIRED, Finished(0, "", ())], ids=["sudo would ask", "sudo would not"])
+def test_the_password_is_requested_only_if_something_has_to_be_written(
     hosts_file: Path,
     monkeypatch: pytest.MonkeyPatch,
-    only_root_writes: Sudo,
+    set_up_sudo: Sudo,
     names: list[str],
     content: str,
     *,
     is_asked: bool,
-    answer: Finished,
+    result: Finished,
 ) -> None:
-    asked: list[Path] = []
+    prompts: list[Path] = []
     hosts_file.write_text(content)
-    only_root_writes(answer)
+    set_up_sudo(result)
     monkeypatch.setattr(sudo, "can_ask", lambda: True)
-    monkeypatch.setattr(sudo, "ask_and_run", lambda _line, file: asked.append(file))
+    monkeypatch.setattr(sudo, "ask_and_run", lambda _line, file: prompts.append(file))
 
     hosts_entry.ask_if_due(lab(hosts_file=str(hosts_file)), names)
 
-    assert asked == ([hosts_file] if is_asked and answer.code else [])
+    assert prompts == ([hosts_file] if is_asked and result.code else [])
 
 
-@pytest.mark.parametrize(("knows", "error"), [(True, None), (False, hosts_entry.LeftToUserError)])
-def test_hosts_sync_asks_and_tries_again(
+@pytest.mark.parametrize(("has_password", "error"), [(True, None), (False, hosts_entry.LeftToUserError)])
+def test_hosts_sync_requests_the_password_and_retries(
     rendered: Context,
     watched: Watched,
     monkeypatch: pytest.MonkeyPatch,
-    only_root_writes: Sudo,
+    set_up_sudo: Sudo,
     *,
-    knows: bool,
+    has_password: bool,
     error: type[HostsError] | None,
 ) -> None:
     _apply(rendered, watched)
-    only_root_writes(PASSWORD_REQUIRED)
+    set_up_sudo(PASSWORD_REQUIRED)
 
     def ask_and_run(_line: list[str], _file: Path) -> bool:
-        if knows:
-            only_root_writes(None)
-        return knows
+        if has_password:
+            set_up_sudo(None)
+        return has_password
 
     monkeypatch.setattr(sudo, "can_ask", lambda: True)
     monkeypatch.setattr(sudo, "ask_and_run", ask_and_run)
@@ -364,7 +364,7 @@ def test_hosts_sync_asks_and_tries_again(
         with pytest.raises(error):
             hosts_steps.with_rights(rendered, hosts_steps.write_hosts, may_ask=True)
 
-    assert (hosts.show(rendered.lab.hosts_file, "demo") is not None) is knows
+    assert (hosts.show(rendered.lab.hosts_file, "demo") is not None) is has_password
 
 
 def _apply(context: Context, watched: Watched) -> None:
@@ -404,7 +404,7 @@ def _entry(watched: Watched) -> HostsEntry:
         "closed stderr",
     ],
 )
-def test_a_person_is_asked_on_a_terminal_in_its_foreground(
+def test_a_password_can_be_requested_only_in_the_foreground_of_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
     terminals: tuple[bool | None, bool | None],
     group: int | None,
@@ -412,7 +412,7 @@ def test_a_person_is_asked_on_a_terminal_in_its_foreground(
     *,
     can_ask: bool,
 ) -> None:
-    def foreground(_terminal: int) -> int:
+    def foreground_group(_terminal: int) -> int:
         if group is None:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         return group
@@ -420,7 +420,7 @@ def test_a_person_is_asked_on_a_terminal_in_its_foreground(
     for name, is_terminal in zip(("stdin", "stderr"), terminals, strict=True):
         stream = None if is_terminal is None else _Stream(is_terminal=is_terminal)
         monkeypatch.setattr(sys, name, stream)
-    monkeypatch.setattr(os, "tcgetpgrp", foreground)
+    monkeypatch.setattr(os, "tcgetpgrp", foreground_group)
     monkeypatch.setattr(os, "getpgrp", lambda: 1)
     monkeypatch.setattr(shutil, "which", lambda _name: program)
 

@@ -13,7 +13,7 @@ GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out"
 HOST = "my-app.local"
 
 
-def test_the_gap_is_the_longest_time_between_two_good_answers_by_when_they_ended() -> None:
+def test_the_gap_is_the_longest_time_between_two_good_responses() -> None:
     good = [Sample(at, GOOD) for at in (10.0, 10.4, 12.5, 12.6)]
     bad = [Sample(11.0, BAD), Sample(11.5, Answer(503))]
 
@@ -28,25 +28,25 @@ def test_the_gap_is_the_longest_time_between_two_good_answers_by_when_they_ended
     }
 
 
-def test_an_app_that_never_came_back_was_away_until_the_end() -> None:
-    seen = http_load.report(HOST, [Sample(0.0, GOOD), Sample(1.0, GOOD), Sample(4.0, BAD)], 0.0, 9.0, None)
+def test_an_app_that_never_recovered_has_a_gap_until_the_end() -> None:
+    report = http_load.report(HOST, [Sample(0.0, GOOD), Sample(1.0, GOOD), Sample(4.0, BAD)], 0.0, 9.0, None)
 
-    assert (seen["gap"], seen["first_command"]) == (8.0, None)
-
-
-def test_what_was_answered_before_the_beginning_and_after_the_end_does_not_count() -> None:
-    seen = http_load.report(HOST, [Sample(at, GOOD) for at in (0.0, 1.0, 2.0, 9.0)], 1.0, 2.0, None)
-
-    assert (seen["answers"], seen["per_second"]) == (2, [2])
+    assert (report["gap"], report["first_command"]) == (8.0, None)
 
 
-def test_a_chart_shows_an_outage_and_the_command_that_made_it() -> None:
-    seen = load_report([10, 10, 10, 1, 0, 0, 5, 10, 3], 3.2)
-    seen["seconds"] = 8.4
+def test_responses_outside_of_the_measured_time_are_ignored() -> None:
+    report = http_load.report(HOST, [Sample(at, GOOD) for at in (0.0, 1.0, 2.0, 9.0)], 1.0, 2.0, None)
 
-    assert chart(seen) == ["███▁  ▄█", "   ^ the first command"]
-    assert chart(seen, ASCII_BARS) == ["@@@.  =@", "   ^ the first command"]
-    assert load_text(seen) == "http://my-app.local: 49 good answers and 1 failure in 8.4 s, the longest gap 2.0 s"
+    assert (report["answers"], report["per_second"]) == (2, [2])
+
+
+def test_a_chart_shows_an_outage_and_the_command_that_caused_it() -> None:
+    report = load_report([10, 10, 10, 1, 0, 0, 5, 10, 3], 3.2)
+    report["seconds"] = 8.4
+
+    assert chart(report) == ["███▁  ▄█", "   ^ the first command"]
+    assert chart(report, ASCII_BARS) == ["@@@.  =@", "   ^ the first command"]
+    assert load_text(report) == "http://my-app.local: 49 good answers and 1 failure in 8.4 s, the longest gap 2.0 s"
 
 
 def test_the_bars_have_nine_heights() -> None:

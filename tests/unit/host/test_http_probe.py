@@ -1,4 +1,4 @@
-"""HTTP by name: the request, and which responses count as answers of the app."""
+"""HTTP by name: the request, and the responses that count as good."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from labctl.model.limits import NORMAL
 OUTSIDE = f"which is outside the lab's pool {lab().pool}"
 
 
-class Connection:
-    """A fake connection that records its target and its headers, and answers or fails."""
+class FakeConnection:
+    """A fake connection that records its target and its headers, and responds or fails."""
 
-    made: list[Connection]
+    opened: list[FakeConnection]
     status = 200
     failure: Exception | None = None
 
@@ -27,7 +27,7 @@ class Connection:
         self.timeout = timeout
         self.headers: dict[str, str] = {}
         self.closed = False
-        self.made.append(self)
+        self.opened.append(self)
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> None:
         assert (method, path) == ("GET", "/")
@@ -35,7 +35,7 @@ class Connection:
         if self.failure:
             raise self.failure
 
-    def getresponse(self) -> Connection:
+    def getresponse(self) -> FakeConnection:
         return self
 
     def getheader(self, name: str) -> str | None:
@@ -46,23 +46,23 @@ class Connection:
 
 
 @pytest.fixture(autouse=True)
-def connection(monkeypatch: pytest.MonkeyPatch) -> type[Connection]:
-    monkeypatch.setattr(http.client, "HTTPConnection", Connection)
-    monkeypatch.setattr(Connection, "made", [], raising=False)
-    return Connection
+def connection(monkeypatch: pytest.MonkeyPatch) -> type[FakeConnection]:
+    monkeypatch.setattr(http.client, "HTTPConnection", FakeConnection)
+    monkeypatch.setattr(FakeConnection, "opened", [], raising=False)
+    return FakeConnection
 
 
-def test_a_name_is_asked_for_by_itself_and_says_which_pod_answered(connection: type[Connection]) -> None:
+def test_a_request_by_name_reports_the_pod_that_responded(connection: type[FakeConnection]) -> None:
     assert get("my-app.local") == Answer(200, "my-app-1")
 
-    (made,) = connection.made
-    assert made.target == ("my-app.local", 80)
-    assert made.timeout == NORMAL.http_answer
-    assert made.closed
+    (opened,) = connection.opened
+    assert opened.target == ("my-app.local", 80)
+    assert opened.timeout == NORMAL.http_answer
+    assert opened.closed
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "message"),
     [
         (socket.gaierror(-2, "Name or service not known"), "my-app.local has no address: Name or service not known"),
         (ConnectionRefusedError(111, "Connection refused"), "no answer: [Errno 111] Connection refused"),
@@ -70,27 +70,27 @@ def test_a_name_is_asked_for_by_itself_and_says_which_pod_answered(connection: t
         (http.client.RemoteDisconnected("closed"), "no answer: closed"),
     ],
 )
-def test_no_answer_says_why(
-    connection: type[Connection], monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str
+def test_a_failed_request_has_a_reason(
+    connection: type[FakeConnection], monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
 ) -> None:
     monkeypatch.setattr(connection, "failure", failure)
 
-    answer = get("my-app.local")
+    response = get("my-app.local")
 
-    assert (answer.status, str(answer), answer.is_good) == (None, told, False)
-    assert connection.made[0].closed
+    assert (response.status, str(response), response.is_good) == (None, message, False)
+    assert connection.opened[0].closed
 
 
 @pytest.mark.parametrize(
     ("status", "good"),
     [(200, True), (301, True), (401, True), (403, True), (404, False), (500, False), (502, False), (503, False)],
 )
-def test_an_answer_is_good_when_the_app_itself_gave_it(status: int, *, good: bool) -> None:
+def test_a_response_is_good_if_the_app_itself_sent_it(status: int, *, good: bool) -> None:
     assert Answer(status).is_good is good
 
 
 @pytest.mark.parametrize(
-    ("address", "answer"),
+    ("address", "expected"),
     [
         ("192.168.56.100", Answer(200, "my-app-1")),
         ("127.0.0.1", Answer(None, failure=f"my-app.local resolves to 127.0.0.1, {OUTSIDE}")),
@@ -98,22 +98,22 @@ def test_an_answer_is_good_when_the_app_itself_gave_it(status: int, *, good: boo
         ("fe80::1%eth0", Answer(None, failure=f"my-app.local resolves to fe80::1, {OUTSIDE}")),
     ],
 )
-def test_what_answers_outside_the_pool_is_not_the_lab(
-    monkeypatch: pytest.MonkeyPatch, connection: type[Connection], address: str, answer: Answer
+def test_an_address_outside_the_pool_is_not_requested(
+    monkeypatch: pytest.MonkeyPatch, connection: type[FakeConnection], address: str, expected: Answer
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [(0, 0, 0, "", (address, 80))])
 
-    assert get_within(lab(), "my-app.local") == answer
-    assert [made.target[0] for made in connection.made] == ([address] if answer.status else [])
+    assert get_within(lab(), "my-app.local") == expected
+    assert [each.target[0] for each in connection.opened] == ([address] if expected.status else [])
 
 
-def test_a_name_without_an_address_says_so(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    def unknown(*_arguments: object, **_options: object) -> None:
+def test_a_name_without_an_address_has_a_message(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
 
-    answer = get_within(lab(), "my-app.local")
+    response = get_within(lab(), "my-app.local")
 
-    assert answer.status is None
-    golden(str(answer))
+    assert response.status is None
+    golden(str(response))

@@ -10,14 +10,14 @@ from labctl.model.errors import MissingError, ProviderError
 UNKNOWN = ProviderError("`tool` ended with exit code 1", id="tool-failed", hint="Look.", details=("last line",))
 
 
-def test_what_only_a_node_prints_is_recognised_where_a_node_is_named() -> None:
+def test_failures_of_nodes_are_recognised_only_in_the_output_of_a_node() -> None:
     output = "labctl: gave up waiting for the control plane"
 
     assert recognised(UNKNOWN, output) is UNKNOWN
     assert "labctl ssh demo-worker-1 -- " in recognised(UNKNOWN, output, node="demo-worker-1").hint
 
 
-def test_vagrant_has_two_ways_to_say_that_a_plugin_is_missing() -> None:
+def test_both_messages_of_vagrant_on_a_missing_plugin_are_recognised() -> None:
     output = (
         "Vagrant is missing plugins required by the currently loaded Vagrantfile.\n"
         "Please install the configured plugins and run this command again. The\n"
@@ -30,7 +30,7 @@ def test_vagrant_has_two_ways_to_say_that_a_plugin_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "known"),
+    ("output", "identity"),
     [
         ("write /var/lib/x: no space left on device", "disk-full"),
         ("E: You don't have enough free space in /var/cache/apt/archives/.", "disk-full"),
@@ -41,15 +41,15 @@ def test_vagrant_has_two_ways_to_say_that_a_plugin_is_missing() -> None:
         ("mkdir /sys/fs/cgroup/memory/docker/1: no space left on device", UNKNOWN.id),
     ],
 )
-def test_a_disk_is_not_said_to_be_full_where_the_kernel_has_no_room_for_something_else(output: str, known: str) -> None:
-    assert recognised(UNKNOWN, output).id == known
+def test_no_space_left_is_a_full_disk_unless_another_kernel_limit_is_meant(output: str, identity: str) -> None:
+    assert recognised(UNKNOWN, output).id == identity
 
 
-def test_an_unknown_failure_stays_as_it_is() -> None:
+def test_an_unknown_failure_is_unchanged() -> None:
     assert recognised(UNKNOWN, "segmentation fault") is UNKNOWN
 
 
-def test_a_known_failure_keeps_the_exit_code_of_what_was_tried_and_the_tools_last_lines() -> None:
+def test_a_known_failure_keeps_the_error_class_and_the_last_lines_of_the_tool() -> None:
     error = recognised(
         MissingError("`go build` failed", id="tool-failed", details=("link: failed",)), "no space left on device"
     )
@@ -58,13 +58,13 @@ def test_a_known_failure_keeps_the_exit_code_of_what_was_tried_and_the_tools_las
     assert (error.id, error.details) == ("disk-full", ("link: failed",))
 
 
-def test_the_message_has_what_the_tool_named() -> None:
+def test_the_message_includes_what_the_tool_named() -> None:
     error = recognised(UNKNOWN, "ssh: connect to host 192.168.56.11 port 22: No route to host\r\n")
 
     assert error.message == "the node at 192.168.56.11 is unreachable: No route to host"
 
 
-def test_of_several_failures_the_one_told_of_last_counts() -> None:
+def test_of_several_failures_the_last_one_in_the_output_counts() -> None:
     survived = "Err:1 Temporary failure resolving 'deb.debian.org'\n"
     reason = "The provider 'docker' that was requested to back the machine\n'a' is reporting that it isn't usable on this system.\n"
 

@@ -9,7 +9,7 @@ import pytest
 from labctl.host import lab_folder
 
 
-def test_a_file_that_another_command_removes_meanwhile_is_no_obstacle(
+def test_a_file_removed_meanwhile_by_another_command_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (lab_folder.RECORD, lab_folder.LOG, "tmp1"):

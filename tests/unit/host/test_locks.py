@@ -1,3 +1,5 @@
+"""Exclusive and shared locks on files."""
+
 from __future__ import annotations
 
 import errno
@@ -12,21 +14,21 @@ from labctl.host.wait import Pending
 from labctl.model.errors import MissingError, NotReadyError
 
 
-def test_whoever_waits_is_told_who_holds_the_lock(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_waiting_process_is_told_which_process_holds_the_lock(tmp_path: Path) -> None:
+    messages: list[str] = []
 
     with (
-        alone(tmp_path / "lab" / "lock", said.append, timeout=0),
+        alone(tmp_path / "lab" / "lock", messages.append, timeout=0),
         pytest.raises(NotReadyError, match=rf"held by .*\(pid {os.getpid()}\)") as refused,
-        alone(tmp_path / "lab" / "lock", said.append, timeout=0),
+        alone(tmp_path / "lab" / "lock", messages.append, timeout=0),
     ):
         pytest.fail("two were alone")
 
     assert refused.value.id == "locked"
-    assert said == [f"waiting for {_holder(tmp_path / 'lab' / 'lock')}"]
+    assert messages == [f"waiting for {_holder(tmp_path / 'lab' / 'lock')}"]
 
 
-def test_a_lock_is_shared_by_those_who_do_not_need_it_alone(tmp_path: Path) -> None:
+def test_shared_locks_coexist_and_exclude_an_exclusive_one(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with shared(path, pytest.fail, timeout=0), shared(path, pytest.fail, timeout=0):
         assert isinstance(try_lock(path), Pending)
@@ -34,7 +36,7 @@ def test_a_lock_is_shared_by_those_who_do_not_need_it_alone(tmp_path: Path) -> N
         pytest.fail("one was alone")
 
 
-def test_a_lock_is_free_again_afterwards_whatever_is_written_in_it(tmp_path: Path) -> None:
+def test_the_content_of_a_stale_lock_file_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text("`labctl up` (pid 1), killed long ago")
 
@@ -43,7 +45,7 @@ def test_a_lock_is_free_again_afterwards_whatever_is_written_in_it(tmp_path: Pat
             assert f"(pid {os.getpid()})" in _holder(path)
 
 
-def test_a_lock_on_a_file_that_was_removed_meanwhile_guards_nothing(tmp_path: Path) -> None:
+def test_a_lock_on_a_removed_file_does_not_block(tmp_path: Path) -> None:
     path = tmp_path / "lock"
 
     with alone(path, pytest.fail, timeout=0):
@@ -52,14 +54,12 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_guards_nothing(tmp_path: Pa
             assert isinstance(try_lock(path), Pending)
 
 
-def test_a_lock_in_a_folder_that_is_gone_makes_the_folder_again(tmp_path: Path) -> None:
+def test_a_lock_in_a_missing_folder_creates_the_folder(tmp_path: Path) -> None:
     with alone(tmp_path / "gone" / "lock", pytest.fail, timeout=0):
         assert (tmp_path / "gone").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_lock_is_held_where_the_disk_has_no_room_for_who_holds_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_is_held_even_if_the_holder_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_descriptor: int, _content: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -70,7 +70,7 @@ def test_a_lock_is_held_where_the_disk_has_no_room_for_who_holds_it(
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_a_lock_that_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_lock_path_that_is_not_a_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "lock")
 
     with (

@@ -1,3 +1,5 @@
+"""The folders of labctl, and operations on paths."""
+
 from __future__ import annotations
 
 import os
@@ -21,7 +23,7 @@ def test_state_and_cache_follow_the_xdg_variables(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("absent", [None, "", "not/absolute"])
-def test_without_usable_xdg_variables_the_defaults_below_home_hold(
+def test_without_usable_xdg_variables_the_defaults_below_home_are_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, absent: str | None
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -35,7 +37,7 @@ def test_without_usable_xdg_variables_the_defaults_below_home_hold(
     assert paths.cache() == tmp_path / ".cache/labctl"
 
 
-def test_asking_for_a_path_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_getting_a_path_creates_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
     paths.state("demo")
@@ -43,13 +45,13 @@ def test_asking_for_a_path_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_private_folder_is_made_with_its_parents_and_only_its_owner_may_enter(tmp_path: Path) -> None:
+def test_a_private_folder_is_created_with_its_parents_for_its_owner_alone(tmp_path: Path) -> None:
     folder = paths.private_folder(tmp_path / "labctl" / "demo")
 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_others_could_enter_becomes_private(tmp_path: Path) -> None:
+def test_an_existing_folder_becomes_private(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     folder.mkdir(mode=0o755)
 
@@ -58,7 +60,7 @@ def test_a_folder_that_others_could_enter_becomes_private(tmp_path: Path) -> Non
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_may_be_the_users_stays_as_it_is(tmp_path: Path) -> None:
+def test_an_existing_folder_keeps_its_mode_and_a_new_one_is_private(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs").chmod(0o1777)
 
@@ -69,7 +71,7 @@ def test_a_folder_that_may_be_the_users_stays_as_it_is(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "theirs" / "ours").stat().st_mode) == 0o700
 
 
-def test_a_folder_of_another_user_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_user_keeps_its_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").mkdir(mode=0o755)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
 
@@ -78,7 +80,7 @@ def test_a_folder_of_another_user_stays_as_it_is(tmp_path: Path, monkeypatch: py
     assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
 
 
-def test_a_folder_that_this_user_may_not_use_is_told_with_whose_it_is(
+def test_a_folder_without_access_is_reported_with_a_chown_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
@@ -100,7 +102,7 @@ def test_a_folder_that_this_user_may_not_use_is_told_with_whose_it_is(
 
 
 @pytest.mark.parametrize("make", [paths.private_folder, paths.new_folder])
-def test_a_file_is_no_folder(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(MissingError) as caught:
@@ -109,7 +111,7 @@ def test_a_file_is_no_folder(tmp_path: Path, make: Callable[[Path], Path]) -> No
     assert caught.value.id == "folder-not-made"
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(MissingError, match="file/demo") as caught:
@@ -119,13 +121,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", [None, "", "relative"])
-def test_a_home_that_is_not_known_is_named_where_the_xdg_variables_do_not_help(
+def test_an_unknown_home_is_an_error_unless_an_xdg_variable_is_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str | None
 ) -> None:
-    def unknown(number: int) -> NoReturn:
+    def fail(number: int) -> NoReturn:
         raise KeyError(number)
 
-    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("pwd.getpwuid", fail)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("HOME", raising=False)
@@ -139,7 +141,7 @@ def test_a_home_that_is_not_known_is_named_where_the_xdg_variables_do_not_help(
     assert paths.state_home() == tmp_path / "labctl"
 
 
-def test_only_a_file_has_content(tmp_path: Path) -> None:
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
@@ -150,13 +152,13 @@ def test_only_a_file_has_content(tmp_path: Path) -> None:
             paths.content(tmp_path / other)
 
 
-def test_a_link_to_itself_has_a_path(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_resolved_without_an_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
     assert paths.real(tmp_path / "loop").name == "loop"
 
 
-def test_a_folder_goes_with_what_is_in_it_also_where_a_link_leads_to_it(tmp_path: Path) -> None:
+def test_a_tree_is_removed_with_its_content_also_through_a_link(tmp_path: Path) -> None:
     for folder in (tmp_path / "plain", tmp_path / "disk"):
         (folder / "below").mkdir(parents=True)
         (folder / "below" / "file").touch()

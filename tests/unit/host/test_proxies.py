@@ -12,16 +12,16 @@ from labctl.commands.labs import environment
 from labctl.context import Context
 from labctl.host.proxies import exceptions, proxy_of, without_proxy
 
-OURS = "192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.svc,.cluster.local"
+LABS_EXCEPTIONS = "192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.svc,.cluster.local"
 
 
 @pytest.mark.parametrize(
     ("users", "value"),
     [
-        ({}, OURS),
-        ({"NO_PROXY": "intra.example"}, f"intra.example,{OURS}"),
-        ({"no_proxy": " intra.example , ,10.0.0.0/8"}, f"intra.example,10.0.0.0/8,{OURS}"),
-        ({"no_proxy": "a", "NO_PROXY": "b,a"}, f"a,b,{OURS}"),
+        ({}, LABS_EXCEPTIONS),
+        ({"NO_PROXY": "intra.example"}, f"intra.example,{LABS_EXCEPTIONS}"),
+        ({"no_proxy": " intra.example , ,10.0.0.0/8"}, f"intra.example,10.0.0.0/8,{LABS_EXCEPTIONS}"),
+        ({"no_proxy": "a", "NO_PROXY": "b,a"}, f"a,b,{LABS_EXCEPTIONS}"),
         (
             {"NO_PROXY": ".svc,192.168.56.0/24"},
             ".svc,192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.cluster.local",
@@ -31,17 +31,17 @@ OURS = "192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.svc,.cluster.lo
         ({"no_proxy": "a,*"}, "*"),
     ],
 )
-def test_the_users_exceptions_stay_and_the_labs_are_added_in_both_cases(users: dict[str, str], value: str) -> None:
+def test_the_labs_exceptions_are_added_to_the_users_in_both_spellings(users: dict[str, str], value: str) -> None:
     assert without_proxy(lab(), users) == {"NO_PROXY": value, "no_proxy": value}
 
 
-def test_every_address_and_name_of_the_lab_is_covered() -> None:
-    asked = lab(workers=2, apps=[{"name": "a"}, {"name": "b", "hostname": "b.test"}])
-    words = exceptions(asked)
+def test_the_exceptions_cover_every_address_and_name_of_the_lab() -> None:
+    described = lab(workers=2, apps=[{"name": "a"}, {"name": "b", "hostname": "b.test"}])
+    words = exceptions(described)
     networks = [ip_network(word) for word in words if "/" in word]
     addresses = [
-        *(node.address for node in asked.nodes),
-        *asked.pool,
+        *(node.address for node in described.nodes),
+        *described.pool,
         IPv4Address("10.96.0.1"),
         IPv4Address("10.244.2.9"),
     ]
@@ -50,16 +50,16 @@ def test_every_address_and_name_of_the_lab_is_covered() -> None:
     assert {"a.local", "b.test"} <= set(words)
 
 
-def test_what_exec_and_demos_start_does_not_ask_the_companys_proxy(
+def test_programs_of_exec_and_demos_bypass_the_proxy_for_the_lab(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", "intra.example")
-    made = {**os.environ, **environment(context)}
+    variables = {**os.environ, **environment(context)}
 
-    assert made["HTTPS_PROXY"] == "http://proxy.example:3128"
-    assert made["NO_PROXY"] == made["no_proxy"] == f"intra.example,{OURS}"
+    assert variables["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert variables["NO_PROXY"] == variables["no_proxy"] == f"intra.example,{LABS_EXCEPTIONS}"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_what_exec_and_demos_start_does_not_ask_the_companys_proxy(
         ("http ::1", {"http_proxy": "a"}, None),
     ],
 )
-def test_a_download_asks_the_proxy_of_its_scheme(url: str, variables: dict[str, str], name: str | None) -> None:
+def test_a_download_uses_the_proxy_of_its_scheme(url: str, variables: dict[str, str], name: str | None) -> None:
     scheme, hostname = url.split()
     proxy = proxy_of(scheme, hostname, variables)
 

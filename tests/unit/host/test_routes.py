@@ -29,13 +29,15 @@ VIA_IPV6 = {"family": "inet6", "host": "fe80::1"}
         ({"dev": "wg0"}, Route("wg0", IPv4Address(0), "")),
     ],
 )
-def test_the_way_to_an_address(monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any], route: Route) -> None:
+def test_the_route_to_an_address_is_parsed(
+    monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any], route: Route
+) -> None:
     monkeypatch.setattr(arp, "run", lambda _line: Finished(0, json.dumps([{"dst": str(ADDRESS), **entry}]), ()))
 
     assert arp.route(ADDRESS) == route
 
 
-def test_a_route_of_several_hops_leads_through_its_first() -> None:
+def test_a_multipath_route_is_read_as_its_first_hop() -> None:
     hops = [{"dev": "eth0", "via": VIA_IPV6, "weight": 1}, {"dev": "eth1", "gateway": "10.1.0.1", "weight": 1}]
     listed: list[dict[str, Any]] = [
         {"dst": "default", "nexthops": hops},

@@ -1,4 +1,4 @@
-"""Which of the user's variables each program that labctl runs gets."""
+"""The user's environment variables that each program gets from labctl."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ IN_ENGLISH = {"LC_ALL": "C.UTF-8"}
 
 
 @pytest.mark.parametrize(
-    ("program", "given"),
+    ("program", "passed_on"),
     [
         ("vagrant", {**ENGINE, **VAGRANT}),
         ("docker", ENGINE),
@@ -73,25 +73,25 @@ IN_ENGLISH = {"LC_ALL": "C.UTF-8"}
         ("mmdebstrap", PROXIES),
     ],
 )
-def test_a_program_gets_what_it_needs_of_the_users_environment_and_no_more(program: str, given: dict[str, str]) -> None:
-    assert environment(program, {}, EVERYTHING) == {**KEPT, **given, **IN_ENGLISH}
+def test_a_program_gets_only_the_variables_that_it_needs(program: str, passed_on: dict[str, str]) -> None:
+    assert environment(program, {}, EVERYTHING) == {**KEPT, **passed_on, **IN_ENGLISH}
 
 
 @pytest.mark.parametrize("program", ["vagrant", "docker"])
-def test_the_engine_of_an_isolated_lab_is_reached_whatever_the_user_says_of_another(program: str) -> None:
-    ours = {"DOCKER_HOST": "unix:///run/labctl/demo/docker.sock"}
+def test_the_engine_of_an_isolated_lab_overrides_the_users_engine(program: str) -> None:
+    labs_engine = {"DOCKER_HOST": "unix:///run/labctl/demo/docker.sock"}
 
     kept = {**KEPT, **(VAGRANT if program == "vagrant" else {})}
-    assert environment(program, ours, EVERYTHING) == {**kept, **ours, **IN_ENGLISH}
+    assert environment(program, labs_engine, EVERYTHING) == {**kept, **labs_engine, **IN_ENGLISH}
 
 
-def test_what_labctl_says_counts() -> None:
+def test_variables_of_labctl_override_the_users() -> None:
     assert environment("vagrant", {"VAGRANT_HOME": "/state/demo/vagrant"}, EVERYTHING)["VAGRANT_HOME"] == (
         "/state/demo/vagrant"
     )
 
 
-def test_nothing_leads_to_another_engine_once_it_is_forgotten() -> None:
+def test_forget_engine_removes_all_variables_of_the_engine() -> None:
     users = dict(EVERYTHING)
 
     forget_engine(users)
