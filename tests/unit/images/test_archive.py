@@ -1,4 +1,4 @@
-"""The image that is chosen from an archive, in every form of archives, and the errors for other files."""
+"""The image that is selected from an archive of any format, and the errors for other files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _layout(*entries: Mapping[str, Any], architectures: Sequence[str] = ("amd64"
     return files
 
 
-def _saved(names: Sequence[str] | None, architecture: str = "amd64") -> Files:
+def _docker_save(names: Sequence[str] | None, architecture: str = "amd64") -> Files:
     """Return an archive of `docker save` before version 25."""
     layer = b"a layer"
     diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
@@ -86,36 +86,36 @@ def _tar(files: Files, links: Mapping[str, tuple[bytes, str]] | None = None) -> 
     return written.getvalue()
 
 
-def _linked(target: str, kind: bytes = tarfile.SYMTYPE) -> bytes:
+def _with_linked_layer(target: str, kind: bytes = tarfile.SYMTYPE) -> bytes:
     """Return an archive of `docker save` before version 25, with a shared layer as a link."""
-    files = {**_saved(["shop:1"]), "0/layer.tar": b"a layer"}
+    files = {**_docker_save(["shop:1"]), "0/layer.tar": b"a layer"}
     del files["1/layer.tar"]
     return _tar(files, {"1/layer.tar": (kind, target)})
 
 
-def _sized(size: int) -> bytes:
+def _with_claimed_size(size: int) -> bytes:
     """Return an archive whose first member claims this size."""
     member = tarfile.TarInfo("index.json")
     member.size = size
-    return member.tobuf(tarfile.GNU_FORMAT) + _tar(_saved(["shop:1"]))
+    return member.tobuf(tarfile.GNU_FORMAT) + _tar(_docker_save(["shop:1"]))
 
 
-def _lying() -> Files:
-    """Return a layout whose index gives an image for arm64 as one for amd64."""
+def _with_wrong_platform() -> Files:
+    """Return a layout whose index lists an image for arm64 as one for amd64."""
     files = _layout({NAME: SHOP}, architectures=("arm64",))
     index = json.loads(files["index.json"])
     index["manifests"][0]["platform"] = {"os": "linux", "architecture": "amd64"}
     return {**files, "index.json": json.dumps(index).encode()}
 
 
-def _of_itself() -> Files:
+def _index_of_itself() -> Files:
     """Return an index that lists itself."""
     digest = "sha256:" + "0" * 64
     index = {"manifests": [{"digest": digest, "mediaType": IMAGE_INDEX, "annotations": {NAME: SHOP}}]}
     return dict.fromkeys(("index.json", "blobs/sha256/" + "0" * 64), json.dumps(index).encode())
 
 
-def _deep(depth: int) -> Files:
+def _nested(depth: int) -> Files:
     """Return an image below this many nested indexes."""
     files = _layout({NAME: SHOP})
     for _ in range(depth):
@@ -147,13 +147,13 @@ def _read(folder: Path, content: bytes) -> dict[str, str]:
         (_layout({TAG: "localhost/shop:1"}), ["localhost/shop:1"]),
         (_layout({NAME: SHOP}, architectures=("arm64", "amd64")), [SHOP]),
         (_layout({NAME: SHOP}, architectures=("arm64", "amd64"), nested=True), [SHOP]),
-        (_deep(4), [SHOP]),
-        (_saved(["shop:1", "shop:2"]), ["shop:1", "shop:2"]),
-        ({**_layout({TAG: "1"}), **_saved(["shop:1"])}, ["shop:1"]),
+        (_nested(4), [SHOP]),
+        (_docker_save(["shop:1", "shop:2"]), ["shop:1", "shop:2"]),
+        ({**_layout({TAG: "1"}), **_docker_save(["shop:1"])}, ["shop:1"]),
     ],
     ids=["one", "two names", "podman", "flat", "index", "deep", "docker", "docker beside a layout"],
 )
-def test_the_image_for_the_architecture_is_found(
+def test_the_image_of_the_architecture_is_selected(
     tmp_path: Path, files: Files, names: list[str], pack: Callable[[bytes], bytes]
 ) -> None:
     content = "a layer" if "c0.json" in files else "layer for amd64"
@@ -164,8 +164,8 @@ def test_the_image_for_the_architecture_is_found(
 @pytest.mark.parametrize(
     ("kind", "target"), [(tarfile.SYMTYPE, "../0/layer.tar"), (tarfile.LNKTYPE, "0/layer.tar")], ids=["soft", "hard"]
 )
-def test_a_layer_may_be_a_link_to_another(tmp_path: Path, kind: bytes, target: str) -> None:
-    assert _read(tmp_path, _linked(target, kind)) == {"shop:1": "a layer"}
+def test_a_layer_can_be_a_link_to_another(tmp_path: Path, kind: bytes, target: str) -> None:
+    assert _read(tmp_path, _with_linked_layer(target, kind)) == {"shop:1": "a layer"}
 
 
 def _without(files: Files, content: bytes) -> Files:
@@ -173,7 +173,7 @@ def _without(files: Files, content: bytes) -> Files:
 
 
 @pytest.mark.parametrize(
-    ("content", "identity", "said"),
+    ("content", "identity", "expected"),
     [
         (b"", "archive-unreadable", ""),
         (b"no archive at all", "archive-unreadable", ""),
@@ -182,56 +182,58 @@ def _without(files: Files, content: bytes) -> Files:
         (_tar({"index.json": b"[]"}), "archive-unreadable", ""),
         (_tar({"index.json": b"{"}), "archive-unreadable", ""),
         (_tar({"manifest.json": b'[{"RepoTags": ["a:1"]}]'}), "archive-unreadable", "Config"),
-        (_tar(_saved(["shop:1"]))[:1500], "archive-damaged", ""),
-        (gzip.compress(_tar(_saved(["shop:1"])))[:-20], "archive-damaged", ""),
-        (zstd.compress(_tar(_saved(["shop:1"])))[:-20], "archive-damaged", ""),
-        (_tar({**_saved(["shop:1"]), "1/layer.tar": b"another"}), "archive-damaged", "1/layer.tar"),
+        (_tar(_docker_save(["shop:1"]))[:1500], "archive-damaged", ""),
+        (gzip.compress(_tar(_docker_save(["shop:1"])))[:-20], "archive-damaged", ""),
+        (zstd.compress(_tar(_docker_save(["shop:1"])))[:-20], "archive-damaged", ""),
+        (_tar({**_docker_save(["shop:1"]), "1/layer.tar": b"another"}), "archive-damaged", "1/layer.tar"),
         (_tar(_without(_layout({NAME: SHOP}), b"layer for")), "archive-damaged", SHOP),
         (_tar(_layout({NAME: SHOP}) | {"blobs/sha256/" + "0" * 64: b""}).replace(b"layer for", b"flipped!!"), "archive-damaged", ""),
         (b"BZh nor bzip2", "archive-damaged", ""),
         (b"\xfd7zXZ nor xz", "archive-damaged", ""),
-        (_linked("../none/layer.tar"), "archive-damaged", "1/layer.tar"),
-        (_linked("layer.tar"), "archive-damaged", "1/layer.tar"),
-        (_linked("../../../etc/passwd"), "archive-damaged", "1/layer.tar"),
-        (_linked("/dev/zero"), "archive-damaged", "1/layer.tar"),
-        (_linked("", tarfile.FIFOTYPE), "archive-damaged", "1/layer.tar"),
-        (_tar(_of_itself()), "archive-damaged", "sha256:000"),
-        (_tar(_deep(40)), "archive-unreadable", "nested"),
+        (_with_linked_layer("../none/layer.tar"), "archive-damaged", "1/layer.tar"),
+        (_with_linked_layer("layer.tar"), "archive-damaged", "1/layer.tar"),
+        (_with_linked_layer("../../../etc/passwd"), "archive-damaged", "1/layer.tar"),
+        (_with_linked_layer("/dev/zero"), "archive-damaged", "1/layer.tar"),
+        (_with_linked_layer("", tarfile.FIFOTYPE), "archive-damaged", "1/layer.tar"),
+        (_tar(_index_of_itself()), "archive-damaged", "sha256:000"),
+        (_tar(_nested(40)), "archive-unreadable", "nested"),
         (_tar({"index.json": b"[" * 200_000}), "archive-unreadable", ""),
         (_tar({"manifest.json": b'[{"Config": ' * 100_000}), "archive-unreadable", ""),
-        (_sized(1 << 62), "archive-damaged", ""),
-        (_sized(1 << 70), "archive-damaged", ""),
-        (_sized(1 << 40), "archive-damaged", ""),
-        (_tar({**_saved(["shop:1"]), "manifest.json": b"7"}), "archive-unreadable", ""),
-        (_tar(_saved([7])), "archive-unreadable", "7"),  # type: ignore[list-item]
-        (_tar(_saved(None)), "image-unnamed", ""),
+        (_with_claimed_size(1 << 62), "archive-damaged", ""),
+        (_with_claimed_size(1 << 70), "archive-damaged", ""),
+        (_with_claimed_size(1 << 40), "archive-damaged", ""),
+        (_tar({**_docker_save(["shop:1"]), "manifest.json": b"7"}), "archive-unreadable", ""),
+        (_tar(_docker_save([7])), "archive-unreadable", "7"),  # type: ignore[list-item]
+        (_tar(_docker_save(None)), "image-unnamed", ""),
         (_tar(_layout({TAG: "1"})), "image-unnamed", ""),
-        (_tar(_saved(["shop:1"], "arm64")), "architecture-missing", "linux/arm64"),
-        (_tar(_lying()), "architecture-missing", "linux/arm64"),
+        (_tar(_docker_save(["shop:1"], "arm64")), "architecture-missing", "linux/arm64"),
+        (_tar(_with_wrong_platform()), "architecture-missing", "linux/arm64"),
         (_tar(_layout({NAME: SHOP}, architectures=("s390x", "arm64"), nested=True)), "architecture-missing", "linux/arm64, linux/s390x"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_loaded_is_told(tmp_path: Path, content: bytes, identity: str, said: str) -> None:
+def test_an_unusable_archive_is_refused_with_a_reason(
+    tmp_path: Path, content: bytes, identity: str, expected: str
+) -> None:
     with pytest.raises(LabError) as raised:
         _read(tmp_path, content)
 
     assert raised.value.id == identity
-    assert said in raised.value.message
+    assert expected in raised.value.message
 
 
-def test_an_image_of_docker_save_gets_the_same_digest_each_time(tmp_path: Path) -> None:
+def test_the_digest_of_a_docker_save_image_is_stable(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     digests = set()
     for names in (["shop:1"], ["shop:2"]):
-        path.write_bytes(_tar(_saved(names)))
+        path.write_bytes(_tar(_docker_save(names)))
         with archive.opened(path, tmp_path / "scratch") as opened:
             digests |= {each.image.digest for each in opened.images("amd64")}
 
     assert len(digests) == 1
 
 
-def test_an_archive_without_a_place_to_unpack_it_stays_as_it_is(tmp_path: Path) -> None:
-    path, content = tmp_path / "image.tar", gzip.compress(_tar(_saved(["shop:1"])))
+def test_a_compressed_archive_without_a_scratch_folder_is_refused_unchanged(tmp_path: Path) -> None:
+    path, content = tmp_path / "image.tar", gzip.compress(_tar(_docker_save(["shop:1"])))
     path.write_bytes(content)
 
     with pytest.raises(LabError) as raised, archive.opened(path):
