@@ -22,26 +22,26 @@ UPLINKS = IPv4Network("100.126.0.0/28")
 LONGEST = "a" * 32
 
 
-class System:
-    """A fake of the system's programs: records command lines, and answers by the longest matching prefix."""
+class FakeTools:
+    """A fake of the system's programs: records command lines, and returns output by the longest matching prefix."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.answers: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}
 
     def run(self, line: Sequence[str]) -> Finished:
         return Finished(0, self.check(line), ())
 
     def check(self, line: Sequence[str], *, hint: str = "") -> str:  # noqa: ARG002 - hints are for people
         self.lines.append(" ".join(line))
-        known = [beginning for beginning in self.answers if self.lines[-1].startswith(beginning)]
-        return self.answers[max(known, key=len)] if known else ""
+        matching = [beginning for beginning in self.outputs if self.lines[-1].startswith(beginning)]
+        return self.outputs[max(matching, key=len)] if matching else ""
 
 
 @pytest.fixture
-def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
     """A system without a namespace and without forwarding, whose files are below the test's folder."""
-    fake = System()
+    fake = FakeTools()
     monkeypatch.setattr(isolation, "run", fake.run)
     monkeypatch.setattr(isolation, "check", fake.check)
     monkeypatch.setattr(forwarding, "run", fake.run)
@@ -62,7 +62,7 @@ def demo(tmp_path: Path) -> Isolation:
 
 
 @pytest.mark.parametrize("lab", ["demo", "a", LONGEST])
-def test_the_name_of_the_uplink_fits_the_kernel(demo: Isolation, lab: str) -> None:
+def test_the_name_of_the_uplink_is_short_enough_for_the_kernel(demo: Isolation, lab: str) -> None:
     assert len(replace(demo, lab=lab).link) <= 15
 
 
@@ -73,13 +73,13 @@ def test_every_lab_has_names_of_its_own(demo: Isolation) -> None:
         assert getattr(demo, name) != getattr(other, name)
 
 
-def test_processes_inside_know_where_they_are_and_which_engine_is_theirs(demo: Isolation) -> None:
+def test_the_environment_inside_names_the_lab_and_its_engine(demo: Isolation) -> None:
     assert demo.environment == {"LABCTL_INSIDE": "demo", "DOCKER_HOST": "unix:///run/labctl/demo/docker.sock"}
 
 
-@pytest.mark.usefixtures("system")
+@pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_namespace_is_entered_once_and_no_other_engine_is_known_in_there(
+def test_a_namespace_is_entered_once_and_other_engines_are_forgotten_in_it(
     demo: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, inside: bool
 ) -> None:
     entered: list[Path] = []
@@ -98,19 +98,19 @@ def test_a_namespace_is_entered_once_and_no_other_engine_is_known_in_there(
     assert os.environ == {**demo.environment, "KEPT": "kept"}
 
 
-def test_the_lab_exists_when_its_namespace_does(demo: Isolation, system: System, tmp_path: Path) -> None:
+def test_the_lab_exists_if_its_namespace_exists(demo: Isolation, tools: FakeTools, tmp_path: Path) -> None:
     assert not demo.exists()
 
     (tmp_path / "netns" / "labctl-demo").touch()
     assert demo.exists()
-    assert not system.lines
+    assert not tools.lines
 
 
 # The uplink
 
 
-@pytest.mark.usefixtures("system")
-def test_an_uplink_has_two_ends_in_one_small_network_and_always_the_same(demo: Isolation) -> None:
+@pytest.mark.usefixtures("tools")
+def test_an_uplink_is_a_stable_pair_of_addresses_in_one_small_network(demo: Isolation) -> None:
     outer, inner = demo._uplink()
 
     assert inner == outer + 1
@@ -118,15 +118,15 @@ def test_an_uplink_has_two_ends_in_one_small_network_and_always_the_same(demo: I
     assert demo._uplink() == (outer, inner)
 
 
-def test_an_uplink_in_use_is_left_to_its_owner(demo: Isolation, system: System) -> None:
+def test_an_uplink_network_in_use_is_skipped(demo: Isolation, tools: FakeTools) -> None:
     outer, _ = demo._uplink()
-    system.answers = {"ip -j address show": _interface("other", f"{outer}/30")}
+    tools.outputs = {"ip -j address show": _interface("other", f"{outer}/30")}
 
     assert demo._uplink()[0] not in {outer, outer + 1}
 
 
-def test_when_every_uplink_is_taken_nothing_is_guessed(demo: Isolation, system: System) -> None:
-    system.answers = {
+def test_no_free_uplink_network_is_an_error(demo: Isolation, tools: FakeTools) -> None:
+    tools.outputs = {
         "ip -j address show": _interface(
             "other", *(f"{next(each.hosts())}/30" for each in UPLINKS.subnets(new_prefix=30))
         )
@@ -141,40 +141,42 @@ def test_when_every_uplink_is_taken_nothing_is_guessed(demo: Isolation, system: 
 # The namespace
 
 
-def test_what_the_lab_uses_is_unreachable_before_there_is_a_way_out(demo: Isolation, system: System) -> None:
+def test_the_labs_networks_are_unreachable_before_the_uplink_exists(demo: Isolation, tools: FakeTools) -> None:
     assert demo._ensure_namespace()
 
-    (way_out,) = (number for number, line in enumerate(system.lines) if "route add default" in line)
-    assert way_out == len(system.lines) - 1
+    (uplink_route,) = (number for number, line in enumerate(tools.lines) if "route add default" in line)
+    assert uplink_route == len(tools.lines) - 1
     for network in ("192.168.56.0/24", "10.244.0.0/16", "10.96.0.0/12"):
-        assert f"ip -n labctl-demo route add unreachable {network} metric 4294967295" in system.lines[:way_out]
+        assert f"ip -n labctl-demo route add unreachable {network} metric 4294967295" in tools.lines[:uplink_route]
 
 
-def test_a_namespace_with_a_way_out_is_finished(demo: Isolation, system: System, tmp_path: Path) -> None:
+def test_a_namespace_with_a_default_route_is_complete(demo: Isolation, tools: FakeTools, tmp_path: Path) -> None:
     (tmp_path / "netns" / "labctl-demo").touch()
-    system.answers = {"ip -n labctl-demo route show default": "default via 100.126.0.1 dev uplink"}
+    tools.outputs = {"ip -n labctl-demo route show default": "default via 100.126.0.1 dev uplink"}
 
     assert not demo._ensure_namespace()
-    assert not any("netns add" in line for line in system.lines)
+    assert not any("netns add" in line for line in tools.lines)
 
 
-def test_a_half_made_namespace_is_made_again(demo: Isolation, system: System, tmp_path: Path) -> None:
+def test_an_incomplete_namespace_is_recreated(demo: Isolation, tools: FakeTools, tmp_path: Path) -> None:
     (tmp_path / "netns" / "labctl-demo").touch()
 
     assert demo._ensure_namespace()
-    assert system.lines.index("ip netns delete labctl-demo") < system.lines.index("ip netns add labctl-demo")
+    assert tools.lines.index("ip netns delete labctl-demo") < tools.lines.index("ip netns add labctl-demo")
 
 
-def test_the_labs_hosts_file_begins_as_a_copy_of_the_machines(demo: Isolation, system: System, tmp_path: Path) -> None:
+def test_the_labs_hosts_file_starts_as_a_copy_of_the_machines(
+    demo: Isolation, tools: FakeTools, tmp_path: Path
+) -> None:
     demo._ensure_namespace()
 
     copied = tmp_path / "etc-netns" / "labctl-demo" / "hosts"
     assert copied.read_bytes() == Path("/etc/hosts").read_bytes()
-    assert system.lines
+    assert tools.lines
 
 
-@pytest.mark.usefixtures("system")
-def test_everybody_can_read_the_labs_hosts_file_whatever_the_umask(demo: Isolation, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("tools")
+def test_the_labs_hosts_file_is_world_readable_with_any_umask(demo: Isolation, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         demo._write_settings()
@@ -185,9 +187,7 @@ def test_everybody_can_read_the_labs_hosts_file_whatever_the_umask(demo: Isolati
     assert [path.stat().st_mode & 0o777 for path in folder.iterdir()] == [0o644] * len([*folder.iterdir()])
 
 
-def test_a_mount_is_found_beside_others_whose_names_are_no_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mount_is_found_among_mounts_with_undecodable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = str(tmp_path / "a b" / "c")
     listed = f"overlay {inside} overlay rw 0 0\n".replace("a b", "a\\040b").encode()
     (tmp_path / "mounts").write_bytes(b"/dev/sda1 /media/\xe9t\xe9 vfat rw 0 0\n" + listed)
@@ -206,8 +206,8 @@ def test_a_mount_is_found_beside_others_whose_names_are_no_text(
         (b"# BEGIN labctl x\n1.2.3.4 b\n# END labctl y\n", b"# BEGIN labctl x\n1.2.3.4 b\n# END labctl y\n"),
     ],
 )
-@pytest.mark.usefixtures("system")
-def test_the_copy_has_no_names_of_other_labs(
+@pytest.mark.usefixtures("tools")
+def test_the_copied_hosts_file_has_no_names_of_other_labs(
     demo: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, copied: bytes
 ) -> None:
     (tmp_path / "hosts").write_bytes(content)
@@ -223,8 +223,8 @@ def test_the_copy_has_no_names_of_other_labs(
 def _interface(name: str, *addresses: str) -> str:
     """Return the output of `ip` for a machine with one interface."""
     pairs = (address.split("/") for address in addresses)
-    found = [{"family": "inet", "local": local, "prefixlen": int(length)} for local, length in pairs]
-    return json.dumps([{"ifname": name, "flags": ["UP"], "mtu": 1500, "addr_info": found}])
+    addr_info = [{"family": "inet", "local": local, "prefixlen": int(length)} for local, length in pairs]
+    return json.dumps([{"ifname": name, "flags": ["UP"], "mtu": 1500, "addr_info": addr_info}])
 
 
 UPLINK = _interface("uplink", "100.126.0.2/30")
@@ -237,39 +237,46 @@ RULES = (
 """The rules that an isolated lab inserts, in this order: the last one comes first in the filter table."""
 
 
-def _said(demo: Isolation, rule: str) -> str:
+def _rule_text(demo: Isolation, rule: str) -> str:
     return rule.format(link=demo.link, mine=f"-m comment --comment {demo.tag}")
 
 
-def test_rules_let_the_lab_out_and_nobody_in_and_bear_the_labs_name(demo: Isolation, system: System) -> None:
-    system.answers = {"ip -n labctl-demo -j address show uplink": UPLINK}
+def test_rules_masquerade_outgoing_and_drop_incoming_packets_and_have_the_labs_tag(
+    demo: Isolation, tools: FakeTools
+) -> None:
+    tools.outputs = {"ip -n labctl-demo -j address show uplink": UPLINK}
 
     assert demo._ensure_forwarding()
-    added = [f"iptables --wait -t {table} -I {_said(demo, rule)}" for table, rule in RULES]
-    assert system.lines[-len(added) :] == added
+    added = [f"iptables --wait -t {table} -I {_rule_text(demo, rule)}" for table, rule in RULES]
+    assert tools.lines[-len(added) :] == added
 
 
-def test_rules_that_are_there_are_not_added_again_and_other_rules_are_not_ours(demo: Isolation, system: System) -> None:
+def test_existing_rules_are_not_added_again_and_foreign_rules_are_ignored(demo: Isolation, tools: FakeTools) -> None:
     odd = '-A FORWARD -m comment --comment "a line\nand another" -j ACCEPT'
-    others = ["-P FORWARD ACCEPT", "-A FORWARD -j DOCKER", odd, _said(replace(demo, lab="demo-2"), "-A FORWARD {mine}")]
+    others = [
+        "-P FORWARD ACCEPT",
+        "-A FORWARD -j DOCKER",
+        odd,
+        _rule_text(replace(demo, lab="demo-2"), "-A FORWARD {mine}"),
+    ]
     listed = {
         f"iptables --wait -t {chosen} -S": "\n".join(
-            [*others, *(f"-A {_said(demo, rule)}" for table, rule in RULES if table == chosen)]
+            [*others, *(f"-A {_rule_text(demo, rule)}" for table, rule in RULES if table == chosen)]
         )
         for chosen in ("nat", "filter")
     }
-    system.answers = {"ip -n labctl-demo -j address show uplink": UPLINK, **listed}
+    tools.outputs = {"ip -n labctl-demo -j address show uplink": UPLINK, **listed}
 
-    assert forwarding.rules(demo.tag) == [[table, *_said(demo, rule).split()] for table, rule in RULES]
+    assert forwarding.rules(demo.tag) == [[table, *_rule_text(demo, rule).split()] for table, rule in RULES]
     assert not demo._ensure_forwarding()
 
 
 @pytest.mark.parametrize("before", ["0\n", "1\n"])
-def test_forwarding_is_what_it_was_when_the_last_isolated_lab_is_gone(
-    demo: Isolation, system: System, tmp_path: Path, before: str
+def test_forwarding_is_restored_after_the_last_isolated_lab(
+    demo: Isolation, tools: FakeTools, tmp_path: Path, before: str
 ) -> None:
     (tmp_path / "ip_forward").write_text(before)
-    system.answers = {"ip -n labctl-demo -j address show uplink": UPLINK}
+    tools.outputs = {"ip -n labctl-demo -j address show uplink": UPLINK}
     demo._ensure_forwarding()
     assert (tmp_path / "ip_forward").read_text().strip() == "1"
 
@@ -286,7 +293,7 @@ def test_forwarding_is_what_it_was_when_the_last_isolated_lab_is_gone(
     ("content", "own"),
     [(None, False), (b"nameserver 10.0.0.2\n", False), (b"nameserver 127.0.0.53\n", True), (b"# \xff\n", False)],
 )
-def test_a_namespace_has_name_servers_of_its_own_where_the_machines_are_on_its_loopback(
+def test_a_namespace_gets_its_own_nameservers_if_the_machines_are_on_loopback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, *, own: bool
 ) -> None:
     monkeypatch.setattr(isolation, "SETTINGS", tmp_path / "netns")
