@@ -27,17 +27,19 @@ VSSD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSett
 
 @pytest.fixture
 def image(tmp_path: Path) -> MachineImage:
-    made = bundle(tmp_path / "bundle")
-    (made.folder / FOLDER).mkdir()
+    described_bundle = bundle(tmp_path / "bundle")
+    (described_bundle.folder / FOLDER).mkdir()
     content = b"a box"
-    made.path(LIBVIRT_BOX).write_bytes(content)
+    described_bundle.path(LIBVIRT_BOX).write_bytes(content)
     file = File(LIBVIRT_BOX, hashlib.sha256(content).hexdigest(), len(content), "a disk")
-    described = MachineImage(made.folder, made.id, "1.37.2.7", "6.12", "d" * 64, Disk(20, 1, "q" * 64), (file,))
-    write(described, made.path(FOLDER))
+    described = MachineImage(
+        described_bundle.folder, described_bundle.id, "1.37.2.7", "6.12", "d" * 64, Disk(20, 1, "q" * 64), (file,)
+    )
+    write(described, described_bundle.path(FOLDER))
     return described
 
 
-def test_the_partitions_do_not_overlap_and_end_with_the_disk() -> None:
+def test_the_partitions_do_not_overlap_and_fill_the_disk() -> None:
     lines = disk.partition_table("an id").splitlines()
     parts = [tuple(map(int, re.findall(r"(?:start|size)=(\d+)", line))) for line in lines if line.startswith("start")]
 
@@ -47,12 +49,12 @@ def test_the_partitions_do_not_overlap_and_end_with_the_disk() -> None:
     assert lines == disk.partition_table("an id").splitlines() != disk.partition_table("another").splitlines()
 
 
-def test_the_options_leave_a_serial_console_last() -> None:
+def test_the_last_console_option_is_the_serial_console() -> None:
     assert re.findall(r"console=(\S+)", disk.OPTIONS)[-1] == "ttyS0"
 
 
 @pytest.mark.parametrize("holes", [True, False])
-def test_a_disks_checksum_is_of_its_content_and_not_of_its_holes(tmp_path: Path, *, holes: bool) -> None:
+def test_the_checksum_of_a_disk_does_not_depend_on_holes(tmp_path: Path, *, holes: bool) -> None:
     path = tmp_path / "disk"
     with path.open("wb") as file:
         file.write(b"begin" + (b"" if holes else bytes(3 * disk.MIB - 5)))
@@ -65,7 +67,7 @@ def test_a_disks_checksum_is_of_its_content_and_not_of_its_holes(tmp_path: Path,
     assert disk.content_sha256(path) == reference.hexdigest()
 
 
-def test_an_initrd_is_a_cpio_whose_bytes_follow_from_its_entries() -> None:
+def test_an_initrd_is_a_reproducible_cpio_archive() -> None:
     entries = [initrd.Entry("bin", stat.S_IFDIR | 0o755), initrd.Entry("bin/x", stat.S_IFREG | 0o755, b"12345")]
     archive = initrd.cpio(entries)
 
@@ -78,7 +80,7 @@ def test_an_initrd_is_a_cpio_whose_bytes_follow_from_its_entries() -> None:
     assert archive[start : start + 8] == b"12345\0\0\0"
 
 
-def test_modules_are_loaded_after_what_they_depend_on(tmp_path: Path) -> None:
+def test_modules_are_loaded_after_their_dependencies(tmp_path: Path) -> None:
     modules = {"ext4": "jbd2,crc16", "jbd2": "", "crc16": "", "e1000": ""}
     for name, needed in modules.items():
         content = b"\x7fELF\0depends=" + needed.encode() + b"\0name=" + name.encode() + b"\0"
@@ -91,7 +93,7 @@ def test_modules_are_loaded_after_what_they_depend_on(tmp_path: Path) -> None:
     assert refused.value.id == "kernel-module-missing"
 
 
-def test_the_ovf_keeps_the_rules_of_ovf_1_0_and_names_virtualboxs_hardware() -> None:
+def test_the_ovf_follows_ovf_1_0_and_describes_virtualboxs_hardware() -> None:
     envelope = ET.fromstring(boxes.ovf("kubernetes-1.37.2-amd64-e67446f6", 1234))  # noqa: S314 - of labctl's own
     sections = [child.tag.removeprefix(OVF) for child in envelope]
     (file,), (disk_entry,) = envelope.iter(f"{OVF}File"), envelope.iter(f"{OVF}Disk")
@@ -129,7 +131,7 @@ def test_the_ovf_keeps_the_rules_of_ovf_1_0_and_names_virtualboxs_hardware() -> 
 
 
 @pytest.mark.parametrize("drawn", [b"12345678", b"2345678", b"8"])
-def test_a_vmdks_content_id_is_replaced_and_nothing_else(tmp_path: Path, drawn: bytes) -> None:
+def test_only_the_content_id_of_a_vmdk_is_replaced(tmp_path: Path, drawn: bytes) -> None:
     path = tmp_path / "x.vmdk"
 
     def with_id(identity: bytes) -> bytes:
@@ -147,13 +149,17 @@ def test_a_vmdks_content_id_is_replaced_and_nothing_else(tmp_path: Path, drawn: 
     assert refused.value.id == "machine-image-damaged"
 
 
-def test_a_version_is_numbers_alone_and_differs_with_the_content(tmp_path: Path) -> None:
-    made = bundle(tmp_path)
-    assert re.fullmatch(r"1\.37\.2\.\d+", build.version_of(made, "a"))
-    assert build.version_of(made, "a") == build.version_of(made, "a") != build.version_of(made, "b")
+def test_a_version_has_only_numbers_and_depends_on_the_content(tmp_path: Path) -> None:
+    described_bundle = bundle(tmp_path)
+    assert re.fullmatch(r"1\.37\.2\.\d+", build.version_of(described_bundle, "a"))
+    assert (
+        build.version_of(described_bundle, "a")
+        == build.version_of(described_bundle, "a")
+        != build.version_of(described_bundle, "b")
+    )
 
 
-def test_the_catalogue_lists_what_there_is_under_any_address(image: MachineImage) -> None:
+def test_the_catalogue_lists_the_boxes_under_a_given_base_url(image: MachineImage) -> None:
     listed = json.loads(catalogue(image, "https://boxes.example/"))
     (version,) = listed["versions"]
     (provider,) = version["providers"]
@@ -168,11 +174,11 @@ def test_the_catalogue_lists_what_there_is_under_any_address(image: MachineImage
     )
 
 
-def test_a_machine_image_is_read_as_it_was_written(image: MachineImage) -> None:
-    made = bundle(image.folder)
-    assert machine_image.load(made) == image
+def test_a_written_machine_image_is_loaded_unchanged(image: MachineImage) -> None:
+    described_bundle = bundle(image.folder)
+    assert machine_image.load(described_bundle) == image
     image.path(DESCRIPTION).unlink()
-    assert machine_image.load(made) is None
+    assert machine_image.load(described_bundle) is None
 
 
 @pytest.mark.parametrize(
@@ -195,17 +201,17 @@ def test_a_damaged_description_is_refused(image: MachineImage, change: tuple[str
 
 
 @pytest.mark.parametrize("file", [LIBVIRT_BOX, "machine/metadata.json"])
-def test_damaged_bytes_are_named(image: MachineImage, tmp_path: Path, watched: Watched, file: str) -> None:
-    made = bundle(image.folder)
-    machine_image.verify(made, image, tmp_path, watched.report)
+def test_a_damaged_file_is_named(image: MachineImage, tmp_path: Path, watched: Watched, file: str) -> None:
+    described_bundle = bundle(image.folder)
+    machine_image.verify(described_bundle, image, tmp_path, watched.report)
     image.path(file).write_bytes(b"other")
     with pytest.raises(MissingError, match=re.escape(file)) as refused:
-        machine_image.verify_once(made, image, tmp_path, watched.report)
+        machine_image.verify_once(described_bundle, image, tmp_path, watched.report)
     assert refused.value.id == "machine-image-damaged"
 
 
 @pytest.mark.parametrize(
-    ("granted", "is_refused"),
+    ("subordinate_ids", "is_refused"),
     [
         ("ada:100000:65536\n", False),
         ("1000:100000:65536\n", False),
@@ -214,12 +220,12 @@ def test_damaged_bytes_are_named(image: MachineImage, tmp_path: Path, watched: W
         (None, True),
     ],
 )
-def test_a_user_without_subordinate_ids_is_told_what_to_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granted: str | None, *, is_refused: bool
+def test_missing_subordinate_ids_are_reported_with_a_usermod_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subordinate_ids: str | None, *, is_refused: bool
 ) -> None:
     paths = (tmp_path / "subuid", tmp_path / "subgid")
-    for path in paths if granted else ():
-        path.write_text(granted or "")
+    for path in paths if subordinate_ids else ():
+        path.write_text(subordinate_ids or "")
     monkeypatch.setattr(failures, "_SUBORDINATE", paths)
     problem = None
     try:
@@ -230,26 +236,28 @@ def test_a_user_without_subordinate_ids_is_told_what_to_type(
     assert problem is None or (problem.id == "subordinate-ids-missing" and "usermod" in problem.hint)
 
 
-def test_another_processor_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with pytest.raises(MissingError) as refused:
         failures.check_machine(bundle(tmp_path))
     assert refused.value.id == "architecture-unsupported"
 
 
-@pytest.mark.parametrize(("folder", "is_made_again"), [("bundles", True), ("stick", False)])
-def test_a_whole_image_of_another_recipe_is_made_again_in_the_cache_and_taken_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, folder: str, is_made_again: bool
+@pytest.mark.parametrize(("folder", "is_rebuilt"), [("bundles", True), ("stick", False)])
+def test_a_complete_image_of_another_recipe_is_rebuilt_only_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, folder: str, is_rebuilt: bool
 ) -> None:
-    found = bundle(tmp_path / folder / "a-bundle")
-    found.path(FOLDER).mkdir()
-    found.path(LIBVIRT_BOX).write_bytes(b"a box")
+    described_bundle = bundle(tmp_path / folder / "a-bundle")
+    described_bundle.path(FOLDER).mkdir()
+    described_bundle.path(LIBVIRT_BOX).write_bytes(b"a box")
     file = File(LIBVIRT_BOX, hashlib.sha256(b"a box").hexdigest(), 5, "a disk")
-    image = MachineImage(found.folder, found.id, "1.37.2.7", "6.12", "d" * 64, Disk(20, 1, "q" * 64), (file,))
-    write(image, found.path(FOLDER))
-    again = replace(image, version=build.version_of(found, image.data))
+    image = MachineImage(
+        described_bundle.folder, described_bundle.id, "1.37.2.7", "6.12", "d" * 64, Disk(20, 1, "q" * 64), (file,)
+    )
+    write(image, described_bundle.path(FOLDER))
+    again = replace(image, version=build.version_of(described_bundle, image.data))
     monkeypatch.setattr(build, "_make_image", lambda *_: again)
     monkeypatch.setattr(build, "find_tools", lambda *_: None)
     monkeypatch.setattr(build, "check_machine", lambda _: None)
 
-    assert build.build(found, tmp_path, lambda _: None) == (again if is_made_again else image)
+    assert build.build(described_bundle, tmp_path, lambda _: None) == (again if is_rebuilt else image)

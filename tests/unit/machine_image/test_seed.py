@@ -18,7 +18,7 @@ FILES = {
 VOLUME_DESCRIPTOR = 16 * 2048
 
 
-def test_a_seed_has_its_label_and_the_names_contents_and_modes_it_was_given(tmp_path: Path) -> None:
+def test_a_seed_has_its_label_and_the_given_names_contents_and_modes(tmp_path: Path) -> None:
     assert seed.write(tmp_path / "seeds" / "demo.iso", FILES)
 
     written = tmp_path / "seeds" / "demo.iso"
@@ -28,7 +28,7 @@ def test_a_seed_has_its_label_and_the_names_contents_and_modes_it_was_given(tmp_
     assert (tmp_path / "seeds" / "demo.iso").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_seed_is_the_same_whenever_and_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_is_reproducible_at_any_time_and_in_any_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     first = seed.content(FILES)
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
     time.tzset()
@@ -40,7 +40,7 @@ def test_a_seed_is_the_same_whenever_and_wherever_it_is_made(monkeypatch: pytest
         time.tzset()
 
 
-def test_a_seed_is_written_again_only_when_it_says_something_else(tmp_path: Path) -> None:
+def test_a_seed_is_rewritten_only_if_its_content_changes(tmp_path: Path) -> None:
     path = tmp_path / "demo.iso"
     changed = {**FILES, "ca.key": seed.SeedFile(b"another", seed.SECRET)}
 
@@ -48,5 +48,5 @@ def test_a_seed_is_written_again_only_when_it_says_something_else(tmp_path: Path
     assert seed_files(path)["ca.key"] == (b"another", 0o400)
 
 
-def test_a_key_does_not_show_where_a_file_is_printed() -> None:
+def test_the_repr_of_a_seed_file_has_no_secret() -> None:
     assert "key" not in repr(FILES["ca.key"])
