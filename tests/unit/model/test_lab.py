@@ -1,3 +1,5 @@
+"""Nodes, addresses and pools of a lab."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -23,7 +25,7 @@ LAB = Lab(
 )
 
 
-def test_the_control_plane_comes_first_and_workers_follow_it_in_names_and_addresses() -> None:
+def test_the_control_plane_comes_first_and_workers_are_numbered_after_it() -> None:
     assert LAB.nodes == (
         Node("demo-control-plane", Role.CONTROL_PLANE, IPv4Address("192.168.56.10"), IPv4Network("10.244.0.0/24")),
         Node("demo-worker-1", Role.WORKER, IPv4Address("192.168.56.11"), IPv4Network("10.244.1.0/24")),
@@ -32,7 +34,7 @@ def test_the_control_plane_comes_first_and_workers_follow_it_in_names_and_addres
     assert LAB.control_plane == LAB.nodes[0]
 
 
-def test_a_lab_without_workers_is_its_control_plane() -> None:
+def test_a_lab_without_workers_has_only_its_control_plane() -> None:
     assert replace(LAB, workers=0).nodes == (LAB.control_plane,)
 
 
@@ -45,14 +47,14 @@ def test_a_lab_without_workers_is_its_control_plane() -> None:
         ("demo", 0, "demo-control-plane"),
     ],
 )
-def test_the_node_is_known_that_metallb_lets_announce(name: str, workers: int, announcer: str) -> None:
-    """Which one it is was seen on real labs."""
+def test_the_announcing_node_is_predicted_as_metallb_chooses_it(name: str, workers: int, announcer: str) -> None:
+    """The expected nodes were observed on real labs."""
     described = replace(LAB, name=name, workers=workers)
     names = [node.name for node in described.serving_nodes]
     assert announcing_order(names, described.pool.first)[0] == announcer
 
 
-def test_possible_nodes_begin_with_the_nodes_and_share_no_address_or_pod_network() -> None:
+def test_possible_nodes_start_with_the_nodes_and_have_unique_addresses_and_pod_networks() -> None:
     possible = LAB.possible_nodes
 
     assert possible[:3] == LAB.nodes
@@ -60,13 +62,13 @@ def test_possible_nodes_begin_with_the_nodes_and_share_no_address_or_pod_network
     assert all(node.pod_network.subnet_of(POD_NETWORK) for node in possible)
 
 
-def test_a_small_network_ends_the_possible_nodes() -> None:
+def test_a_small_network_limits_the_possible_nodes() -> None:
     possible = replace(LAB, network=IPv4Network("192.168.56.0/28")).possible_nodes
 
     assert possible[-1].address == IPv4Address("192.168.56.15")
 
 
-def test_the_addresses_of_host_api_and_apps_follow_from_the_lab() -> None:
+def test_addresses_of_gateway_api_and_apps_are_derived_from_the_lab() -> None:
     assert LAB.gateway == IPv4Address("192.168.56.1")
     assert LAB.api_server == "https://192.168.56.10:6443"
     assert LAB.urls == ("http://my-app.local", "http://shop.test")
@@ -77,7 +79,7 @@ def test_a_pool_includes_both_its_ends(last_byte: int, *, inside: bool) -> None:
     assert (IPv4Address(f"192.168.56.{last_byte}") in LAB.pool) is inside
 
 
-def test_a_pool_is_as_long_as_its_addresses_and_reads_as_a_range() -> None:
+def test_a_pool_has_a_length_and_is_printed_as_a_range() -> None:
     assert len(LAB.pool) == len(list(LAB.pool)) == 11
     assert str(LAB.pool) == "192.168.56.100-192.168.56.110"
     assert "192.168.56.100" not in LAB.pool
