@@ -35,7 +35,7 @@ class RefusingImages(FakeImages):
         raise ProviderError(f"{image}: {self.reason}", id=self.reason)
 
 
-def _with_machines(context: Context, provider: FakeProvider) -> Context:
+def _machines_lab(context: Context, provider: FakeProvider) -> Context:
     machines = with_doors(
         replace(context, lab=replace(context.lab, provider="libvirt")), provider, FakeCluster(), context.bundle
     )
@@ -43,35 +43,35 @@ def _with_machines(context: Context, provider: FakeProvider) -> Context:
     return machines
 
 
-def test_a_lab_destroyed_earlier_is_purged_with_its_box(
+def test_purge_of_an_earlier_destroyed_lab_removes_its_box(
     context: Context, watched: Watched, provider: FakeProvider
 ) -> None:
-    lab = _with_machines(context, provider)
+    lab = _machines_lab(context, provider)
     describe(context.bundle)
     execute(up.destroy(purge=False, are_containers=False), lab, watched)
     assert boxes.kept(lab.folder) == ("libvirt", BOX)
 
-    found = labs.removable(OPTIONS, purge=True)
-    assert (found.hypervisor, labs.is_destroyed(found)) == (LIBVIRT, True)
-    purged = with_doors(found, provider, FakeCluster(), context.bundle)
+    purgeable = labs.removable(OPTIONS, purge=True)
+    assert (purgeable.hypervisor, labs.is_destroyed(purgeable)) == (LIBVIRT, True)
+    purged = with_doors(purgeable, provider, FakeCluster(), context.bundle)
     assert execute(up.destroy(purge=True, are_containers=False, is_destroyed=True), purged, watched)
     assert (provider.images.names, lab.folder.exists()) == ({"labctl/another"}, False)
 
 
-def test_a_lab_that_was_made_again_has_its_own_box(context: Context) -> None:
+def test_a_kept_box_is_ignored_once_the_lab_exists_again(context: Context) -> None:
     boxes.keep(context.folder, "libvirt", BOX)
     (context.folder / lab_folder.RECORD).touch()
     assert boxes.kept(context.folder) is None
 
 
 @pytest.mark.parametrize("content", ["", "docker x\n", "libvirt\n", "a b c\n"])
-def test_a_record_of_a_box_that_is_none_is_ignored(context: Context, content: str) -> None:
+def test_an_invalid_record_of_a_box_is_ignored(context: Context, content: str) -> None:
     (context.folder / lab_folder.BOX).write_text(content)
     assert boxes.kept(context.folder) is None
 
 
 @pytest.mark.parametrize("reason", [*boxes.LEFT, "tool-failed"])
-def test_a_box_that_is_used_or_cannot_be_asked_for_is_left(context: Context, watched: Watched, reason: str) -> None:
+def test_a_box_in_use_or_of_an_unreachable_hypervisor_is_kept(context: Context, watched: Watched, reason: str) -> None:
     vars(context).update(node_images=RefusingImages(reason))
     if reason in boxes.LEFT:
         outcome = teardown.remove_images(context, watched.report)
@@ -82,7 +82,7 @@ def test_a_box_that_is_used_or_cannot_be_asked_for_is_left(context: Context, wat
 
 
 @pytest.mark.parametrize("has_libvirt", [True, False])
-def test_the_boxes_of_a_bundle_go_from_the_hypervisors_that_are_there(
+def test_boxes_of_a_bundle_are_removed_from_the_installed_hypervisors(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, *, has_libvirt: bool
 ) -> None:
     forgotten: list[str] = []

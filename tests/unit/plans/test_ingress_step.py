@@ -59,8 +59,8 @@ def nginx(rendered: Context) -> Context:
         _manifest("v1", "ConfigMap", NGINX.deployment),
         _manifest("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", NGINX.admission, webhooks=[]),
     ]
-    made = objects(NGINX, upstreams, {}, 2, certificate=Certificate("public", "private"))
-    (rendered.folder / "manifests" / "ingress.yaml").write_text(yaml_stream(made))
+    adapted = objects(NGINX, upstreams, {}, 2, certificate=Certificate("public", "private"))
+    (rendered.folder / "manifests" / "ingress.yaml").write_text(yaml_stream(adapted))
     vars(rendered)["controller"] = NGINX
     return rendered
 
@@ -70,11 +70,11 @@ def _manifest(api_version: str, kind: str, name: str, **fields: Any) -> dict[str
     return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, **namespace}, **fields}
 
 
-def _put(cluster: FakeCluster, owned: Owned, managers: list[dict[str, str]]) -> None:
+def _put_owned(cluster: FakeCluster, owned: Owned, managers: list[dict[str, str]]) -> None:
     cluster.put(owned.api_version, owned.kind, owned.name, owned.namespace or "", metadata={"managedFields": managers})
 
 
-def _is_there(cluster: FakeCluster, owned: Owned) -> bool:
+def _exists(cluster: FakeCluster, owned: Owned) -> bool:
     return cluster.get(owned.api_version, owned.kind, owned.name, owned.namespace) is not None
 
 
@@ -82,25 +82,25 @@ def _contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _run_ingress_nginx(cluster: FakeCluster) -> None:
-    """A cluster with all objects of ingress-nginx, as labctl applied them."""
+def _put_ingress_nginx(cluster: FakeCluster) -> None:
+    """Put all objects of ingress-nginx into the cluster, as labctl applied them."""
     for owned in NGINX.owned:
-        _put(cluster, owned, COPIED if owned.by_controller else APPLIED)
+        _put_owned(cluster, owned, COPIED if owned.by_controller else APPLIED)
     containers = [{"image": f"{NGINX.repository}:v1.15.1@sha256:12"}]
     spec = {"template": {"spec": {"containers": containers}}, "selector": {"matchLabels": {}}}
     cluster.put(*DEPLOYMENT, spec=spec, status={})
 
 
-def test_a_switch_removes_everything_of_the_other_controller_and_its_webhook_before_the_rest(
+def test_a_switch_removes_all_objects_of_the_other_controller_its_webhook_first(
     rendered: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _run_ingress_nginx(cluster)
+    _put_ingress_nginx(cluster)
     webhook, *others = NGINX.owned
-    seen: list[list[bool]] = []
+    existing: list[list[bool]] = []
 
     def rolled_out(*_arguments: object, **_options: object) -> Pending | None:
-        seen.append([_is_there(cluster, each) for each in NGINX.owned])
-        return Pending("1 of 2 ready") if len(seen) < 3 else None
+        existing.append([_exists(cluster, each) for each in NGINX.owned])
+        return Pending("1 of 2 ready") if len(existing) < 3 else None
 
     monkeypatch.setattr(ingress_step, "rolled_out", rolled_out)
 
@@ -109,32 +109,32 @@ def test_a_switch_removes_everything_of_the_other_controller_and_its_webhook_bef
     assert outcome.changed
     assert outcome.text == f"traefik at {ADDRESS}"
     assert webhook.kind == "ValidatingWebhookConfiguration"
-    assert seen == [[False, *[True] * len(others)]] * 3
-    assert not any(_is_there(cluster, each) for each in NGINX.owned)
+    assert existing == [[False, *[True] * len(others)]] * 3
+    assert not any(_exists(cluster, each) for each in NGINX.owned)
     assert not ingress_step.apply_ingress(rendered, watched.report).changed
-    assert len(seen) == 3
+    assert len(existing) == 3
 
 
-def test_what_others_applied_under_the_same_names_is_left(
+def test_objects_that_others_applied_under_the_same_names_are_kept(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
     for owned in NGINX.owned:
-        _put(cluster, owned, COPIED)
+        _put_owned(cluster, owned, COPIED)
 
     ingress_step.apply_ingress(rendered, watched.report)
 
-    assert [each for each in NGINX.owned if not _is_there(cluster, each)] == [SECRET, LEASE]
+    assert [each for each in NGINX.owned if not _exists(cluster, each)] == [SECRET, LEASE]
 
 
-def test_the_controllers_own_objects_stay_and_the_jobs_of_an_earlier_version_go(
+def test_objects_of_the_current_controller_are_kept_and_old_jobs_are_removed(
     nginx: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
-    _run_ingress_nginx(cluster)
+    _put_ingress_nginx(cluster)
 
     assert ingress_step.apply_ingress(nginx, watched.report).changed
 
-    left = {(each.kind, each.name) for each in NGINX.owned if _is_there(cluster, each)}
-    assert left == {
+    remaining = {(each.kind, each.name) for each in NGINX.owned if _exists(cluster, each)}
+    assert remaining == {
         ("ValidatingWebhookConfiguration", NGINX.admission),
         ("Secret", NGINX.admission),
         ("ConfigMap", NGINX.deployment),
@@ -143,7 +143,7 @@ def test_the_controllers_own_objects_stay_and_the_jobs_of_an_earlier_version_go(
     assert not ingress_step.apply_ingress(nginx, watched.report).changed
 
 
-def test_ingresses_that_the_next_controller_rejects_are_named_before_anything_is_applied(
+def test_ingresses_that_the_new_controller_rejects_are_named_before_anything_is_applied(
     nginx: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
     template = {"spec": {"containers": [{"image": f"{TRAEFIK.repository}:v3"}]}}
@@ -174,17 +174,17 @@ def test_ingresses_that_the_next_controller_rejects_are_named_before_anything_is
 def test_an_image_that_a_running_node_lacks_is_refused_before_anything_is_written(
     rendered: Context, watched: Watched, provider: FakeProvider, worker: Finished | ProviderError, *, is_refused: bool
 ) -> None:
-    asked: list[Sequence[str]] = []
+    commands: list[Sequence[str]] = []
 
-    def answer(question: Sequence[str]) -> Finished:
-        asked.append(question)
+    def ask(question: Sequence[str]) -> Finished:
+        commands.append(question)
         if isinstance(worker, ProviderError):
             raise worker
         return worker
 
-    provider.nodes, provider.answers = {node.name for node in rendered.lab.nodes}, {"demo-worker-1": answer}
+    provider.nodes, provider.answers = {node.name for node in rendered.lab.nodes}, {"demo-worker-1": ask}
     assert not up.render(rendered, watched.report).changed
-    assert not asked
+    assert not commands
 
     before = _contents(rendered.folder)
     images = [replace(each, reference=OTHER) if "traefik" in each.archive else each for each in rendered.bundle.images]
@@ -196,10 +196,10 @@ def test_an_image_that_a_running_node_lacks_is_refused_before_anything_is_writte
         assert _contents(rendered.folder) == before
     else:
         assert up.render(rendered, watched.report).changed
-    assert asked == [(*controller_images.ON_NODE, f"name=={OTHER}")]
+    assert commands == [(*controller_images.ON_NODE, f"name=={OTHER}")]
 
 
-def test_an_image_that_nodes_lack_which_were_halted_is_refused_before_anything_is_applied(
+def test_an_image_that_a_resumed_node_lacks_is_refused_before_anything_is_applied(
     nginx: Context, watched: Watched, provider: FakeProvider, cluster: FakeCluster
 ) -> None:
     template = {"spec": {"containers": [{"image": OTHER}]}}
@@ -247,7 +247,7 @@ def _surge(cluster: FakeCluster) -> int:
     return surge
 
 
-def test_pods_that_wait_for_a_secret_are_restarted_once_it_is_there(
+def test_pods_that_wait_for_a_secret_are_restarted_once_it_exists(
     nginx: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
     ingress_step.apply_ingress(nginx, watched.report)
@@ -280,7 +280,7 @@ def test_pods_that_wait_for_a_secret_are_restarted_once_it_is_there(
     ],
     ids=["taken", "snippet", "anything else"],
 )
-def test_an_app_that_the_webhook_rejects_leaves_nothing_and_the_hint_says_what_to_do(
+def test_an_app_that_the_webhook_rejects_leaves_nothing_and_has_a_hint(
     nginx: Context, watched: Watched, cluster: FakeCluster, reason: str, golden: Golden
 ) -> None:
     cluster.webhook_refusals = [RefusedError(DENIED + reason, id="kubernetes-refused")]
@@ -295,7 +295,7 @@ def test_an_app_that_the_webhook_rejects_leaves_nothing_and_the_hint_says_what_t
     assert up.apply_apps(nginx, watched.report).changed
 
 
-def test_up_ends_when_the_ingress_has_its_address(
+def test_verify_waits_until_the_ingress_has_its_address(
     rendered: Context, watched: Watched, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
@@ -313,13 +313,13 @@ def test_up_ends_when_the_ingress_has_its_address(
     assert not verify.verify(rendered, watched.report).changed
 
 
-def test_a_rollout_has_more_time_the_more_pods_it_replaces() -> None:
+def test_the_time_limit_of_a_rollout_grows_with_the_number_of_pods() -> None:
     seconds = [verify.rollout_seconds(NORMAL, pods) for pods in (0, 1, 2, 6)]
 
     assert seconds == [NORMAL.ready, NORMAL.ready, NORMAL.ready + NORMAL.next_pod, NORMAL.ready + 5 * NORMAL.next_pod]
 
 
-def test_pods_are_restarted_once_whatever_the_reasons(context: Context, watched: Watched, cluster: FakeCluster) -> None:
+def test_pods_are_restarted_once_for_several_reasons(context: Context, watched: Watched, cluster: FakeCluster) -> None:
     spec = {"volumes": [{"configMap": {"name": "page"}}]}
     cluster.put("v1", "Pod", "both", "default", spec=spec)
     pods = [{"metadata": {"name": "both", "namespace": "default"}, "spec": spec}]

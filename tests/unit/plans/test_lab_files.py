@@ -24,7 +24,7 @@ from labctl.render.yaml_stream import documents
 
 
 @pytest.mark.usefixtures("keyed")
-def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:
+def test_a_labs_folder_has_everything_that_it_boots_from(context: Context) -> None:
     assert lab_files.write_lab(context, context.folder)
 
     files = {str(path.relative_to(context.folder)) for path in context.folder.rglob("*") if path.is_file()}
@@ -35,14 +35,14 @@ def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:
 
 
 @pytest.mark.usefixtures("keyed")
-def test_a_labs_files_are_for_their_owner_alone(context: Context) -> None:
+def test_a_labs_files_are_private(context: Context) -> None:
     assert lab_files.write_lab(context, context.folder)
 
     for path in context.folder.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir(), path
 
 
-def test_a_folder_of_the_users_keeps_its_mode_and_what_is_in_it(context: Context, tmp_path: Path) -> None:
+def test_a_folder_of_the_user_keeps_its_mode_and_its_files(context: Context, tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -57,10 +57,10 @@ def test_a_folder_of_the_users_keeps_its_mode_and_what_is_in_it(context: Context
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
 
 
-def _with(context: Context, **values: Any) -> Context:  # noqa: ANN401 - the values of a labctl.yaml
-    other = replace(context, lab=lab(**values))
-    vars(other).update(bundle=context.bundle)
-    return other
+def _context_with(context: Context, **values: Any) -> Context:  # noqa: ANN401 - the values of a labctl.yaml
+    changed = replace(context, lab=lab(**values))
+    vars(changed).update(bundle=context.bundle)
+    return changed
 
 
 def _files(folder: Path) -> set[str]:
@@ -79,29 +79,29 @@ def _files(folder: Path) -> set[str]:
     ids=["an app less", "an app of another name", "workers less", "machines less", "containers"],
 )
 @pytest.mark.usefixtures("keyed")
-def test_what_a_render_no_longer_writes_goes_away(
+def test_files_that_are_no_longer_rendered_are_removed(
     context: Context, tmp_path: Path, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     fresh, folder = tmp_path / "fresh", context.folder
     shutil.copytree(folder, fresh)
-    lab_files.write_lab(_with(context, **after), fresh)
-    lab_files.write_lab(_with(context, **before), folder)
+    lab_files.write_lab(_context_with(context, **after), fresh)
+    lab_files.write_lab(_context_with(context, **before), folder)
     mine = folder / "manifests" / "app-mine.yaml"
     mine.write_text("kind: List")
     consoles = {name for name in _files(folder) if name.startswith(lab_folder.CONSOLES)}
 
-    assert lab_files.write_lab(_with(context, **after), folder)
+    assert lab_files.write_lab(_context_with(context, **after), folder)
 
     assert _files(folder) - consoles == (_files(fresh) | {"manifests/app-mine.yaml"}) - consoles
     assert {path.name for path in (folder / "nodes").iterdir()} == {path.name for path in (fresh / "nodes").iterdir()}
-    assert not lab_files.write_lab(_with(context, **after), folder)
+    assert not lab_files.write_lab(_context_with(context, **after), folder)
 
 
 @pytest.mark.parametrize("change", ["edited", "replaced by a link", "replaced by a folder", "gone"])
 @pytest.mark.usefixtures("keyed")
-def test_what_somebody_made_of_a_file_that_is_no_longer_rendered_stays(context: Context, change: str) -> None:
+def test_a_stale_file_that_the_user_changed_is_kept(context: Context, change: str) -> None:
     shop = context.folder / "manifests" / "app-shop.yaml"
-    lab_files.write_lab(_with(context, apps=[{"name": "shop"}]), context.folder)
+    lab_files.write_lab(_context_with(context, apps=[{"name": "shop"}]), context.folder)
     match change:
         case "edited":
             shop.write_text(shop.read_text() + "# mine\n")
@@ -122,10 +122,10 @@ def test_what_somebody_made_of_a_file_that_is_no_longer_rendered_stays(context: 
 
 @pytest.mark.parametrize("record", ["{", "[]", '{"manifests/app-shop.yaml": 1}', None])
 @pytest.mark.usefixtures("keyed")
-def test_without_a_record_of_what_was_rendered_nothing_is_removed(context: Context, record: str | None) -> None:
-    lab_files.write_lab(_with(context, apps=[{"name": "shop"}]), context.folder)
-    known = context.folder / lab_folder.RENDER_RECORD
-    known.unlink() if record is None else known.write_text(record)
+def test_without_a_valid_render_record_nothing_is_removed(context: Context, record: str | None) -> None:
+    lab_files.write_lab(_context_with(context, apps=[{"name": "shop"}]), context.folder)
+    record_file = context.folder / lab_folder.RENDER_RECORD
+    record_file.unlink() if record is None else record_file.write_text(record)
 
     lab_files.write_lab(context, context.folder)
 
@@ -133,7 +133,7 @@ def test_without_a_record_of_what_was_rendered_nothing_is_removed(context: Conte
 
 
 @pytest.mark.usefixtures("keyed")
-def test_a_record_names_no_file_outside_of_the_folder(context: Context, tmp_path: Path) -> None:
+def test_a_file_outside_of_the_folder_is_never_removed(context: Context, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
     (name,) = rendered_files.checksums_in(tmp_path, ["mine"]).values()
@@ -146,7 +146,7 @@ def test_a_record_names_no_file_outside_of_the_folder(context: Context, tmp_path
 
 
 @pytest.mark.usefixtures("keyed")
-def test_what_an_interrupted_render_wrote_goes_away_as_well(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_files_of_an_interrupted_render_are_removed(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -154,7 +154,7 @@ def test_what_an_interrupted_render_wrote_goes_away_as_well(context: Context, mo
     remove_stale = rendered_files.remove_stale
     monkeypatch.setattr(rendered_files, "remove_stale", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        lab_files.write_lab(_with(context, apps=[{"name": "shop"}]), context.folder)
+        lab_files.write_lab(_context_with(context, apps=[{"name": "shop"}]), context.folder)
     monkeypatch.setattr(rendered_files, "remove_stale", remove_stale)
     assert {"manifests/app-shop.yaml", "manifests/app-my-app.yaml"} <= _files(context.folder)
 
@@ -164,23 +164,23 @@ def test_what_an_interrupted_render_wrote_goes_away_as_well(context: Context, mo
 
 
 @pytest.mark.parametrize("out", ["file", "file/below", "link", "link/below/it"])
-def test_a_folder_cannot_be_where_something_else_is(context: Context, tmp_path: Path, out: str) -> None:
-    there = tmp_path / "there"
-    there.mkdir()
-    (there / "file").touch()
-    (there / "link").symlink_to("nowhere")
+def test_an_output_path_that_is_not_a_folder_is_refused(context: Context, tmp_path: Path, out: str) -> None:
+    parent = tmp_path / "there"
+    parent.mkdir()
+    (parent / "file").touch()
+    (parent / "link").symlink_to("nowhere")
 
     with pytest.raises(UsageError) as caught:
-        lab_files.write_lab(context, there / out, is_users=True)
+        lab_files.write_lab(context, parent / out, is_users=True)
 
     assert (caught.value.exit_code, caught.value.id) == (2, "not-a-folder")
-    assert str(there / out.partition("/")[0]) in caught.value.message
-    assert sorted(path.name for path in there.iterdir()) == ["file", "link"]
+    assert str(parent / out.partition("/")[0]) in caught.value.message
+    assert sorted(path.name for path in parent.iterdir()) == ["file", "link"]
 
 
 @pytest.mark.parametrize("name", ["Vagrantfile", "kubeconfig", "pki", "nodes", "manifests", ".rendered.json"])
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Path, name: str, kind: str) -> None:
+def test_foreign_files_are_never_overwritten(context: Context, tmp_path: Path, name: str, kind: str) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()
     match kind:
@@ -205,7 +205,7 @@ def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("keyed")
-def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(context: Context) -> None:
+def test_nodes_get_the_labs_keys_and_only_the_control_plane_gets_the_ca_key(context: Context) -> None:
     lab_files.write_lab(context, context.folder)
 
     control_plane, worker = (context.folder / "nodes" / node.name for node in context.lab.nodes)
@@ -217,7 +217,7 @@ def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(co
 
 
 @pytest.mark.usefixtures("keyed")
-def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another_as_the_user_called_it(
+def test_an_image_of_the_bundle_gets_its_full_name_and_any_other_keeps_its_name(
     context: Context,
 ) -> None:
     apps = [{"name": "carried", "image": "nginx"}, {"name": "foreign", "image": "ghcr.io/me/shop:2"}]
@@ -236,7 +236,7 @@ def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another
 
 
 @pytest.mark.usefixtures("keyed")
-def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
+def test_the_secret_of_the_speakers_is_the_labs_memberlist_key(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
 
     secret, *_ = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
@@ -245,7 +245,7 @@ def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
 
 
 @pytest.mark.usefixtures("keyed")
-def test_failure_detectors_are_there_where_the_bundle_carries_their_image(context: Context) -> None:
+def test_failure_detectors_are_rendered_if_the_bundle_has_their_image(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
     _, detectors = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
     reference = context.bundle.image("failure-detector")
@@ -253,7 +253,7 @@ def test_failure_detectors_are_there_where_the_bundle_carries_their_image(contex
     vars(context).update(bundle=replace(context.bundle, images=others))
     without = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
 
-    assert [found["kind"] for found in without] == ["Secret"]
+    assert [manifest["kind"] for manifest in without] == ["Secret"]
     assert detectors["kind"] == "DaemonSet"
     assert [each["image"] for each in detectors["spec"]["template"]["spec"]["containers"]] == [reference]
 
@@ -261,15 +261,15 @@ def test_failure_detectors_are_there_where_the_bundle_carries_their_image(contex
 @pytest.mark.parametrize(
     ("values", "identity"), [({"ingress": "ingress-nginx"}, "ingress-not-carried"), ({}, "bundle-not-found")]
 )
-def test_nothing_is_written_of_a_lab_that_the_bundle_cannot_make(
+def test_nothing_is_written_for_a_lab_that_the_bundle_cannot_boot(
     context: Context, values: dict[str, str], identity: str
 ) -> None:
-    asked = replace(context, lab=lab(**values))
+    requested = replace(context, lab=lab(**values))
     if identity == "ingress-not-carried":
-        vars(asked).update(bundle=context.bundle)
+        vars(requested).update(bundle=context.bundle)
 
     with pytest.raises(MissingError) as raised:
-        lab_files.write_lab(asked, context.folder)
+        lab_files.write_lab(requested, context.folder)
 
     assert raised.value.id == identity
     assert not any(context.folder.iterdir())
@@ -285,11 +285,13 @@ def test_nothing_is_written_of_a_lab_that_the_bundle_cannot_make(
         ("", ()),
     ],
 )
-def test_nodes_ask_the_servers_that_can_be_reached_from_elsewhere(resolv_conf: str, servers: tuple[str, ...]) -> None:
+def test_nodes_use_nameservers_that_are_not_on_loopback_or_link_local(
+    resolv_conf: str, servers: tuple[str, ...]
+) -> None:
     assert lab_files.nameservers(resolv_conf) == tuple(IPv4Address(server) for server in servers)
 
 
-def test_what_is_no_address_of_a_nameserver_is_passed_over() -> None:
+def test_invalid_addresses_of_nameservers_are_ignored() -> None:
     resolv_conf = "nameserver 1.2.3\nnameserver 999.1.1.1\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n"
 
     assert lab_files.nameservers(resolv_conf) == (IPv4Address("10.0.0.2"),)
@@ -297,7 +299,7 @@ def test_what_is_no_address_of_a_nameserver_is_passed_over() -> None:
 
 @pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
 @pytest.mark.usefixtures("keyed")
-def test_a_machine_has_a_seed_that_is_written_again_only_when_it_changes(context: Context, provider: str) -> None:
+def test_a_virtual_machine_has_a_seed_that_is_rewritten_only_if_it_changes(context: Context, provider: str) -> None:
     machines = replace(context, lab=lab(provider=provider))
     vars(machines).update(bundle=context.bundle)
 
@@ -310,14 +312,14 @@ def test_a_machine_has_a_seed_that_is_written_again_only_when_it_changes(context
     assert lab_files.write_lab(machines, context.folder)
 
     for name, path in seeds.items():
-        carried = seed_files(path)
+        files_in_seed = seed_files(path)
         folder = context.folder / lab_folder.NODES / name
-        assert carried.keys() == {file.name for file in folder.iterdir()} >= {"hostname", "lab.network", "lab-id"}
-        assert {file: text for file, (text, _) in carried.items()} == {
+        assert files_in_seed.keys() == {file.name for file in folder.iterdir()} >= {"hostname", "lab.network", "lab-id"}
+        assert {file: text for file, (text, _) in files_in_seed.items()} == {
             file.name: file.read_bytes() for file in folder.iterdir()
         }
-        secret = {file for file, (_, mode) in carried.items() if mode == 0o400}
-        assert secret == {"kubeadm.yaml", "ca.key"} & carried.keys()
-        assert {mode for _, mode in carried.values()} == {0o400, 0o444}
+        secret = {file for file, (_, mode) in files_in_seed.items() if mode == 0o400}
+        assert secret == {"kubeadm.yaml", "ca.key"} & files_in_seed.keys()
+        assert {mode for _, mode in files_in_seed.values()} == {0o400, 0o444}
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert (context.folder / lab_folder.console(name)).read_bytes() == b""

@@ -12,14 +12,14 @@ from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Event, Progress
 from labctl.plans.plan import Outcome, Plan, Step, described, execute, select
 
-World = list[str]
+Acts = list[str]
 """The actions of a test's steps, in order."""
 
 
-def _step(name: str, *, changed: bool = False, fails: BaseException | None = None) -> Step[World]:
-    def run(world: World, report: Progress) -> Outcome:
+def _step(name: str, *, changed: bool = False, fails: BaseException | None = None) -> Step[Acts]:
+    def run(acts: Acts, report: Progress) -> Outcome:
         report(f"doing {name}")
-        world.append(name)
+        acts.append(name)
         if fails:
             raise fails
         return Outcome(changed, f"{name} is done")
@@ -32,18 +32,18 @@ def _clock() -> Callable[[], float]:
     return lambda: float(next(seconds))
 
 
-THREE: Plan[World] = (_step("first"), _step("second", changed=True), _step("third"))
+THREE: Plan[Acts] = (_step("first"), _step("second", changed=True), _step("third"))
 
 
-def test_steps_run_in_order_and_every_one_is_told_of_from_start_to_end(watched: Watched) -> None:
-    world: World = []
+def test_steps_run_in_order_and_emit_events_from_start_to_end(watched: Watched) -> None:
+    acts: Acts = []
 
-    execute(THREE, world, watched, _clock())
+    execute(THREE, acts, watched, _clock())
 
-    assert world == ["first", "second", "third"]
+    assert acts == ["first", "second", "third"]
     assert watched.events == [
         event
-        for name in world
+        for name in acts
         for event in (
             Event(name, "started"),
             Event(name, "progress", f"doing {name}"),
@@ -52,32 +52,32 @@ def test_steps_run_in_order_and_every_one_is_told_of_from_start_to_end(watched: 
     ]
 
 
-def test_a_run_changed_something_if_one_of_its_steps_did(watched: Watched) -> None:
+def test_a_run_is_changed_if_one_of_its_steps_changed_something(watched: Watched) -> None:
     assert execute(THREE, [], watched)
     assert not execute((_step("first"), _step("third")), [], watched)
     assert not execute((), [], watched)
 
 
-def test_a_failure_is_told_of_and_raised_and_ends_the_run(watched: Watched) -> None:
-    world: World = []
+def test_a_failure_is_reported_raised_and_ends_the_run(watched: Watched) -> None:
+    acts: Acts = []
     error = MissingError("no disk", id="disk-missing")
 
     with pytest.raises(MissingError) as raised:
-        execute((_step("first", fails=error), _step("second")), world, watched, count().__next__)
+        execute((_step("first", fails=error), _step("second")), acts, watched, count().__next__)
 
     assert raised.value is error
-    assert world == ["first"]
+    assert acts == ["first"]
     assert watched.events[-1] == Event("first", "failed", "no disk", seconds=1)
 
 
-def test_a_bug_is_told_of_too(watched: Watched) -> None:
+def test_a_bug_is_reported_as_a_failed_step(watched: Watched) -> None:
     with pytest.raises(ZeroDivisionError):
         execute((_step("first", fails=ZeroDivisionError("by nought")),), [], watched, count().__next__)
 
     assert watched.events[-1] == Event("first", "failed", "by nought", seconds=1)
 
 
-def test_an_interruption_is_told_of_and_goes_on_up(watched: Watched) -> None:
+def test_an_interrupt_is_reported_and_raised(watched: Watched) -> None:
     with pytest.raises(KeyboardInterrupt):
         execute((_step("first", fails=KeyboardInterrupt()), _step("second")), [], watched, count().__next__)
 
@@ -92,11 +92,11 @@ def test_an_interruption_is_told_of_and_goes_on_up(watched: Watched) -> None:
         (None, "second", ["second"]),
     ],
 )
-def test_a_plan_can_begin_with_a_step_or_be_one_alone(first: str | None, only: str | None, names: list[str]) -> None:
+def test_a_plan_can_start_at_a_step_or_be_a_single_step(first: str | None, only: str | None, names: list[str]) -> None:
     assert [step.name for step in select(THREE, first, only)] == names
 
 
-def test_a_first_step_and_one_alone_exclude_each_other() -> None:
+def test_a_first_step_and_a_single_step_exclude_each_other() -> None:
     with pytest.raises(UsageError) as raised:
         select(THREE, "second", "first")
 
@@ -104,7 +104,7 @@ def test_a_first_step_and_one_alone_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize(("first", "only"), [("fourth", None), (None, "fourth"), ("first", "fourth")])
-def test_a_step_that_there_is_not_is_refused_with_those_there_are(first: str | None, only: str | None) -> None:
+def test_an_unknown_step_is_refused_with_the_list_of_steps(first: str | None, only: str | None) -> None:
     with pytest.raises(UsageError, match="no step fourth") as raised:
         select(THREE, first, only)
 
@@ -112,8 +112,8 @@ def test_a_step_that_there_is_not_is_refused_with_those_there_are(first: str | N
     assert "first, second, third" in raised.value.hint
 
 
-def test_what_a_waiting_step_says_again_and_again_is_told_once(watched: Watched) -> None:
-    def run(_world: World, report: Progress) -> Outcome:
+def test_repeated_progress_of_a_waiting_step_is_reported_once(watched: Watched) -> None:
+    def run(_world: Acts, report: Progress) -> Outcome:
         for text in ("waiting", "waiting", "applying", "waiting"):
             report(text)
         return Outcome(changed=False)
@@ -124,5 +124,5 @@ def test_what_a_waiting_step_says_again_and_again_is_told_once(watched: Watched)
     assert texts == ["waiting", "applying", "waiting"]
 
 
-def test_a_plan_can_be_described_without_being_carried_out() -> None:
+def test_a_plan_can_be_described_without_running() -> None:
     assert described(THREE)[1] == {"step": "second", "does": "does second"}

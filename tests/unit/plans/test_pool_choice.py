@@ -17,7 +17,7 @@ ADDRESSES = {"ip -j address show": "ip-address.json"}
 VIRTUALBOX = {"VBoxManage list dhcpservers": "vbox-dhcpservers.txt"}
 
 
-def test_nothing_is_sent_by_an_interface_that_is_down_or_elsewhere() -> None:
+def test_no_arp_request_is_sent_on_an_interface_that_is_down_or_in_another_network() -> None:
     machine = Recorded(said=ADDRESSES)
     pool_choice.free_pool(lab(network="192.168.60.0/24"), machine)
     pool_choice.free_pool(lab(network="10.20.0.0/24"), machine)
@@ -26,7 +26,7 @@ def test_nothing_is_sent_by_an_interface_that_is_down_or_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "taken", "pool"),
+    ("network", "used_ranges", "pool"),
     [
         ("192.168.56.0/24", [], "192.168.56.100-192.168.56.110"),
         ("192.168.56.0/24", ["192.168.56.200-192.168.56.220"], "192.168.56.100-192.168.56.110"),
@@ -43,22 +43,24 @@ def test_nothing_is_sent_by_an_interface_that_is_down_or_elsewhere() -> None:
         ("192.168.56.0/28", ["192.168.56.2-192.168.56.9"], "192.168.56.12-192.168.56.14"),
     ],
 )
-def test_the_usual_range_if_it_is_free_else_the_largest(network: str, taken: list[str], pool: str) -> None:
-    who = {_range(each): "a neighbour" for each in taken}
-    chosen, reason = pools.plan(lab(network=network, pool="auto"), who)
+def test_the_default_range_is_chosen_if_free_otherwise_the_largest_free_one(
+    network: str, used_ranges: list[str], pool: str
+) -> None:
+    owners = {_range(each): "a neighbour" for each in used_ranges}
+    chosen, reason = pools.plan(lab(network=network, pool="auto"), owners)
 
     assert str(chosen) == pool
     assert reason.startswith(pool)
 
 
-def test_the_reason_names_who_takes_the_usual_range(golden: Golden) -> None:
+def test_the_reason_names_the_owner_of_the_default_range(golden: Golden) -> None:
     _, reason = pools.plan(lab(pool="auto"), {_range("192.168.56.105-192.168.56.105"): "a printer"})
 
     assert "192.168.56.105" in reason
     golden(reason)
 
 
-def test_no_room_at_all_is_one_error_that_names_who_takes_it(golden: Golden) -> None:
+def test_no_free_range_is_one_error_that_names_the_owner(golden: Golden) -> None:
     with pytest.raises(MissingError) as raised:
         pools.plan(lab(pool="auto"), {_range("192.168.56.0-192.168.56.255"): "a VPN"})
 
@@ -66,7 +68,7 @@ def test_no_room_at_all_is_one_error_that_names_who_takes_it(golden: Golden) -> 
     golden(raised.value.message)
 
 
-def test_the_choice_knows_what_the_doctor_knows(golden: Golden) -> None:
+def test_the_choice_avoids_conflicts_that_doctor_finds(golden: Golden) -> None:
     neighbours = {"192.168.56.40"}
     pool, reason = pool_choice.free_pool(
         lab(pool="auto"), Recorded(said={**VIRTUALBOX, **ADDRESSES}, neighbours=neighbours)
@@ -76,24 +78,24 @@ def test_the_choice_knows_what_the_doctor_knows(golden: Golden) -> None:
     golden(reason)
 
 
-def test_a_lab_that_was_made_keeps_its_pool(golden: Golden) -> None:
-    made = lab(pool="192.168.56.40-192.168.56.50")
-    kept, reason = pool_choice.choose_pool(lab(pool="auto", workers=3), made, isolated=False)
+def test_an_existing_lab_keeps_its_pool(golden: Golden) -> None:
+    saved = lab(pool="192.168.56.40-192.168.56.50")
+    kept, reason = pool_choice.choose_pool(lab(pool="auto", workers=3), saved, isolated=False)
 
-    assert (kept.pool, kept.workers) == (made.pool, 3)
+    assert (kept.pool, kept.workers) == (saved.pool, 3)
     golden(reason)
 
 
-def test_workers_that_would_be_in_the_pool_that_was_made_are_refused(golden: Golden) -> None:
-    made = lab(pool="192.168.56.12-192.168.56.14", workers=0)
+def test_workers_with_addresses_in_the_saved_pool_are_refused(golden: Golden) -> None:
+    saved = lab(pool="192.168.56.12-192.168.56.14", workers=0)
 
     with pytest.raises(UsageError, match=r"192\.168\.56\.12") as raised:
-        pool_choice.choose_pool(lab(pool="auto", workers=2), made, isolated=False)
+        pool_choice.choose_pool(lab(pool="auto", workers=2), saved, isolated=False)
 
     golden(raised.value.message)
 
 
-def test_an_isolated_lab_is_beside_its_own_nodes_alone(golden: Golden) -> None:
+def test_an_isolated_lab_avoids_only_the_addresses_of_its_own_nodes(golden: Golden) -> None:
     chosen, reason = pool_choice.choose_pool(lab(pool="auto"), None, isolated=True)
 
     assert str(chosen.pool) == "192.168.56.100-192.168.56.110"
@@ -101,7 +103,7 @@ def test_an_isolated_lab_is_beside_its_own_nodes_alone(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("network", ["10.20.0.0/24", "192.168.56.0/28"])
-def test_a_pool_that_nobody_wrote_is_no_problem_of_another_network(network: str) -> None:
+def test_a_chosen_pool_is_not_a_problem_of_a_changed_network(network: str) -> None:
     chosen, _ = pool_choice.choose_pool(lab(pool="auto", network=network), lab(), isolated=False)
 
     assert chosen.pool.first in chosen.network
@@ -112,7 +114,7 @@ def test_a_pool_that_nobody_wrote_is_no_problem_of_another_network(network: str)
     assert raised.value.id == "lab-differs"
 
 
-def test_a_lab_that_names_its_pool_is_left_alone() -> None:
+def test_a_configured_pool_is_not_changed() -> None:
     named = lab(pool="192.168.56.40-192.168.56.50")
 
     assert pool_choice.choose_pool(named, None, isolated=False) == (named, "")

@@ -46,21 +46,21 @@ USER: dict[str, Any] = {"is_root": False}
         ({**USER, "platform": "darwin", "absent": ["virsh", "VBoxManage"]}, "docker", "need Linux"),
     ],
 )
-def test_the_first_provider_that_the_machine_can_use_is_chosen_and_the_reason_is_one_line(
+def test_the_first_usable_provider_is_chosen_with_a_reason_on_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: dict[str, Any], provider: str, reason: str
 ) -> None:
     monkeypatch.setattr(provider_choice, "Machine", lambda: Recorded(**machine))
 
-    chosen, said = choose_provider(lab(provider="auto"), None, tmp_path, isolated=False)
+    chosen, explanation = choose_provider(lab(provider="auto"), None, tmp_path, isolated=False)
 
     assert chosen == replace(lab(provider="auto"), provider=provider)
-    assert said.startswith(f"provider {provider}: ")
-    assert reason in said
-    assert "\n" not in said
+    assert explanation.startswith(f"provider {provider}: ")
+    assert reason in explanation
+    assert "\n" not in explanation
 
 
 @pytest.mark.parametrize(
-    ("asked", "saved", "isolated", "provider"),
+    ("requested", "saved", "isolated", "provider"),
     [
         ("auto", "virtualbox", False, "virtualbox"),
         ("auto", "docker", True, "docker"),
@@ -70,19 +70,19 @@ def test_the_first_provider_that_the_machine_can_use_is_chosen_and_the_reason_is
         ("libvirt", "docker", False, "libvirt"),  # which `up` refuses
     ],
 )
-def test_nothing_is_looked_at_where_the_provider_is_known(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: str, saved: str | None, provider: str, *, isolated: bool
+def test_the_machine_is_not_examined_if_the_provider_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, requested: str, saved: str | None, provider: str, *, isolated: bool
 ) -> None:
     monkeypatch.setattr(provider_choice, "Machine", None)
-    made = lab(provider=saved) if saved else None
+    saved_lab = lab(provider=saved) if saved else None
 
-    chosen, said = choose_provider(lab(provider=asked), made, tmp_path, isolated=isolated)
+    chosen, explanation = choose_provider(lab(provider=requested), saved_lab, tmp_path, isolated=isolated)
 
     assert chosen.provider == provider
-    assert bool(said) == (asked == "auto")
+    assert bool(explanation) == (requested == "auto")
 
 
-def test_a_lab_that_is_too_small_for_what_was_chosen_is_refused(
+def test_a_lab_that_is_too_small_for_the_chosen_provider_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(provider_choice, "Machine", lambda: Recorded(is_root=False, said={**NO_ENGINE, **LIBVIRT}))

@@ -63,7 +63,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture(autouse=True)
-def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Make waits take no time; return the pauses in seconds."""
     pauses: list[float] = []
     set_limits(monkeypatch, poll=1.0)
@@ -79,9 +79,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.usefixtures("keyed")
-def test_the_first_up_changes_something_and_the_second_leaves_every_step_unchanged(
-    context: Context, watched: Watched, hosts_file: Path
-) -> None:
+def test_the_second_up_leaves_every_step_unchanged(context: Context, watched: Watched, hosts_file: Path) -> None:
     plan = up.up(isolated=False)
 
     assert execute(plan, context, watched)
@@ -93,7 +91,7 @@ def test_the_first_up_changes_something_and_the_second_leaves_every_step_unchang
     assert done == {step.name: False for step in plan}
 
 
-def test_the_order_of_up_and_where_its_steps_happen() -> None:
+def test_the_steps_of_up_are_in_order_and_inside_or_outside_of_the_labs_network() -> None:
     names = {step.name: step.inside for step in up.up(isolated=True)}
 
     outside = ["preflight", "bundle", "isolation"]
@@ -103,9 +101,7 @@ def test_the_order_of_up_and_where_its_steps_happen() -> None:
 
 
 @pytest.mark.usefixtures("keyed")
-def test_up_repairs_what_was_edited_or_deleted_by_hand(
-    context: Context, watched: Watched, cluster: FakeCluster
-) -> None:
+def test_up_repairs_edited_and_deleted_objects(context: Context, watched: Watched, cluster: FakeCluster) -> None:
     execute(up.up(isolated=False), context, watched)
     service = cluster.objects["v1", "Service", "ingress-nginx", "ingress-nginx-controller"]
     service["spec"]["type"] = "ClusterIP"
@@ -123,7 +119,7 @@ def test_up_repairs_what_was_edited_or_deleted_by_hand(
 # preflight
 
 
-def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_done(
+def test_another_network_for_an_existing_lab_is_refused_before_anything_is_done(
     context: Context, watched: Watched
 ) -> None:
     saved_lab.write(context.folder, saved_lab.SavedLab(lab(network="192.168.60.0/24"), isolated=False))
@@ -134,7 +130,7 @@ def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_don
     assert raised.value.id == "lab-differs"
 
 
-def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_is_its_owner(
+def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_exists(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT"
@@ -148,12 +144,12 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
     assert not up.check_machine(context, watched.report).changed
 
 
-def test_the_choices_of_a_provider_and_a_pool_are_told_in_one_line(context: Context, watched: Watched) -> None:
+def test_the_chosen_provider_and_pool_are_reported_on_one_line(context: Context, watched: Watched) -> None:
     pool = "pool 192.168.56.31-192.168.56.99: free"
     chosen = replace(context, reasons=Reasons(pool, "provider docker: so"))
-    told = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.report)
+    outcome = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.report)
 
-    assert told.text == f"provider docker: so; {pool}"
+    assert outcome.text == f"provider docker: so; {pool}"
 
 
 ABSENT = [
@@ -165,7 +161,7 @@ ABSENT = [
 
 @pytest.mark.parametrize(("values", "identity", "instead"), ABSENT)
 @pytest.mark.parametrize("bundles", ["given", "cached", "none"])
-def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made(
+def test_a_lab_that_no_bundle_can_boot_is_refused_before_anything_is_checked_or_built(
     context: Context,
     watched: Watched,
     monkeypatch: pytest.MonkeyPatch,
@@ -182,13 +178,13 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
         folder = context.cache / "bundles" / recipe_id() if bundles == "cached" else context.bundle.folder
         folder.mkdir(parents=True, exist_ok=True)
         describe(replace(context.bundle, folder=folder, id=folder.name))
-    asked = replace(context, lab=lab(**values), bundle_folder=bundle_folder, may_install=True)
+    requested = replace(context, lab=lab(**values), bundle_folder=bundle_folder, may_install=True)
 
     may_be_downloaded = bundles == "none" and "ingress" in values  # the second step may download it
     steps = (up.check_machine, bundle_choice.choose_bundle, up.render)
     for step in steps[1:] if may_be_downloaded else steps:
         with pytest.raises(MissingError) as caught:
-            step(asked, watched.report)
+            step(requested, watched.report)
         assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.MISSING)
         assert instead in caught.value.message + caught.value.hint
         assert "--bundle" in caught.value.hint
@@ -196,7 +192,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
     assert saved_lab.read(context.folder) is None
 
 
-def test_a_lab_of_which_a_bundle_in_the_cache_has_everything_is_accepted(context: Context, watched: Watched) -> None:
+def test_a_lab_that_a_bundle_in_the_cache_can_boot_is_accepted(context: Context, watched: Watched) -> None:
     folder = context.cache / "bundles" / "kubernetes-1.36.0"
     folder.mkdir(parents=True)
     for damaged in ("a", "z"):
@@ -204,20 +200,20 @@ def test_a_lab_of_which_a_bundle_in_the_cache_has_everything_is_accepted(context
         (folder.with_name(damaged) / "bundle.yaml").write_text("schema: 99")
     older = {**context.bundle.versions, "kubernetes": "1.36.0"}
     describe(replace(context.bundle, folder=folder, id=folder.name, versions=older))
-    asked = replace(context, lab=replace(context.lab, kubernetes="1.36.0"), bundle_folder=None)
+    requested = replace(context, lab=replace(context.lab, kubernetes="1.36.0"), bundle_folder=None)
 
-    up.check_machine(asked, watched.report)
+    up.check_machine(requested, watched.report)
 
-    assert asked.bundle.folder == folder
+    assert requested.bundle.folder == folder
 
 
-def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
+def test_an_isolated_lab_is_recorded_before_its_network_is_created(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_isolation: Isolation) -> bool:
+    def interrupt(_isolation: Isolation) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Isolation, "ensure", interrupted)
+    monkeypatch.setattr(Isolation, "ensure", interrupt)
     isolated = replace(context, isolated=True)
 
     with pytest.raises(KeyboardInterrupt):
@@ -245,7 +241,7 @@ def test_a_bundle_is_verified_once(context: Context, watched: Watched, golden: G
         ("registry.k8s.io: no answer within 4 s", "1.37.2", ["build"]),
     ],
 )
-def test_a_bundle_is_made_by_the_first_maker_that_can_be_had(
+def test_a_bundle_is_downloaded_or_built_if_upstream_is_unreachable(
     context: Context,
     watched: Watched,
     monkeypatch: pytest.MonkeyPatch,
@@ -254,61 +250,61 @@ def test_a_bundle_is_made_by_the_first_maker_that_can_be_had(
     kubernetes: str,
     expected: list[str],
 ) -> None:
-    made: list[str] = []
+    makers: list[str] = []
     required: list[str] = []
     monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: (silent,) if silent else ())
-    monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: made.append("build"))
-    monkeypatch.setattr(downloads, "download", lambda *words: made.append(f"download {words[2].kubernetes}".strip()))
+    monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: makers.append("build"))
+    monkeypatch.setattr(downloads, "download", lambda *words: makers.append(f"download {words[2].kubernetes}".strip()))
     monkeypatch.setattr(preflight, "require", lambda programs, **_options: required.extend(programs))
     bundleless = replace(context, lab=lab(kubernetes=kubernetes), bundle_folder=None)
     vars(bundleless).update(bundle=context.bundle)
 
     assert bundle_choice.choose_bundle(bundleless, watched.report).changed
-    assert made == expected
-    assert ("mmdebstrap" in required) == (made == ["build"])  # a download may do without
+    assert makers == expected
+    assert ("mmdebstrap" in required) == (makers == ["build"])  # a download may do without
     golden([*watched.texts])
 
 
-def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
+def test_a_users_recipe_is_downloaded_and_never_replaced_by_a_build(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent: list[str] = ["registry.k8s.io: no answer"]
-    made: list[str] = []
+    downloaded: list[str] = []
     own = recipes.load()
     others = own.model_copy(update={"name": "others", "binaries": own.binaries[::-1]})
     monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: tuple(silent))
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: pytest.fail("built"))
-    monkeypatch.setattr(downloads, "download", lambda *words: made.append(words[2].recipe.name))
+    monkeypatch.setattr(downloads, "download", lambda *words: downloaded.append(words[2].recipe.name))
     (context.cache / "bundles" / recipes.recipe_id(own)).mkdir(parents=True)
     describe(replace(context.bundle, folder=context.cache / "bundles" / recipes.recipe_id(own)))
-    asked = replace(context, bundle_folder=None, policy=BundlePolicy(recipe=others))
+    requested = replace(context, bundle_folder=None, policy=BundlePolicy(recipe=others))
     with pytest.raises(MissingError) as raised:
-        replace(asked, policy=BundlePolicy(offline=True, recipe=others)).require_carried()
+        replace(requested, policy=BundlePolicy(offline=True, recipe=others)).require_carried()
     assert raised.value.id == "bundle-not-cached"
     assert recipes.recipe_id(others) in raised.value.message  # the cache has another bundle
-    vars(asked).update(bundle=context.bundle)
+    vars(requested).update(bundle=context.bundle)
 
     with pytest.raises(MissingError) as raised:
-        bundle_choice.choose_bundle(asked, watched.report)
-    assert (raised.value.id, asked.has_bundle, made) == ("source-unreachable", False, [])
+        bundle_choice.choose_bundle(requested, watched.report)
+    assert (raised.value.id, requested.has_bundle, downloaded) == ("source-unreachable", False, [])
 
     silent.clear()
-    assert bundle_choice.choose_bundle(asked, watched.report).changed
-    assert made == ["others"]
+    assert bundle_choice.choose_bundle(requested, watched.report).changed
+    assert downloaded == ["others"]
 
     folder = context.cache / "bundles" / recipes.recipe_id(others)
     folder.mkdir()
     describe(replace(context.bundle, folder=folder, id=folder.name))
-    assert replace(asked).bundle.folder == folder
+    assert replace(requested).bundle.folder == folder
     with pytest.raises(MissingError) as raised:
         replace(
-            asked, bundle_folder=None, policy=BundlePolicy(recipe=others), lab=lab(kubernetes="1.30.0")
+            requested, bundle_folder=None, policy=BundlePolicy(recipe=others), lab=lab(kubernetes="1.30.0")
         ).require_carried()
     assert raised.value.id == "bundle-version"
     assert "recipe others, has" in raised.value.message
 
 
-def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else(
+def test_offline_only_cached_bundles_are_used_and_no_server_is_contacted(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: pytest.fail("asked"))
@@ -324,7 +320,7 @@ def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else
         assert replace(offline).bundle.id == identity
 
 
-def test_offline_machines_boot_from_a_bundle_that_has_their_box(context: Context) -> None:
+def test_offline_virtual_machines_need_a_bundle_with_their_box(context: Context) -> None:
     describe(context.bundle)
     machines = replace(context, lab=lab(provider="libvirt"), policy=BundlePolicy(offline=True))
     with pytest.raises(MissingError) as refused:
@@ -334,13 +330,13 @@ def test_offline_machines_boot_from_a_bundle_that_has_their_box(context: Context
     replace(context, policy=BundlePolicy(offline=True)).require_carried()
 
 
-def test_where_only_a_download_would_bring_a_version_the_servers_that_are_silent_are_named(
+def test_unreachable_servers_are_named_if_a_version_needs_a_download(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: ("quay.io cannot be reached",))
-    asked = replace(context, lab=lab(kubernetes="1.37.1"), bundle_folder=None)
+    requested = replace(context, lab=lab(kubernetes="1.37.1"), bundle_folder=None)
     with pytest.raises(MissingError) as raised:
-        bundle_choice.choose_bundle(asked, watched.report)
+        bundle_choice.choose_bundle(requested, watched.report)
     assert raised.value.id == "bundle-version"
     assert "quay.io cannot be reached" in raised.value.message
 
@@ -365,7 +361,7 @@ def test_render_writes_only_what_differs(context: Context, watched: Watched) -> 
         ({"demo-control-plane", "demo-worker-1"}, []),
     ],
 )
-def test_only_absent_nodes_are_booted(
+def test_only_missing_nodes_are_booted(
     context: Context, watched: Watched, provider: FakeProvider, running: set[str], booted: list[list[str]]
 ) -> None:
     provider.nodes = running
@@ -378,22 +374,20 @@ def test_only_absent_nodes_are_booted(
     assert outcome.text.startswith("2 ")
 
 
-def test_the_clock_of_a_machine_that_stood_still_is_set(
-    context: Context, watched: Watched, provider: FakeProvider
-) -> None:
+def test_the_clock_of_a_suspended_machine_is_set(context: Context, watched: Watched, provider: FakeProvider) -> None:
     machines = with_doors(replace(context, lab=lab(provider="libvirt")), provider, context.cluster, context.bundle)
     provider.nodes = {node.name for node in machines.lab.nodes}
-    asked: list[tuple[str, ...]] = []
+    commands: list[tuple[str, ...]] = []
 
     def late(command: Sequence[str]) -> Finished:
-        asked.append(tuple(command[:1]) if command != clock.READ else clock.READ)
+        commands.append(tuple(command[:1]) if command != clock.READ else clock.READ)
         return Finished(0, f"{time.time() - 3600:.3f}", ())
 
     provider.answers = {"demo-worker-1": late}
 
     outcome = up.boot(machines, watched.report)
 
-    assert asked == [clock.READ, ("date",)]
+    assert commands == [clock.READ, ("date",)]
     assert outcome.changed
     assert "demo-worker-1" in outcome.text
     assert not up.boot(context, watched.report).changed  # the clocks of containers are not checked
@@ -402,8 +396,8 @@ def test_the_clock_of_a_machine_that_stood_still_is_set(
 # cluster
 
 
-def test_a_cluster_whose_api_answers_late_is_waited_for(
-    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float], golden: Golden
+def test_a_slow_api_is_waited_for(
+    rendered: Context, watched: Watched, cluster: FakeCluster, pauses: list[float], golden: Golden
 ) -> None:
     cluster.refusals = [UNREACHABLE, UNREACHABLE]
 
@@ -411,12 +405,12 @@ def test_a_cluster_whose_api_answers_late_is_waited_for(
 
     assert outcome.changed, "the control plane is marked as one"
     golden(outcome.text)
-    assert len(instant) == 2
+    assert len(pauses) == 2
     assert not up.await_cluster(rendered, watched.report).changed
 
 
 @pytest.mark.parametrize(
-    ("answers", "looks"),
+    ("outputs", "polls"),
     [
         ([(0, "a")], 0),
         ([(1, ""), (0, "b"), (0, "a\nb")], 2),
@@ -424,17 +418,17 @@ def test_a_cluster_whose_api_answers_late_is_waited_for(
     ],
     ids=["runs", "runs in the end", "cannot be asked"],
 )
-def test_what_is_said_of_pods_from_before_their_nodes_start_is_waited_out(
+def test_outdated_readiness_of_pods_after_a_restart_is_waited_out(
     rendered: Context,
     watched: Watched,
     cluster: FakeCluster,
-    instant: list[float],
+    pauses: list[float],
     monkeypatch: pytest.MonkeyPatch,
-    answers: list[tuple[int, str]],
-    looks: int,
+    outputs: list[tuple[int, str]],
+    polls: int,
 ) -> None:
-    left = iter(answers)
-    monkeypatch.setattr(assembly, "run", lambda *_args, **_options: Finished(*next(left), ()))
+    remaining = iter(outputs)
+    monkeypatch.setattr(assembly, "run", lambda *_args, **_options: Finished(*next(remaining), ()))
     status = {
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [{"containerID": "containerd://a"}],
@@ -443,11 +437,11 @@ def test_what_is_said_of_pods_from_before_their_nodes_start_is_waited_out(
 
     up.await_cluster(rendered, watched.report)
 
-    assert len(instant) == looks
+    assert len(pauses) == polls
 
 
-def test_an_api_that_has_fallen_silent_is_not_waited_for_as_one_that_starts(
-    context: Context, watched: Watched, cluster: FakeCluster, instant: list[float], monkeypatch: pytest.MonkeyPatch
+def test_a_silent_api_of_a_running_node_is_given_up_sooner_than_one_that_starts(
+    context: Context, watched: Watched, cluster: FakeCluster, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(0, "active\n", ()))
@@ -457,10 +451,10 @@ def test_an_api_that_has_fallen_silent_is_not_waited_for_as_one_that_starts(
 
     assert raised.value.id == "api-unreachable"
     assert "labctl --name demo resume" in raised.value.hint
-    assert NORMAL.api_silent <= sum(instant) < NORMAL.api_silent + 2 * NORMAL.node_check
+    assert NORMAL.api_silent <= sum(pauses) < NORMAL.api_silent + 2 * NORMAL.node_check
 
 
-def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_lines(
+def test_an_api_that_never_responds_is_an_error_with_the_control_planes_last_lines(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, golden: Golden
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
@@ -474,7 +468,7 @@ def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_line
     golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
-def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
+def test_a_node_that_does_not_join_is_named_with_its_last_lines(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, golden: Golden
 ) -> None:
     cluster.delete("v1", "Node", "demo-worker-1")
@@ -487,8 +481,8 @@ def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
     golden({"message": raised.value.message, "waits": next(text for text in watched.texts if "demo-worker-1" in text)})
 
 
-def test_a_node_that_has_exited_is_told_of_in_seconds_with_its_last_lines(
-    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, instant: list[float]
+def test_an_exited_node_is_reported_within_seconds_with_its_last_lines(
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, pauses: list[float]
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
     exited = "the container of node demo-control-plane does not run: Exited (255) 2 seconds ago"
@@ -500,10 +494,10 @@ def test_a_node_that_has_exited_is_told_of_in_seconds_with_its_last_lines(
 
     assert raised.value.id == "node-exited"
     assert raised.value.details == ("demo-control-plane: Failed to allocate manager object",)
-    assert len(instant) <= 5
+    assert len(pauses) <= 5
 
 
-def test_a_node_that_has_exited_without_a_word_may_lack_what_the_machine_limits(
+def test_the_hint_for_a_node_that_exited_without_output_names_inotify_limits(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
@@ -516,7 +510,7 @@ def test_a_node_that_has_exited_without_a_word_may_lack_what_the_machine_limits(
     assert "fs.inotify.max_user_instances" in raised.value.hint
 
 
-def test_what_is_known_of_a_node_that_has_exited_says_what_to_do(
+def test_a_known_failure_of_an_exited_node_has_its_own_hint(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, golden: Golden
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
@@ -530,12 +524,12 @@ def test_what_is_known_of_a_node_that_has_exited_says_what_to_do(
     golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
-def test_a_node_that_cannot_assemble_itself_is_not_waited_for_and_its_lines_say_why(
+def test_a_node_that_fails_to_assemble_is_not_waited_for_and_its_lines_are_shown(
     context: Context,
     watched: Watched,
     cluster: FakeCluster,
     provider: FakeProvider,
-    instant: list[float],
+    pauses: list[float],
     golden: Golden,
 ) -> None:
     cluster.delete("v1", "Node", "demo-worker-1")
@@ -547,26 +541,26 @@ def test_a_node_that_cannot_assemble_itself_is_not_waited_for_and_its_lines_say_
 
     assert raised.value.id == "node-not-assembled"
     assert raised.value.details == ("demo-worker-1: demo-worker-1: kubeadm: unheard of",)
-    assert len(instant) <= 5
+    assert len(pauses) <= 5
     golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
-def test_a_refusal_of_the_api_is_not_waited_out(
-    context: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+def test_a_refusal_of_the_api_is_not_retried(
+    context: Context, watched: Watched, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     cluster.refusals = [RefusedError("Kubernetes refused GET /readyz: Unauthorized", id="kubernetes-refused")]
 
     with pytest.raises(RefusedError):
         up.await_cluster(context, watched.report)
 
-    assert not instant
+    assert not pauses
 
 
 # metallb and ingress
 
 
-def test_metallb_waits_until_its_webhook_answers(
-    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+def test_the_step_metallb_waits_until_its_webhook_responds(
+    rendered: Context, watched: Watched, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     # A terminating controller may serve the first write.
     cluster.webhook_refusals = [WEBHOOK, WEBHOOK, None, WEBHOOK]
@@ -575,12 +569,12 @@ def test_metallb_waits_until_its_webhook_answers(
 
     assert outcome.changed
     assert outcome.text == "pool 192.168.56.100-192.168.56.110"
-    assert len(instant) == 3
+    assert len(pauses) == 3
     for kind in ("IPAddressPool", "L2Advertisement"):
         assert cluster.get("metallb.io/v1beta1", kind, "demo", "metallb-system") is not None
 
 
-def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
+def test_a_webhook_that_never_responds_is_an_error_after_the_timeout(
     rendered: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
     set_limits(monkeypatch, poll=10.0)
@@ -593,8 +587,8 @@ def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
     assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo", "metallb-system") is None
 
 
-def test_why_metallb_does_not_become_ready_is_told_once_it_cannot_pass(
-    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+def test_a_permanent_problem_of_metallb_is_reported_at_once(
+    rendered: Context, watched: Watched, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     cluster.webhook_refusals = [WEBHOOK] * 1000
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "metallb"}}}
@@ -608,11 +602,11 @@ def test_why_metallb_does_not_become_ready_is_told_once_it_cannot_pass(
         up.apply_metallb(rendered, watched.report)
 
     assert raised.value.id == "image-not-pullable"
-    assert len(instant) <= 3
+    assert len(pauses) <= 3
 
 
-def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds(
-    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float], monkeypatch: pytest.MonkeyPatch
+def test_a_missing_route_from_the_api_server_to_metallb_is_reported_within_seconds(
+    rendered: Context, watched: Watched, cluster: FakeCluster, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.webhook_refusals = [WEBHOOK] * 1000
     lost = hop("node", "pod-route-missing", "the route is missing")
@@ -624,22 +618,22 @@ def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds
 
     assert raised.value.id == "pod-route-missing"
     assert "labctl --name demo up" in str(raised.value.hint)
-    assert len(instant) <= 10
+    assert len(pauses) <= 10
 
 
-def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
+def test_the_ingress_controller_gets_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
     assert ingress_step.apply_ingress(rendered, watched.report).text == f"traefik at {ADDRESS}"
     assert not ingress_step.apply_ingress(rendered, watched.report).changed
 
 
-def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not(
+def test_only_pods_that_started_without_their_permissions_are_restarted(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
     controller, namespace = "ingress-nginx-controller", "ingress-nginx"
-    found = cluster.get("apps/v1", "Deployment", controller, namespace)
-    assert found is not None
-    metadata = {"labels": found["spec"]["selector"]["matchLabels"], **owned_by(controller)}
+    live = cluster.get("apps/v1", "Deployment", controller, namespace)
+    assert live is not None
+    metadata = {"labels": live["spec"]["selector"]["matchLabels"], **owned_by(controller)}
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     for name, status in (("started-before", ready), ("started-without", {})):
         cluster.put("v1", "Pod", name, namespace, metadata=metadata, spec={}, status=status)
@@ -653,7 +647,7 @@ def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not
     assert cluster.get("v1", "Pod", "started-before", namespace)
 
 
-def test_metallb_starts_again_once_it_has_its_rights_back(
+def test_metallb_is_restarted_once_its_permissions_are_restored(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
     labels = {"labels": {"app": "metallb"}}
@@ -667,7 +661,7 @@ def test_metallb_starts_again_once_it_has_its_rights_back(
     assert cluster.get("v1", "Pod", "speaker-1", "metallb-system") is None
 
 
-def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
+def test_a_missing_address_is_an_error_with_metallbs_last_event(
     rendered: Context, watched: Watched, cluster: FakeCluster, golden: Golden
 ) -> None:
     cluster.address = None
@@ -685,17 +679,17 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
 # apps
 
 
-def test_an_app_is_applied_once_the_webhook_of_its_ingress_lets_it_in(
-    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+def test_an_app_is_applied_once_the_webhook_responds(
+    rendered: Context, watched: Watched, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     cluster.refusals = [WEBHOOK, WEBHOOK]
 
     assert up.apply_apps(rendered, watched.report).changed
-    assert len(instant) == 2
+    assert len(pauses) == 2
     assert not up.apply_apps(rendered, watched.report).changed
 
 
-def test_apps_that_the_configuration_no_longer_has_are_removed_and_named_and_only_labctls(
+def test_only_labctls_own_apps_that_are_no_longer_configured_are_removed(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
     labels = {"app.kubernetes.io/managed-by": "labctl"}
@@ -715,7 +709,7 @@ def test_apps_that_the_configuration_no_longer_has_are_removed_and_named_and_onl
 @pytest.mark.parametrize(
     ("api_version", "kind"), [("apps/v1", "Deployment"), ("v1", "Service"), ("networking.k8s.io/v1", "Ingress")]
 )
-def test_an_object_of_an_apps_name_that_labctl_did_not_make_is_left_and_nothing_written(
+def test_a_foreign_object_with_the_name_of_an_app_is_refused_and_nothing_is_written(
     rendered: Context, watched: Watched, cluster: FakeCluster, api_version: str, kind: str
 ) -> None:
     cluster.put(api_version, kind, "my-app", "default", metadata={"managedFields": COPIED})
@@ -731,7 +725,7 @@ def test_an_object_of_an_apps_name_that_labctl_did_not_make_is_left_and_nothing_
 # hosts and verify
 
 
-def test_hosts_refuses_without_an_address_and_leaves_the_file(
+def test_the_step_hosts_fails_without_an_address_and_does_not_change_the_file(
     rendered: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
     before = hosts_file.read_bytes()
@@ -745,20 +739,20 @@ def test_hosts_refuses_without_an_address_and_leaves_the_file(
 
 
 @pytest.mark.parametrize(
-    ("status", "updated", "is_borne"),
+    ("status", "updated", "is_accepted"),
     [(503, 2, False), (200, 1, False), (200, 2, True)],
     ids=["nobody answers", "the version before answers", "another pod answers"],
 )
-def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
+def test_an_image_that_cannot_be_pulled_ends_the_wait_at_once_unless_the_new_version_responds(
     rendered: Context,
     watched: Watched,
     cluster: FakeCluster,
     machine: dict[str, http_probe.Answer],
-    instant: list[float],
+    pauses: list[float],
     *,
     status: int,
     updated: int,
-    is_borne: bool,
+    is_accepted: bool,
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
@@ -770,17 +764,17 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=containers)
     machine["my-app.local"] = http_probe.Answer(status)
 
-    if is_borne:
+    if is_accepted:
         assert not verify.verify(rendered, watched.report).changed
         assert any("my-app-1" in text and "example.com/shop:9" in text for text in watched.texts)
     else:
         with pytest.raises(NotReadyError, match=r"my-app-1.*example\.com/shop:9") as raised:
             verify.verify(rendered, watched.report)
         assert raised.value.id == "image-not-pullable"
-    assert not instant
+    assert not pauses
 
 
-def test_a_late_app_that_is_named_as_the_controller_is_not_what_keeps_another_app_waiting(
+def test_an_app_named_like_the_controller_is_not_mistaken_for_it(
     keyed: Context, watched: Watched, cluster: FakeCluster, machine: dict[str, http_probe.Answer]
 ) -> None:
     apps = [{"name": "shop"}, {"name": keyed.controller.deployment}]
@@ -798,7 +792,7 @@ def test_a_late_app_that_is_named_as_the_controller_is_not_what_keeps_another_ap
     assert "http://shop.local" in raised.value.message
 
 
-def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
+def test_an_app_that_never_responds_is_an_error_with_the_last_response(
     rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer], golden: Golden
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
@@ -814,8 +808,8 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
 
 
 @pytest.mark.usefixtures("machine")
-def test_an_app_that_a_busy_machine_did_not_ask_for_is_asked_for_again(
-    rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
+def test_an_app_is_requested_again_if_a_trace_ran_out_of_time(
+    rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
@@ -828,13 +822,13 @@ def test_an_app_that_a_busy_machine_did_not_ask_for_is_asked_for_again(
 
     verify.verify(rendered, watched.report)
 
-    assert len(instant) == 1
+    assert len(pauses) == 1
     assert watched.texts[-1].startswith("HTTP 200")
 
 
 @pytest.mark.usefixtures("machine")
-def test_what_does_not_go_by_itself_ends_the_wait_soon(
-    rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
+def test_a_permanent_problem_ends_the_wait_soon(
+    rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
@@ -846,11 +840,11 @@ def test_what_does_not_go_by_itself_ends_the_wait_soon(
         verify.verify(rendered, watched.report)
 
     assert lasting.value.id == "hosts-entry-shadowed"
-    assert sum(instant) < 10
+    assert sum(pauses) < 10
 
 
 @pytest.mark.usefixtures("machine")
-def test_an_app_whose_name_is_missing_is_reached_at_its_address(
+def test_an_app_without_a_hosts_entry_is_requested_at_its_address(
     rendered: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
@@ -866,31 +860,31 @@ def test_an_app_whose_name_is_missing_is_reached_at_its_address(
 
 
 @pytest.mark.usefixtures("keyed")
-def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
+def test_an_app_with_zero_replicas_is_applied_and_not_requested(
     context: Context,
     watched: Watched,
     machine: dict[str, http_probe.Answer],
     cluster: FakeCluster,
-    instant: list[float],
+    pauses: list[float],
     golden: Golden,
 ) -> None:
     app = context.lab.apps[0]
-    resting = replace(app, name="rests", hostname="rests.local", replicas=0)
-    asked = replace(context, lab=replace(context.lab, apps=(app, resting)))
+    idle_app = replace(app, name="rests", hostname="rests.local", replicas=0)
+    requested = replace(context, lab=replace(context.lab, apps=(app, idle_app)))
     machine["rests.local"] = http_probe.Answer(503)
 
-    execute(up.up(isolated=False), with_doors(asked, context.provider, cluster, context.bundle), watched)
+    execute(up.up(isolated=False), with_doors(requested, context.provider, cluster, context.bundle), watched)
 
     assert cluster.objects["apps/v1", "Deployment", "default", "rests"]["spec"]["replicas"] == 0
     golden(watched.events[-1].text)
-    assert not instant, "nothing was waited for"
+    assert not pauses, "nothing was waited for"
 
 
 # The whole of `destroy`
 
 
 @pytest.mark.usefixtures("keyed")
-def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
+def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_backup(
     context: Context, watched: Watched, provider: FakeProvider, hosts_file: Path
 ) -> None:
     before = hosts_file.read_bytes()
@@ -906,7 +900,7 @@ def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
 
 
 @pytest.mark.usefixtures("keyed")
-def test_what_a_link_in_the_folder_leads_to_stays(context: Context, watched: Watched, tmp_path: Path) -> None:
+def test_purge_does_not_follow_links_in_the_folder(context: Context, watched: Watched, tmp_path: Path) -> None:
     execute(up.up(isolated=False), context, watched)
     (tmp_path / "elsewhere").mkdir()
     (context.folder / "link").symlink_to(tmp_path / "elsewhere")
@@ -918,7 +912,7 @@ def test_what_a_link_in_the_folder_leads_to_stays(context: Context, watched: Wat
 
 
 @pytest.mark.usefixtures("keyed")
-def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> None:
+def test_purge_removes_the_folder(context: Context, watched: Watched) -> None:
     execute(up.up(isolated=False), context, watched)
 
     execute(up.destroy(purge=True), context, watched)
@@ -926,12 +920,12 @@ def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> Non
     assert not context.folder.exists()
 
 
-def test_the_nodes_of_an_isolated_lab_go_with_its_engine_which_need_not_run(
+def test_destroy_removes_an_isolated_lab_with_its_engine_without_asking_the_provider(
     context: Context, watched: Watched, provider: FakeProvider, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acts: list[str] = []
     before = hosts_file.read_bytes()
-    monkeypatch.setattr(Isolation, "remove", _noting(acts, "remove"))
+    monkeypatch.setattr(Isolation, "remove", _recorder(acts, "remove"))
     provider.nodes = {"demo-control-plane"}
 
     execute(up.destroy(purge=True), _isolated(context), watched)
@@ -942,7 +936,7 @@ def test_the_nodes_of_an_isolated_lab_go_with_its_engine_which_need_not_run(
 
 
 @pytest.mark.parametrize("act", [teardown.halt_isolation, teardown.remove_isolation])
-def test_the_namespace_of_another_lab_of_the_same_name_stays(
+def test_the_namespace_of_another_lab_with_the_same_name_is_kept(
     context: Context,
     watched: Watched,
     monkeypatch: pytest.MonkeyPatch,
@@ -956,7 +950,7 @@ def test_the_namespace_of_another_lab_of_the_same_name_stays(
     assert "/elsewhere/labctl/demo" in outcome.text
 
 
-def test_a_halt_stops_the_nodes_that_run_and_again_finds_none(
+def test_halt_stops_running_nodes_and_a_second_halt_changes_nothing(
     context: Context, watched: Watched, provider: FakeProvider
 ) -> None:
     provider.nodes = {node.name for node in context.lab.nodes}
@@ -967,7 +961,7 @@ def test_a_halt_stops_the_nodes_that_run_and_again_finds_none(
 
 
 @pytest.mark.parametrize("hard_stop", [True, False])
-def test_one_node_stops_and_the_others_run_on(
+def test_halting_one_node_keeps_the_others_running(
     context: Context, watched: Watched, provider: FakeProvider, *, hard_stop: bool
 ) -> None:
     control_plane, worker = context.lab.nodes
@@ -980,12 +974,12 @@ def test_one_node_stops_and_the_others_run_on(
     assert not execute(plan, context, watched)
 
 
-def test_the_nodes_of_an_isolated_lab_end_with_its_engine(
+def test_halt_stops_an_isolated_lab_with_its_engine(
     context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acts: list[str] = []
     monkeypatch.setattr(Isolation, "engine_runs", lambda _self: False)
-    monkeypatch.setattr(Isolation, "halt", _noting(acts, "halt"))
+    monkeypatch.setattr(Isolation, "halt", _recorder(acts, "halt"))
     provider.nodes = {"demo-control-plane"}  # nothing can report it
 
     execute(up.halt(), _isolated(context), watched)
@@ -995,23 +989,23 @@ def test_the_nodes_of_an_isolated_lab_end_with_its_engine(
 
 
 @pytest.mark.parametrize("purge", [True, False])
-def test_the_record_is_the_last_file_of_a_lab_to_go(
+def test_the_record_is_the_last_file_that_destroy_removes(
     rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, *, purge: bool
 ) -> None:
-    left: list[set[str]] = []
+    remaining: list[set[str]] = []
     monkeypatch.setattr(
-        lab_folder, "failpoint", lambda _point: left.append({path.name for path in rendered.folder.iterdir()})
+        lab_folder, "failpoint", lambda _point: remaining.append({path.name for path in rendered.folder.iterdir()})
     )
 
     execute(up.destroy(purge=purge), rendered, watched)
 
-    assert all(lab_folder.RECORD in names for names in left)
-    assert left[-1] == {lab_folder.RECORD}
+    assert all(lab_folder.RECORD in names for names in remaining)
+    assert remaining[-1] == {lab_folder.RECORD}
     assert rendered.folder.exists() != purge
 
 
 @pytest.mark.usefixtures("keyed")
-def test_a_lab_of_several_apps_and_no_worker_comes_up_too(
+def test_a_lab_with_several_apps_and_no_worker_comes_up(
     context: Context, watched: Watched, cluster: FakeCluster, hosts_file: Path
 ) -> None:
     apps = [{"name": "one"}, {"name": "two", "hostname": "shop.example.test", "image": "ghcr.io/me/two:1"}]
@@ -1036,7 +1030,7 @@ def _isolated(context: Context) -> Context:
     return isolated
 
 
-def _noting(acts: list[str], name: str) -> Callable[[Isolation], bool]:
+def _recorder(acts: list[str], name: str) -> Callable[[Isolation], bool]:
     def act(_isolation: Isolation) -> bool:
         acts.append(name)
         return True
