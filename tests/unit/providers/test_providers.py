@@ -1,4 +1,4 @@
-"""What the output of the machine's tools means for its nodes."""
+"""States of nodes, read from the output of the machine's tools."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from labctl.providers.vagrant import PASSING
 
 
 @pytest.mark.parametrize(
-    ("status", "runs", "is_on", "is_usable"),
+    ("status", "is_running", "is_on", "is_usable"),
     [
         ("Up 3 seconds", True, True, True),
         ("Up 3 days (healthy)", True, True, True),
@@ -33,16 +33,16 @@ from labctl.providers.vagrant import PASSING
         ("Dead", False, False, False),
     ],
 )
-def test_a_container_runs_unless_it_stands_still_or_has_ended(
-    status: str, *, runs: bool, is_on: bool, is_usable: bool
+def test_the_state_of_a_container_is_read_from_its_status(
+    status: str, *, is_running: bool, is_on: bool, is_usable: bool
 ) -> None:
     container = Container("id", "demo-worker-1", status, frozenset({"lab"}), is_known=True)
 
-    assert (container.runs, container.is_on, container.is_usable("lab")) == (runs, is_on, is_usable)
+    assert (container.runs, container.is_on, container.is_usable("lab")) == (is_running, is_on, is_usable)
 
 
 @pytest.mark.parametrize(
-    ("state", "runs", "resumes"),
+    ("state", "is_running", "resumes"),
     [
         ("running (booted)", True, False),
         ("running (unpaused)", True, False),
@@ -54,8 +54,8 @@ def test_a_container_runs_unless_it_stands_still_or_has_ended(
         ("shut off (destroyed)", False, False),
     ],
 )
-def test_what_a_machine_of_libvirt_does_instead_of_running_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, *, runs: bool, resumes: bool
+def test_a_libvirt_machine_that_is_not_running_is_reported_with_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, *, is_running: bool, resumes: bool
 ) -> None:
     machines = LibvirtProvider(lab(provider="libvirt"), tmp_path, {})
     worker = machines.lab.nodes[1]
@@ -64,7 +64,7 @@ def test_what_a_machine_of_libvirt_does_instead_of_running_is_told(
 
     trouble = machines.trouble(worker)
 
-    assert (trouble is None) is runs
+    assert (trouble is None) is is_running
     if trouble:
         assert (trouble.is_running, state in trouble.text, "resume" in trouble.hint) == (False, True, resumes)
 
@@ -79,12 +79,12 @@ def test_what_a_machine_of_libvirt_does_instead_of_running_is_told(
         ("", "iptables"),
     ],
 )
-def test_kube_proxy_uses_nftables_where_the_kernel_is_new_enough(release: str, mode: str) -> None:
+def test_kube_proxy_uses_nftables_if_the_kernel_is_recent_enough(release: str, mode: str) -> None:
     assert proxy_mode(release) == mode
 
 
 @pytest.mark.parametrize(
-    ("status", "possible"),
+    ("status", "expected"),
     [
         ("Name:\tx\nCapBnd:\t000001ffffffffff\n", True),
         ("CapBnd:\t000001fffeffffff\n", False),
@@ -93,14 +93,12 @@ def test_kube_proxy_uses_nftables_where_the_kernel_is_new_enough(release: str, m
         ("", True),
     ],
 )
-def test_a_container_can_be_privileged_where_no_capability_that_it_asks_for_is_missing(
-    status: str, *, possible: bool
-) -> None:
-    assert can_be_privileged(status) is possible
+def test_a_container_can_be_privileged_if_the_process_has_all_capabilities(status: str, *, expected: bool) -> None:
+    assert can_be_privileged(status) is expected
 
 
 @pytest.mark.parametrize(
-    ("line", "passes"),
+    ("line", "is_retried"),
     [
         ("Stderr: Error: No such object: 8f2e", True),
         ("Stderr: Error response from daemon: No such container: demo-worker-1", True),
@@ -109,22 +107,24 @@ def test_a_container_can_be_privileged_where_no_capability_that_it_asks_for_is_m
         ("no space left on device", False),
     ],
 )
-def test_only_what_is_over_by_itself_is_worth_another_try(line: str, *, passes: bool) -> None:
+def test_only_transient_failures_of_vagrant_are_retried(line: str, *, is_retried: bool) -> None:
     error = recognised(ProviderError("`vagrant up` failed", id="vagrant-failed"), line)
 
-    assert (error.id in PASSING) is passes
+    assert (error.id in PASSING) is is_retried
 
 
 @pytest.mark.parametrize(
-    ("said", "identity"),
+    ("message", "identity"),
     [
         ("error: internal error: Network is already in use by interface virbr7", "network-taken"),
         ("error creating bridge interface virbr7: File exists", "libvirt-bridge-taken"),
         ("error: Unable to find 'dnsmasq' binary in $PATH: No such file or directory", "network-not-started"),
     ],
 )
-def test_why_libvirt_does_not_start_a_network_is_recognised(tmp_path: Path, said: str, identity: str) -> None:
-    finished = Finished(1, "", ("error: Failed to start network labctl-demo", said))
+def test_the_reason_for_a_failed_start_of_a_libvirt_network_is_recognised(
+    tmp_path: Path, message: str, identity: str
+) -> None:
+    finished = Finished(1, "", ("error: Failed to start network labctl-demo", message))
     error = LibvirtNetworks(lab(), tmp_path)._not_started("labctl-demo", lab().network, finished)
 
     assert (error.id, bool(error.hint)) == (identity, True)
@@ -139,11 +139,11 @@ def test_why_libvirt_does_not_start_a_network_is_recognised(tmp_path: Path, said
         (["192.168.128.0/19"], 160),
     ],
 )
-def test_a_machines_network_to_the_outside_takes_a_subnet_that_is_free(
+def test_the_uplink_network_of_virtual_machines_uses_a_free_subnet(
     monkeypatch: pytest.MonkeyPatch, routes: list[str], first: int
 ) -> None:
-    known = [TableRoute(IPv4Network(route), "tun0") for route in routes]
-    monkeypatch.setattr(libvirt_network, "routes", lambda _machine: known)
+    table_routes = [TableRoute(IPv4Network(route), "tun0") for route in routes]
+    monkeypatch.setattr(libvirt_network, "routes", lambda _machine: table_routes)
     monkeypatch.setattr(libvirt_network, "interfaces", lambda _machine: ())
 
     assert libvirt_network._free(lab(), [], [])[0] == IPv4Network(f"192.168.{first}.0/24")
