@@ -58,14 +58,14 @@ def _container(adapted: dict[str, Any]) -> dict[str, Any]:
         ("ingress-nginx", [NGINX_IMAGE], [NGINX.manifest], "ingress-nginx"),
     ],
 )
-def test_the_controller_is_the_one_asked_for_or_the_first_that_the_bundle_carries(
+def test_the_controller_is_the_requested_one_or_the_first_in_the_bundle(
     name: str, images: list[str], files: list[str], chosen: str
 ) -> None:
     assert choose(name, images, files).name == chosen
 
 
 @pytest.mark.parametrize(
-    ("name", "images", "files", "told"),
+    ("name", "images", "files", "expected"),
     [
         ("auto", [], [NGINX.manifest], "auto"),
         ("auto", [NGINX_IMAGE], [], "auto"),
@@ -77,29 +77,29 @@ def test_the_controller_is_the_one_asked_for_or_the_first_that_the_bundle_carrie
         ("traefik", ["docker.io/library/traefik-hub:v3.7.15"], [], _TRAEFIK.repository),
     ],
 )
-def test_a_controller_that_the_bundle_does_not_carry_is_missing_with_what_lacks_and_what_there_is(
-    name: str, images: list[str], files: list[str], told: str, golden: Golden
+def test_a_controller_missing_from_the_bundle_is_an_error_with_the_missing_parts(
+    name: str, images: list[str], files: list[str], expected: str, golden: Golden
 ) -> None:
-    with pytest.raises(MissingError, match=re.escape(told)) as raised:
+    with pytest.raises(MissingError, match=re.escape(expected)) as raised:
         choose(name, ["labctl.local/nginx:1.26.3", *images], files)
 
     assert raised.value.id == "ingress-not-carried"
     golden(raised.value.hint)
 
 
-def test_the_retired_controller_says_so() -> None:
+def test_ingress_nginx_is_marked_as_retired() -> None:
     assert "retired" in NGINX.deprecation
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS, ids=lambda controller: controller.name)
-def test_every_controller_is_found_under_the_same_names(controller: IngressController) -> None:
-    found = (controller.namespace, controller.service, controller.ingress_class)
+def test_every_controller_uses_the_same_names(controller: IngressController) -> None:
+    names = (controller.namespace, controller.service, controller.ingress_class)
 
-    assert found == ("ingress-nginx", "ingress-nginx-controller", "nginx")
+    assert names == ("ingress-nginx", "ingress-nginx-controller", "nginx")
     assert bool(controller.manifest) != bool(controller.template)
 
 
-def test_the_service_is_a_load_balancers_and_the_controller_publishes_its_address() -> None:
+def test_the_service_is_a_load_balancer_whose_address_the_controller_publishes() -> None:
     service, deployment = objects(NGINX, [SERVICE, _deployment()], {}, replicas=2)
 
     assert service["spec"] == {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
@@ -113,18 +113,18 @@ def test_the_service_is_a_load_balancers_and_the_controller_publishes_its_addres
     ]
 
 
-def test_an_argument_that_upstream_gives_another_value_is_replaced() -> None:
-    upstreams = _deployment()
-    _container(upstreams)["args"].append("--post-shutdown-grace-period=10")
+def test_an_upstream_argument_with_another_value_is_replaced() -> None:
+    upstream_deployment = _deployment()
+    _container(upstream_deployment)["args"].append("--post-shutdown-grace-period=10")
 
-    (deployment,) = objects(NGINX, [upstreams], {}, replicas=2, limits=limits(13))
+    (deployment,) = objects(NGINX, [upstream_deployment], {}, replicas=2, limits=limits(13))
 
     (grace,) = [each for each in _container(deployment)["args"] if each.startswith("--post-shutdown")]
     assert grace == "--post-shutdown-grace-period=0"
     assert "--shutdown-grace-period=26" in _container(deployment)["args"]
 
 
-def test_a_pod_that_is_told_to_end_is_unready_within_a_second() -> None:
+def test_a_terminating_pod_is_unready_within_a_second() -> None:
     (deployment,) = objects(NGINX, [_deployment()], {}, replicas=2)
 
     assert _container(deployment)["readinessProbe"] == {
@@ -136,7 +136,7 @@ def test_a_pod_that_is_told_to_end_is_unready_within_a_second() -> None:
     }
 
 
-def test_the_webhook_serves_with_a_certificate_that_labctl_made_and_no_job_makes_one() -> None:
+def test_the_webhook_uses_labctls_certificate_and_upstreams_jobs_are_removed() -> None:
     namespace = {"kind": "Namespace", "metadata": {"name": NGINX.namespace}}
     webhook = {
         "kind": "ValidatingWebhookConfiguration",
@@ -163,13 +163,13 @@ def test_the_webhook_serves_with_a_certificate_that_labctl_made_and_no_job_makes
     assert len(left_out) == 7
 
 
-def test_another_certificate_replaces_the_pods() -> None:
-    made = [
+def test_a_new_certificate_changes_the_pod_template() -> None:
+    templates = [
         objects(NGINX, [_deployment()], {}, 2, certificate=Certificate(text, "private"))[1]["spec"]["template"]
         for text in ("first", "first", "second")
     ]
 
-    first, again, second = (each["metadata"]["annotations"][CERTIFICATE_DIGEST] for each in made)
+    first, again, second = (each["metadata"]["annotations"][CERTIFICATE_DIGEST] for each in templates)
     assert first == again != second
 
 
@@ -177,9 +177,11 @@ def test_the_controller_has_a_pod_on_every_node_and_an_update_starts_each_succes
     (deployment,) = objects(NGINX, [_deployment()], {}, replicas=3)
 
     spec = deployment["spec"]
-    (apart,) = spec["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (anti_affinity,) = spec["template"]["spec"]["affinity"]["podAntiAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
     assert spec["replicas"] == 3
-    assert apart == {
+    assert anti_affinity == {
         "topologyKey": "kubernetes.io/hostname",
         "labelSelector": {"matchLabels": {"app": NGINX.deployment}},
         "matchLabelKeys": ["pod-template-hash"],
@@ -191,8 +193,8 @@ def test_the_controller_has_a_pod_on_every_node_and_an_update_starts_each_succes
 def test_a_pod_that_keeps_other_versions_off_its_node_ends_before_its_successor_starts() -> None:
     (deployment,) = objects(NGINX, [_deployment()], {}, replicas=3)
     lone = copy.deepcopy(deployment["spec"]["template"])
-    (apart,) = lone["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    del apart["matchLabelKeys"]
+    (anti_affinity,) = lone["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    del anti_affinity["matchLabelKeys"]
 
     changed = ending_first(deployment)
 
@@ -203,23 +205,23 @@ def test_a_pod_that_keeps_other_versions_off_its_node_ends_before_its_successor_
     assert ending_first(SERVICE) == SERVICE
 
 
-def test_upstreams_settings_stay_beside_labctls() -> None:
+def test_upstreams_settings_are_kept_with_labctls() -> None:
     settings = {"kind": "ConfigMap", "metadata": {"name": NGINX.deployment}, "data": {"theirs": "1"}}
     empty = {"kind": "ConfigMap", "metadata": {"name": NGINX.deployment}, "data": None}
 
-    with_theirs, without = objects(NGINX, [settings, empty], {}, replicas=2)
+    with_upstreams, without_upstreams = objects(NGINX, [settings, empty], {}, replicas=2)
 
-    assert without["data"]["proxy-connect-timeout"] == "1"
-    assert with_theirs["data"] == {"theirs": "1", **without["data"]}
+    assert without_upstreams["data"]["proxy-connect-timeout"] == "1"
+    assert with_upstreams["data"] == {"theirs": "1", **without_upstreams["data"]}
 
 
-def test_adapting_twice_changes_no_more() -> None:
+def test_adapting_is_idempotent() -> None:
     once = objects(NGINX, [SERVICE, _deployment()], {NGINX_IMAGE: ""}, replicas=2)
 
     assert objects(NGINX, once, {NGINX_IMAGE: ""}, replicas=2) == once
 
 
-def test_what_was_read_stays_as_it_was() -> None:
+def test_adapting_does_not_modify_its_input() -> None:
     documents = [SERVICE, _deployment()]
     before = copy.deepcopy(documents)
 
@@ -228,7 +230,7 @@ def test_what_was_read_stays_as_it_was() -> None:
     assert documents == before
 
 
-def test_other_objects_of_the_same_kind_stay_as_upstream_wrote_them() -> None:
+def test_other_objects_of_the_same_kind_are_unchanged() -> None:
     admission = {"kind": "Service", "metadata": {"name": "admission"}, "spec": {"type": "ClusterIP"}}
     namespace = {"kind": "Namespace", "metadata": {"name": "ingress-nginx"}}
     others = [namespace, admission, _deployment("other", "example.com/other:1@sha256:34")]
@@ -241,13 +243,13 @@ def test_other_objects_of_the_same_kind_stay_as_upstream_wrote_them() -> None:
     [({NGINX_IMAGE: ""}, NGINX_IMAGE), ({NGINX_IMAGE: "sha256:12"}, NGINX_IMAGE), ({}, f"{NGINX_IMAGE}@sha256:12")],
     ids=["made here", "downloaded", "not carried"],
 )
-def test_only_an_image_that_the_bundle_carries_loses_its_digest(images: dict[str, str], image: str) -> None:
+def test_only_an_image_of_the_bundle_loses_its_digest(images: dict[str, str], image: str) -> None:
     (deployment,) = objects(NGINX, [_deployment()], images, replicas=2)
 
     assert _container(deployment)["image"] == image
 
 
-def test_an_image_with_another_digest_than_upstreams_file_names_is_refused() -> None:
+def test_an_image_with_another_digest_than_upstreams_is_refused() -> None:
     with pytest.raises(MissingError, match=r"sha256:34.*sha256:12") as raised:
         objects(NGINX, [_deployment()], {NGINX_IMAGE: "sha256:34"}, replicas=2)
 

@@ -64,7 +64,7 @@ def folder(tmp_path: Path, lab_keys: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def another(tmp_path_factory: pytest.TempPathFactory, lab_keys: Path) -> Path:
+def other_lab(tmp_path_factory: pytest.TempPathFactory, lab_keys: Path) -> Path:
     """The folder of another lab with the same name; tests only read it."""
     other = tmp_path_factory.mktemp("another")
     (other / "pki").mkdir()
@@ -74,7 +74,7 @@ def another(tmp_path_factory: pytest.TempPathFactory, lab_keys: Path) -> Path:
     return other
 
 
-def test_every_file_is_made_once_and_then_kept_for_its_owner_alone(tmp_path: Path) -> None:
+def test_every_file_is_created_once_and_private(tmp_path: Path) -> None:
     folder = tmp_path / "labctl" / "demo"
     assert pki.ensure(folder, LAB) is True
     before = contents(folder)
@@ -86,7 +86,7 @@ def test_every_file_is_made_once_and_then_kept_for_its_owner_alone(tmp_path: Pat
     assert {name: (folder / name).stat().st_mode & 0o777 for name in FILES} == dict.fromkeys(FILES, 0o600)
 
 
-def test_the_ca_is_one_that_kubeadm_would_make(folder: Path) -> None:
+def test_the_ca_matches_one_that_kubeadm_creates(folder: Path) -> None:
     ca = ca_of(folder)
 
     assert ca.subject.rfc4514_string() == ca.issuer.rfc4514_string() == "CN=kubernetes"
@@ -97,16 +97,16 @@ def test_the_ca_is_one_that_kubeadm_would_make(folder: Path) -> None:
     assert ca.public_key() == load_key(folder / "pki/ca.key").public_key()
 
 
-def test_the_ca_is_valid_on_a_node_whose_clock_is_behind(folder: Path) -> None:
+def test_the_ca_is_valid_on_a_node_with_a_slow_clock(folder: Path) -> None:
     ca, now = ca_of(folder), datetime.now(UTC)
 
     assert ca.not_valid_before_utc < now - timedelta(minutes=59)
     assert ca.not_valid_after_utc > now + timedelta(days=3649)
 
 
-def test_the_token_has_kubeadms_form_and_differs_between_labs(folder: Path, another: Path) -> None:
+def test_the_token_has_kubeadms_format_and_is_unique_per_lab(folder: Path, other_lab: Path) -> None:
     assert re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", pki.token(folder))
-    assert pki.token(folder) != pki.token(another)
+    assert pki.token(folder) != pki.token(other_lab)
 
 
 def test_the_memberlist_key_is_128_bytes_of_base64(folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_memberlist_key_is_128_bytes_of_base64(folder: Path) -> None:
     assert len(base64.b64decode(pki.memberlist(folder), validate=True)) == 128
 
 
-def test_metallbs_key_is_of_the_kind_and_form_that_metallb_reads(folder: Path) -> None:
+def test_metallbs_key_has_the_type_and_format_that_metallb_reads(folder: Path) -> None:
     pem = (folder / "pki/metallb-webhook.key").read_bytes()
     key = load_pem_private_key(pem, password=None)
 
@@ -130,7 +130,7 @@ def test_the_ssh_keys_are_a_pair(folder: Path) -> None:
     assert load_ssh_public_key(pki.ssh_public_key(folder).encode()) == private.public_key()
 
 
-def test_a_lost_ssh_public_key_is_derived_again(folder: Path) -> None:
+def test_a_missing_ssh_public_key_is_derived_again(folder: Path) -> None:
     before = contents(folder)
     (folder / "pki/ssh.pub").unlink()
 
@@ -138,7 +138,7 @@ def test_a_lost_ssh_public_key_is_derived_again(folder: Path) -> None:
     assert contents(folder) == before
 
 
-def test_the_kubeconfig_reaches_the_labs_api_as_an_administrator_of_the_ca(folder: Path) -> None:
+def test_the_kubeconfig_has_an_administrator_of_the_labs_api(folder: Path) -> None:
     kubeconfig = kubeconfig_of(folder)
     cluster, user = kubeconfig["clusters"][0]["cluster"], kubeconfig["users"][0]["user"]
     client = x509.load_pem_x509_certificate(base64.b64decode(user["client-certificate-data"]))
@@ -153,7 +153,7 @@ def test_the_kubeconfig_reaches_the_labs_api_as_an_administrator_of_the_ca(folde
     assert client.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value == "system:masters"
 
 
-def test_every_name_in_the_kubeconfig_is_the_labs(folder: Path) -> None:
+def test_every_name_in_the_kubeconfig_is_derived_from_the_lab(folder: Path) -> None:
     pki.ensure(folder, replace(LAB, name="class-room"))
     kubeconfig = kubeconfig_of(folder)
 
@@ -164,7 +164,7 @@ def test_every_name_in_the_kubeconfig_is_the_labs(folder: Path) -> None:
     ]
 
 
-def test_a_kubeconfig_with_another_namespace_set_or_another_context_is_kept(folder: Path) -> None:
+def test_a_kubeconfig_with_a_changed_namespace_or_an_added_context_is_kept(folder: Path) -> None:
     kubeconfig = kubeconfig_of(folder)
     kubeconfig["contexts"][0]["context"]["namespace"] = "web"
     kubeconfig["contexts"].append({"name": "kind-x", "context": {"cluster": "kind-x", "user": "kind-x"}})
@@ -182,14 +182,14 @@ def test_a_kubeconfig_with_another_namespace_set_or_another_context_is_kept(fold
 @pytest.mark.parametrize(
     "content", ["", "[]", "clusters: 7\nusers: []\n", "{unclosed", "clusters: [demo]\nusers: []\n"]
 )
-def test_a_broken_kubeconfig_is_made_anew(folder: Path, content: str) -> None:
+def test_an_invalid_kubeconfig_is_recreated(folder: Path, content: str) -> None:
     (folder / "kubeconfig").write_text(content)
 
     assert pki.ensure(folder, LAB) is True
     assert kubeconfig_of(folder)["current-context"] == "demo"
 
 
-def test_a_kubeconfig_that_goes_too_deep_is_made_anew_where_there_is_no_libyaml(
+def test_a_too_deeply_nested_kubeconfig_is_recreated_without_libyaml(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(yaml, "CSafeLoader")
@@ -198,7 +198,7 @@ def test_a_kubeconfig_that_goes_too_deep_is_made_anew_where_there_is_no_libyaml(
     assert pki.ensure(folder, LAB) is True
 
 
-def test_a_lost_kubeconfig_is_made_anew_from_the_same_ca(folder: Path) -> None:
+def test_a_missing_kubeconfig_is_recreated_from_the_same_ca(folder: Path) -> None:
     before = contents(folder)
     (folder / "kubeconfig").unlink()
 
@@ -208,8 +208,8 @@ def test_a_lost_kubeconfig_is_made_anew_from_the_same_ca(folder: Path) -> None:
 
 @pytest.mark.parametrize("lost", [["ca.crt", "ca.key"], ["ca.key"], ["ca.crt"]])
 @pytest.mark.parametrize("foreign", [True, False])
-def test_a_lab_that_was_booted_gets_its_own_ca_back(
-    folder: Path, another: Path, lost: list[str], *, foreign: bool
+def test_the_ca_of_a_booted_lab_is_restored_from_its_node_files(
+    folder: Path, other_lab: Path, lost: list[str], *, foreign: bool
 ) -> None:
     node = folder / "nodes" / LAB.control_plane.name
     before = contents(folder)
@@ -222,7 +222,7 @@ def test_a_lab_that_was_booted_gets_its_own_ca_back(
     for name in lost:
         (folder / "pki" / name).unlink()
         if foreign:
-            (folder / "pki" / name).write_bytes((another / "pki" / name).read_bytes())
+            (folder / "pki" / name).write_bytes((other_lab / "pki" / name).read_bytes())
 
     assert pki.ensure(folder, LAB) is True
 
@@ -230,21 +230,21 @@ def test_a_lab_that_was_booted_gets_its_own_ca_back(
     assert pki.ensure(folder, LAB) is False
 
 
-def test_a_kubeconfig_of_another_ca_is_made_anew(folder: Path, another: Path) -> None:
-    (folder / "kubeconfig").write_bytes((another / "kubeconfig").read_bytes())
+def test_a_kubeconfig_with_another_ca_is_recreated(folder: Path, other_lab: Path) -> None:
+    (folder / "kubeconfig").write_bytes((other_lab / "kubeconfig").read_bytes())
 
     assert pki.ensure(folder, LAB) is True
     trusted = kubeconfig_of(folder)["clusters"][0]["cluster"]["certificate-authority-data"]
     assert base64.b64decode(trusted) == (folder / "pki/ca.crt").read_bytes()
 
 
-def test_a_kubeconfig_of_another_server_is_made_anew(folder: Path) -> None:
+def test_a_kubeconfig_with_another_server_is_recreated(folder: Path) -> None:
 
     assert pki.ensure(folder, replace(LAB, network=IPv4Network("192.168.60.0/24"))) is True
     assert kubeconfig_of(folder)["clusters"][0]["cluster"]["server"] == "https://192.168.60.10:6443"
 
 
-def test_a_run_cut_off_between_ca_key_and_certificate_is_completed(folder: Path) -> None:
+def test_a_missing_ca_certificate_is_recreated_from_the_ca_key(folder: Path) -> None:
     key, public_key = (folder / "pki/ca.key").read_bytes(), ca_of(folder).public_key()
     (folder / "pki/ca.crt").unlink()
 
@@ -262,7 +262,7 @@ def test_a_run_cut_off_between_ca_key_and_certificate_is_completed(folder: Path)
         ("pki/ssh", b"-----BEGIN", "it is not an OpenSSH private key"),
     ],
 )
-def test_a_damaged_key_is_named_and_nothing_is_made(
+def test_a_damaged_key_is_named_and_nothing_is_created(
     folder: Path, file: str, content: bytes | None, reason: str
 ) -> None:
     (folder / "pki/ssh.pub").unlink()
@@ -287,7 +287,7 @@ def test_a_damaged_key_is_named_and_nothing_is_made(
     ],
     ids=["another", "another kind"],
 )
-def test_a_ca_key_that_does_not_fit_the_certificate_is_an_error(
+def test_a_ca_key_that_does_not_match_the_certificate_is_an_error(
     folder: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, reason: str
 ) -> None:
     (folder / "pki/ca.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -300,7 +300,7 @@ def test_a_ca_key_that_does_not_fit_the_certificate_is_an_error(
 
 
 @pytest.mark.parametrize("number", ["iqmp", "dmq1", "dmp1", "q", "p", "d"])
-def test_an_rsa_key_with_one_wrong_bit_is_damaged(folder: Path, number: str) -> None:
+def test_an_rsa_key_with_one_wrong_bit_is_reported_as_damaged(folder: Path, number: str) -> None:
     path = folder / "pki/metallb-webhook.key"
     heading, *lines, end = path.read_text().splitlines()
     der = bytearray(base64.b64decode("".join(lines)))
@@ -317,7 +317,7 @@ def test_an_rsa_key_with_one_wrong_bit_is_damaged(folder: Path, number: str) -> 
     assert str(path) in caught.value.message
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "pki/ca.crt").mkdir(parents=True)
 
     with pytest.raises(MissingError, match=re.escape(f"cannot use {tmp_path / 'pki/ca.crt'}: ")) as caught:

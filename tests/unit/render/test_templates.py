@@ -11,16 +11,16 @@ from labctl.render.templates import _yaml, static, text
 from labctl.render.yaml_stream import documents, yaml_stream
 
 
-def test_a_name_that_a_template_uses_and_nobody_gives_is_an_error() -> None:
+def test_an_undefined_variable_in_a_template_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="memberlist"):
         text("metallb/memberlist.yaml.j2")
 
 
-def test_a_static_file_is_what_it_is() -> None:
+def test_a_static_file_is_returned_unchanged() -> None:
     assert "ExecStart=/bin/bash /etc/labctl/bootstrap.sh" in static("node/labctl-node.service")
 
 
-def test_any_text_stays_the_same_text_in_yaml() -> None:
+def test_any_text_survives_a_round_trip_through_yaml() -> None:
     characters = [chr(code) for code in range(128)]
     every_two = "".join(map("".join, itertools.product(characters, repeat=2)))
     plain = ["", "true", "null", "~", "1e3", "0x1f", "12:30", "- a", "a: b", "a #b", "|", "*a"]
@@ -29,7 +29,7 @@ def test_any_text_stays_the_same_text_in_yaml() -> None:
     assert documents("".join(f"{key}: {_yaml(value)}\n" for key, value in values.items())) == [values]
 
 
-def test_objects_are_read_from_a_stream_as_they_were_written_and_empty_documents_are_none() -> None:
+def test_a_yaml_stream_round_trips_without_empty_documents() -> None:
     objects: list[dict[str, object]] = [{"kind": "A", "z": 1, "a": [True, None, "true"]}, {"kind": "B"}]
 
     assert documents("---\n" + yaml_stream(objects) + "---\n") == objects
