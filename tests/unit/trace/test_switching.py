@@ -55,7 +55,7 @@ FOREIGN["metadata"]["annotations"] = {"example.com/my-snippet": "x"}
         "ignored annotation",
     ],
 )
-def test_each_ingress_that_would_be_served_otherwise_is_named(
+def test_ingresses_that_another_controller_serves_differently_are_named(
     ingresses: list[dict[str, Any]], by_nginx: list[str], by_traefik: list[str]
 ) -> None:
     cluster = FakeCluster()

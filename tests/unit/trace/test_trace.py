@@ -125,7 +125,7 @@ class FakeClient(Client):
     def is_root(self) -> bool:
         return False
 
-    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - the fake answers at once
+    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - the fake responds at once
         return (list(self.addresses) if hostname == HOST else []), 0.0021
 
     @property
@@ -158,7 +158,7 @@ class FakeClient(Client):
         port: int = 80,
         *,
         tls: bool = False,
-        seconds: float = 2.0,  # noqa: ARG002 - the fake answers at once
+        seconds: float = 2.0,  # noqa: ARG002 - the fake responds at once
     ) -> Exchange:
         assert address in self.addresses or address == OURS
         self.asked.append((hostname, path, port, tls))
@@ -178,18 +178,18 @@ class FakeClient(Client):
 
 
 class FakeLine(Line):
-    """A connection on which the fake client answers consecutive requests."""
+    """A connection on which the fake client responds to consecutive requests."""
 
     def __init__(self, client: FakeClient, hostname: str, address: Address) -> None:
         super().__init__(hostname, address)
         self._client, self._to = client, (hostname, address)
 
-    def ask(self, path: str = "/", seconds: float = 2.0) -> Exchange:  # noqa: ARG002 - the fake answers at once
+    def ask(self, path: str = "/", seconds: float = 2.0) -> Exchange:  # noqa: ARG002 - the fake responds at once
         return self._client.fetch(*self._to, path)
 
 
 @dataclass
-class World:
+class BreakableLab:
     """The lab's objects and the client, which a test breaks. Methods that break something can be chained."""
 
     context: Context
@@ -200,60 +200,60 @@ class World:
         spec: dict[str, Any] = self.cluster.objects[key]["spec"]
         return spec
 
-    def lose(self, *keys: Key) -> World:
+    def remove(self, *keys: Key) -> BreakableLab:
         for key in keys:
             del self.cluster.objects[key]
         return self
 
-    def set(self, key: Key, **fields: Any) -> World:  # noqa: ANN401 - any field of an object
+    def set(self, key: Key, **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of an object
         self.cluster.objects[key].update(fields)
         return self
 
-    def exclude(self, *nodes: str) -> World:
+    def exclude(self, *nodes: str) -> BreakableLab:
         for node in nodes:
             self.cluster.objects["v1", "Node", "", node]["metadata"]["labels"] = {EXCLUDED: ""}
         return self
 
-    def names_lead_to(self, address: Address, line: HostsLine | None) -> World:
+    def resolve_to(self, address: Address, line: HostsLine | None) -> BreakableLab:
         self.client.addresses, self.client.line = [address], line
         return self
 
-    def halt(self, *, isolated: bool = False) -> World:
+    def halt(self, *, isolated: bool = False) -> BreakableLab:
         context = replace(self.context, isolated=isolated)
         self.context = with_doors(context, FakeProvider(), self.cluster, self.context.bundle)
         return self
 
-    def nameless(self) -> World:
+    def unresolve(self) -> BreakableLab:
         self.client.addresses.clear()
         return self
 
-    def write_hosts(self, content: str) -> World:
+    def write_hosts(self, content: str) -> BreakableLab:
         self.client.hosts.write_text(content)
         return self
 
-    def read_other_hosts(self) -> World:
+    def read_other_hosts(self) -> BreakableLab:
         """Let the resolver read another file than the one that labctl writes."""
         written = self.context.lab.hosts_file
         written.write_text(f"# BEGIN labctl demo\n{ADDRESS} {HOST}\n# END labctl demo\n")
         self.client.hosts = written.with_name("hosts-of-the-resolver")
         return self
 
-    def put_first(self, key: Key, **fields: Any) -> World:  # noqa: ANN401 - any field of an object
+    def put_first(self, key: Key, **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of an object
         """Let the API list this object before the others."""
         self.set(key, **fields)
         objects = self.cluster.objects
         self.cluster.objects = {key: objects.pop(key), **objects}
         return self
 
-    def silence(self) -> World:
+    def stop_announcing(self) -> BreakableLab:
         self.client.macs.clear()
         return self
 
-    def unrouted(self) -> World:
-        """Let the controller itself answer 404."""
-        return self.answers(404, None, log=UNROUTED)
+    def respond_unrouted(self) -> BreakableLab:
+        """Let the controller itself respond with 404."""
+        return self.respond(404, None, log=UNROUTED)
 
-    def answers(
+    def respond(
         self,
         status: int | None,
         pod: str | None = "my-app-1",
@@ -262,27 +262,27 @@ class World:
         log: str | None = None,
         server: str = "",
         location: str = "",
-    ) -> World:
+    ) -> BreakableLab:
         exchange = replace(EXCHANGE, status=status, pod=pod, failure=failure, location=location)
         self.client.exchanges = [exchange]
         self.client.log = (LOG if log is None else log).replace("{server}", server or "{server}")
         return self
 
-    def answering(self, *answers: tuple[int, str]) -> World:
-        """Let the pods answer in turn, each with its name."""
-        self.client.exchanges = [replace(EXCHANGE, status=status, pod=pod) for status, pod in answers]
+    def respond_in_turn(self, *responses: tuple[int, str]) -> BreakableLab:
+        """Let the pods respond in turn, each with its name."""
+        self.client.exchanges = [replace(EXCHANGE, status=status, pod=pod) for status, pod in responses]
         return self
 
-    def with_tls(self) -> World:
+    def with_tls(self) -> BreakableLab:
         self.spec(INGRESS)["tls"] = [{"hosts": [HOST]}]
         return self
 
-    def annotate(self, name: str, value: str) -> World:
+    def annotate(self, name: str, value: str) -> BreakableLab:
         annotations = self.cluster.objects[INGRESS]["metadata"].setdefault("annotations", {})
         annotations[f"nginx.ingress.kubernetes.io/{name}"] = value
         return self
 
-    def with_second_pod(self) -> World:
+    def with_second_pod(self) -> BreakableLab:
         endpoint = {**self.cluster.objects[SLICE]["endpoints"][0], "addresses": ["10.244.0.6"]}
         self.cluster.objects[SLICE]["endpoints"].append(endpoint | {"targetRef": {"name": "my-app-2"}})
         return self
@@ -295,7 +295,7 @@ class World:
 class Breakage:
     """A breakage of a lab, and what `trace` reports: hop, cause and commands."""
 
-    breaks: Callable[[World], object]
+    breaks: Callable[[BreakableLab], object]
     hop: str
     cause: str
     commands: tuple[str, ...] = ("labctl --name demo up",)
@@ -311,21 +311,21 @@ RESTART = ("labctl --name demo exec -- kubectl -n metallb-system rollout restart
 READ_ANEW = f"{KUBECTL} -n ingress-nginx rollout restart deployment/ingress-nginx-controller"
 
 
-def _own(status: int, cause: str, *commands: str) -> Breakage:
-    """Return a breakage in which the controller itself answers, so that its log names no backend."""
-    return Breakage(lambda world: world.answers(status, None, server="-"), "response", cause, commands)
+def _breakage_of_own_response(status: int, cause: str, *commands: str) -> Breakage:
+    """Return a breakage in which the controller itself responds, so that its log names no backend."""
+    return Breakage(lambda world: world.respond(status, None, server="-"), "response", cause, commands)
 
 
 BREAKAGES = {
     "no hosts line": Breakage(lambda world: world.client.addresses.clear(), "name", "hosts-entry-missing", SYNC),
     "a wrong address in labctl's block": Breakage(
-        lambda world: world.names_lead_to(OTHER, HostsLine(3, OTHER, f"{OTHER} {HOST}", "demo")),
+        lambda world: world.resolve_to(OTHER, HostsLine(3, OTHER, f"{OTHER} {HOST}", "demo")),
         "name",
         "hosts-entry-outdated",
         SYNC,
     ),
     "a shadowing line": Breakage(
-        lambda world: world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None)),
+        lambda world: world.resolve_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None)),
         "name",
         "hosts-entry-shadowed",
         (
@@ -334,33 +334,33 @@ BREAKAGES = {
         ),
     ),
     "a line of IPv6, which browsers try first": Breakage(
-        lambda world: world.names_lead_to(LOOPBACK, HostsLine(1, LOOPBACK, f"::1 {HOST}", None)),
+        lambda world: world.resolve_to(LOOPBACK, HostsLine(1, LOOPBACK, f"::1 {HOST}", None)),
         "name",
         "hosts-entry-shadowed",
         (r"sudo sed -E -i -e '1s/^[[:space:]]*::1[[:space:]]+my-app\.local([[:space:]]|#|$)/# &/' {hosts}", *SYNC),
     ),
     "a line of another lab": Breakage(
-        lambda world: world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", "second")),
+        lambda world: world.resolve_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", "second")),
         "name",
         "hosts-entry-of-another-lab",
         (),
     ),
     "a resolver that says otherwise": Breakage(
-        lambda world: world.names_lead_to(OTHER, None), "name", "name-resolves-elsewhere", SYNC
+        lambda world: world.resolve_to(OTHER, None), "name", "name-resolves-elsewhere", SYNC
     ),
     "a line that the resolver does not read": Breakage(
-        lambda world: world.nameless().write_hosts(f"{ADDRESS} {HOST}\n"),
+        lambda world: world.unresolve().write_hosts(f"{ADDRESS} {HOST}\n"),
         "name",
         "hosts-file-not-read",
         (),
     ),
     "a block in a file that is not the resolver's": Breakage(
-        lambda world: world.nameless().read_other_hosts(),
+        lambda world: world.unresolve().read_other_hosts(),
         "name",
         "hosts-file-not-read",
         ("echo '192.168.56.100 my-app.local' | sudo tee -a {hosts}",),
     ),
-    "no pool": Breakage(lambda world: world.lose(POOL).set(SERVICE, status={}), "address", "pool-missing"),
+    "no pool": Breakage(lambda world: world.remove(POOL).set(SERVICE, status={}), "address", "pool-missing"),
     "an address that MetalLB has not given yet": Breakage(
         lambda world: world.set(SERVICE, status={}),
         "address",
@@ -380,22 +380,24 @@ BREAKAGES = {
         (),
     ),
     "no L2Advertisement": Breakage(
-        lambda world: world.silence().lose(STATUS, ADVERTISEMENT), "node", "advertisement-missing"
+        lambda world: world.stop_announcing().remove(STATUS, ADVERTISEMENT), "node", "advertisement-missing"
     ),
     "no controller pod, which MetalLB has seen": Breakage(
-        lambda world: world.silence().lose(STATUS, CONTROLLER_POD, CONTROLLER_SLICE), "node", "controller-not-ready"
+        lambda world: world.stop_announcing().remove(STATUS, CONTROLLER_POD, CONTROLLER_SLICE),
+        "node",
+        "controller-not-ready",
     ),
     "the exclude label on every node": Breakage(
-        lambda world: world.silence().lose(STATUS).exclude("demo-control-plane", "demo-worker-1"),
+        lambda world: world.stop_announcing().remove(STATUS).exclude("demo-control-plane", "demo-worker-1"),
         "node",
         "nodes-excluded",
         (f"labctl --name demo exec -- kubectl label node demo-control-plane demo-worker-1 {EXCLUDED}-",),
     ),
     "a speaker that is down": Breakage(
-        lambda world: world.silence().set(SPEAKER, status={}), "node", "speaker-not-ready", (*UP, *RESTART)
+        lambda world: world.stop_announcing().set(SPEAKER, status={}), "node", "speaker-not-ready", (*UP, *RESTART)
     ),
     "a speaker that may not announce": Breakage(
-        lambda world: world.silence().lose(STATUS).exclude("demo-worker-1"),
+        lambda world: world.stop_announcing().remove(STATUS).exclude("demo-worker-1"),
         "node",
         "speaker-not-ready",
         (*UP, *RESTART),
@@ -415,26 +417,28 @@ BREAKAGES = {
         "rule",
         "controller-not-ready",
     ),
-    "no controller pod": Breakage(lambda world: world.lose(CONTROLLER_POD), "rule", "controller-not-ready"),
+    "no controller pod": Breakage(lambda world: world.remove(CONTROLLER_POD), "rule", "controller-not-ready"),
     "no controller": Breakage(
-        lambda world: world.lose(("apps/v1", "Deployment", NAMESPACE, SERVICE[3])), "rule", "controller-not-ready"
+        lambda world: world.remove(("apps/v1", "Deployment", NAMESPACE, SERVICE[3])), "rule", "controller-not-ready"
     ),
     "a wrong IngressClass": Breakage(
-        lambda world: world.unrouted().spec(INGRESS).update(ingressClassName="other"),
+        lambda world: world.respond_unrouted().spec(INGRESS).update(ingressClassName="other"),
         "rule",
         "ingress-class-other",
         (f'{PATCH} \'{{"spec":{{"ingressClassName":"nginx"}}}}\'',),
     ),
     "a wrong host": Breakage(
-        lambda world: world.unrouted().spec(INGRESS)["rules"][0].update(host="other.local"), "rule", "ingress-missing"
+        lambda world: world.respond_unrouted().spec(INGRESS)["rules"][0].update(host="other.local"),
+        "rule",
+        "ingress-missing",
     ),
-    "no Ingress": Breakage(lambda world: world.unrouted().lose(INGRESS), "rule", "ingress-missing"),
+    "no Ingress": Breakage(lambda world: world.respond_unrouted().remove(INGRESS), "rule", "ingress-missing"),
     "a wrong path": Breakage(
-        lambda world: world.unrouted().spec(INGRESS)["rules"][0]["http"]["paths"][0].update(path="/shop"),
+        lambda world: world.respond_unrouted().spec(INGRESS)["rules"][0]["http"]["paths"][0].update(path="/shop"),
         "rule",
         "ingress-path-missing",
     ),
-    "a wrong Service name": Breakage(lambda world: world.lose(APP), "pod", "backend-service-missing"),
+    "a wrong Service name": Breakage(lambda world: world.remove(APP), "pod", "backend-service-missing"),
     "a wrong port": Breakage(
         lambda world: world.spec(APP).update(ports=[{"name": "http", "port": 8080}, {"port": 81}]),
         "pod",
@@ -446,7 +450,7 @@ BREAKAGES = {
         "selector-matches-nothing",
     ),
     "no selector": Breakage(
-        lambda world: world.lose(SLICE).spec(APP).update(selector=None), "pod", "selector-matches-nothing"
+        lambda world: world.remove(SLICE).spec(APP).update(selector=None), "pod", "selector-matches-nothing"
     ),
     "a pod that its Service publishes before it is ready": Breakage(
         lambda world: world.set(APP_POD, status=CRASHING).set(
@@ -464,36 +468,36 @@ BREAKAGES = {
         "no-pod-ready",
         (),
     ),
-    "no answer": Breakage(lambda world: world.answers(None, failure="timed out", log=""), "response", "no-answer", ()),
+    "no answer": Breakage(lambda world: world.respond(None, failure="timed out", log=""), "response", "no-answer", ()),
     "an answer of a stranger": Breakage(
-        lambda world: world.answers(200, None, log=""),
+        lambda world: world.respond(200, None, log=""),
         "response",
         "answered-by-another",
         (),
     ),
     "a stranger that says it is a pod": Breakage(
-        lambda world: world.answers(200, "my-app-of-another-lab", log=""),
+        lambda world: world.respond(200, "my-app-of-another-lab", log=""),
         "response",
         "answered-by-another",
         (),
     ),
-    "a controller that knows no such name": _own(404, "controller-has-no-route", READ_ANEW, *UP),
-    "a controller that has no pod": _own(503, "controller-has-no-backend", READ_ANEW, *UP),
-    "a controller that answers by itself": _own(200, "controller-answers"),
+    "a controller that knows no such name": _breakage_of_own_response(404, "controller-has-no-route", READ_ANEW, *UP),
+    "a controller that has no pod": _breakage_of_own_response(503, "controller-has-no-backend", READ_ANEW, *UP),
+    "a controller that answers by itself": _breakage_of_own_response(200, "controller-answers"),
     "a controller that the app refuses": Breakage(
-        lambda world: world.answers(502, None), "response", "backend-refused", ()
+        lambda world: world.respond(502, None), "response", "backend-refused", ()
     ),
     "a controller that waits too long": Breakage(
-        lambda world: world.answers(504, None), "response", "backend-too-slow", ()
+        lambda world: world.respond(504, None), "response", "backend-too-slow", ()
     ),
     "a redirect of the controller's to where nobody listens": Breakage(
-        lambda world: world.with_tls().answers(308, None, server="-", location=f"https://{HOST}/"),
+        lambda world: world.with_tls().respond(308, None, server="-", location=f"https://{HOST}/"),
         "response",
         "redirect-leads-nowhere",
         (f'{PATCH} \'{{"spec":{{"tls":null}}}}\'',),
     ),
     "a redirect of an annotation's to where nobody listens": Breakage(
-        lambda world: world.annotate("force-ssl-redirect", "true").answers(
+        lambda world: world.annotate("force-ssl-redirect", "true").respond(
             308, None, server="-", location=f"https://{HOST}/"
         ),
         "response",
@@ -501,16 +505,18 @@ BREAKAGES = {
         (f"{KUBECTL} -n default annotate ingress my-app nginx.ingress.kubernetes.io/force-ssl-redirect-",),
     ),
     "a redirect of the app's to where nobody listens": Breakage(
-        lambda world: world.answers(302, location=f"http://{HOST}:8080/"), "response", "redirect-leads-nowhere", ()
+        lambda world: world.respond(302, location=f"http://{HOST}:8080/"), "response", "redirect-leads-nowhere", ()
     ),
     "a redirect to a name that nobody knows": Breakage(
-        lambda world: world.answers(302, location="http://www.my-app.local/"), "response", "redirect-leads-nowhere", ()
+        lambda world: world.respond(302, location="http://www.my-app.local/"), "response", "redirect-leads-nowhere", ()
     ),
 }
 
 
 @pytest.fixture
-def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(
+    context: Context, cluster: FakeCluster, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> BreakableLab:
     """The default lab, with every object that a request passes."""
     provider.nodes |= {"demo-control-plane", "demo-worker-1"}
     app, controller = {"app": "my-app"}, {"app": "controller"}
@@ -563,10 +569,10 @@ def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkey
     for (api_version, kind, namespace, name), fields in objects.items():
         cluster.put(api_version, kind, name, namespace, **fields)
     set_limits(monkeypatch, trace_log=0.0, trace_again=0.0)
-    return World(context, cluster, FakeClient(cluster, context.lab.hosts_file))
+    return BreakableLab(context, cluster, FakeClient(cluster, context.lab.hosts_file))
 
 
-def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
+def test_a_trace_of_a_healthy_lab_has_the_documented_form(world: BreakableLab) -> None:
     pods = [{"pod": "my-app-1", "address": "10.244.1.5", "port": 80, "node": "demo-worker-1"}]
     evidence = {
         "name": {
@@ -640,7 +646,7 @@ def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
-def test_the_first_broken_hop_is_named_with_its_cause_and_what_to_type(world: World, name: str) -> None:
+def test_the_first_broken_hop_is_reported_with_its_cause_and_commands(world: BreakableLab, name: str) -> None:
     breakage = BREAKAGES[name]
     breakage.breaks(world)
     report = world.follow()
@@ -656,7 +662,7 @@ def test_the_first_broken_hop_is_named_with_its_cause_and_what_to_type(world: Wo
     assert report["hops"][where + 1 :] == [not_reached(hop) for hop in HOPS[where + 1 :]]
 
 
-def test_the_object_that_the_controllers_pods_wait_for_is_named(world: World) -> None:
+def test_the_missing_object_that_the_controllers_pods_need_is_named(world: BreakableLab) -> None:
     BREAKAGES["controller pods that wait for a Secret"].breaks(world)
 
     broken = trace.broken_hop(world.follow())
@@ -665,7 +671,7 @@ def test_the_object_that_the_controllers_pods_wait_for_is_named(world: World) ->
     assert f"Secret {NAMESPACE}/admission" in trace.finding(broken)
 
 
-def test_a_table_has_every_cause_and_the_document_an_anchor_for_each() -> None:
+def test_every_cause_is_in_the_table_and_in_the_docs() -> None:
     document = (Path(__file__).parents[3] / "docs" / "causes.md").read_text(encoding="utf-8")
     headings = [line.removeprefix("### ") for line in document.splitlines() if line.startswith("### ")]
 
@@ -685,8 +691,8 @@ def test_a_table_has_every_cause_and_the_document_an_anchor_for_each() -> None:
         (True, True, True, "node-not-running", "resume"),
     ],
 )
-def test_a_halted_lab_is_said_to_be_one_and_none_of_its_addresses_is_asked(
-    world: World,
+def test_a_halted_lab_is_reported_without_any_request_to_it(
+    world: BreakableLab,
     monkeypatch: pytest.MonkeyPatch,
     *,
     isolated: bool,
@@ -716,8 +722,8 @@ def test_a_halted_lab_is_said_to_be_one_and_none_of_its_addresses_is_asked(
 
 
 @pytest.mark.parametrize("has_api", [True, False])
-def test_a_node_that_does_not_answer_may_not_run(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, has_api: bool
+def test_an_unresponsive_node_is_reported_as_stopped_only_without_the_api(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch, *, has_api: bool
 ) -> None:
     def refuse(*_arguments: object) -> None:
         raise NotReadyError("the API server does not answer", id="api-unreachable")
@@ -732,15 +738,15 @@ def test_a_node_that_does_not_answer_may_not_run(
     assert (node["state"], node["cause"] == "node-not-running") == ("broken", not has_api)
 
 
-def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_the_hosts_file_of_an_isolated_lab_is_named_by_its_path_outside(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Isolation, "exists", lambda _self: True)
     monkeypatch.setattr(trail, "SETTINGS", Path("/etc/netns/none"))  # this machine may have a lab of that name
     world.context = with_doors(
         replace(world.context, isolated=True), FakeProvider(), world.cluster, world.context.bundle
     )
-    world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None))
+    world.resolve_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None))
 
     copy, edit, sync = world.follow()["hops"][0]["commands"]
 
@@ -749,7 +755,7 @@ def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
     assert sync == SYNC[0]
 
 
-def test_what_was_seen_at_a_broken_hop_is_evidence_too(world: World) -> None:
+def test_a_broken_hop_has_evidence(world: BreakableLab) -> None:
     world.client.macs[OURS] = {STRANGER}
     evidence = world.follow()["hops"][2]["evidence"]
 
@@ -770,8 +776,8 @@ def test_what_was_seen_at_a_broken_hop_is_evidence_too(world: World) -> None:
     [("my-app-1", "ok"), (None, "unknown")],
     ids=["the pod says who it is", "nobody says who it is"],
 )
-def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unknown(
-    world: World,
+def test_without_the_api_a_request_is_followed_with_unknown_hops(
+    world: BreakableLab,
     monkeypatch: pytest.MonkeyPatch,
     error: LabError,
     cause: str,
@@ -785,7 +791,7 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
     monkeypatch.setattr(world.cluster, "find", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
     monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
-    report = world.answers(200, pod).follow()
+    report = world.respond(200, pod).follow()
     hops = {hop["hop"]: hop for hop in report["hops"]}
 
     assert report["ok"]
@@ -798,9 +804,7 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
     assert list(trace.shared(world.context)) == ["address"]
 
 
-def test_a_certificate_that_has_expired_is_renewed_and_no_lab_destroyed_for_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_expired_certificate_is_fixed_by_renewing_it(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
         raise RefusedError("not trusted: certificate has expired (_ssl.c:1006)", id="api-not-trusted", hint="Destroy.")
 
@@ -816,7 +820,9 @@ def test_a_certificate_that_has_expired_is_renewed_and_no_lab_destroyed_for_it(
     ]
 
 
-def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_of_a_trace_are_limited_by_its_remaining_time(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [100.0]
     set_limits(monkeypatch, trace=4.5)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -829,8 +835,8 @@ def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeyp
     assert waits == [[0.05, 2.0], [0.05, 1.5], [0.05, SHORTEST]]
 
 
-def test_a_request_that_had_its_time_is_not_excused_by_the_little_that_is_left(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_a_request_that_timed_out_is_broken_even_if_little_time_is_left(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_limits(monkeypatch, trace=NORMAL.http_answer + 0.5, trace_enough=NORMAL.http_answer + 1)
     world.client.exchanges = [replace(EXCHANGE, status=None, pod=None, failure="timed out", is_silent=True)]
@@ -839,8 +845,8 @@ def test_a_request_that_had_its_time_is_not_excused_by_the_little_that_is_left(
 
 
 @pytest.mark.parametrize("seconds", [0.0, NORMAL.trace])
-def test_an_answer_for_which_no_time_is_left_is_unknown(
-    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float
+def test_the_response_is_unknown_if_no_time_is_left(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     set_limits(monkeypatch, trace=seconds)
     report = world.follow()
@@ -851,8 +857,8 @@ def test_an_answer_for_which_no_time_is_left_is_unknown(
 
 
 @pytest.mark.parametrize("cause", [None, "service-not-a-load-balancer"])
-def test_the_hops_that_all_names_share_need_no_name(
-    world: World, cause: str | None, monkeypatch: pytest.MonkeyPatch
+def test_hops_shared_by_all_names_are_traced_without_a_name(
+    world: BreakableLab, cause: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
     if cause:
@@ -866,44 +872,46 @@ def test_the_hops_that_all_names_share_need_no_name(
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 429])
 @pytest.mark.parametrize("pod", ["my-app-1", None], ids=["the app says who it is", "the log says who it is"])
-def test_what_the_app_itself_answers_is_shown_and_is_well(world: World, status: int, pod: str | None) -> None:
-    response = world.answers(status, pod).follow()["hops"][5]
+def test_a_response_of_the_app_itself_is_ok_with_any_of_these_statuses(
+    world: BreakableLab, status: int, pod: str | None
+) -> None:
+    response = world.respond(status, pod).follow()["hops"][5]
 
     assert (response["state"], response["evidence"]["status"]) == ("ok", status)
     assert response["evidence"]["answered_by"] == "my-app-1"
 
 
 @pytest.mark.parametrize(
-    ("location", "asked"),
+    ("location", "expected"),
     [
         ("/login", (HOST, "/login", 80, False)),
         (f"http://{HOST}/a?b=c", (HOST, "/a?b=c", 80, False)),
     ],
 )
-def test_a_redirect_is_followed_one_step(world: World, location: str, asked: tuple[str, str, int, bool]) -> None:
-    world.answers(302, location=location)
+def test_a_redirect_is_followed_once(world: BreakableLab, location: str, expected: tuple[str, str, int, bool]) -> None:
+    world.respond(302, location=location)
     world.client.exchanges.append(EXCHANGE)
     response = world.follow()["hops"][5]
 
     assert response["state"] == "ok"
-    assert asked in world.client.asked
+    assert expected in world.client.asked
     assert response["evidence"]["redirect"]["status"] == 200
 
 
-def test_a_redirect_to_somewhere_else_is_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redirect_to_another_site_is_not_followed(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.client, "resolve", lambda host, _limit=0: ([OURS if host == HOST else OTHER], 0.1))
-    response = world.answers(302, location="https://login.example.com/").follow()["hops"][5]
+    response = world.respond(302, location="https://login.example.com/").follow()["hops"][5]
 
     assert response["state"] == "ok"
     assert {port for _, _, port, _ in world.client.asked} == {80}
 
 
-def test_an_app_that_answers_502_and_says_so_has_answered(world: World) -> None:
-    assert world.answers(502, "my-app-1").follow()["hops"][5]["cause"] == "app-answers-error"
+def test_a_502_with_the_name_of_a_pod_is_a_response_of_the_app(world: BreakableLab) -> None:
+    assert world.respond(502, "my-app-1").follow()["hops"][5]["cause"] == "app-answers-error"
 
 
-def test_the_same_error_of_every_pod_is_a_warning(world: World) -> None:
-    report = world.with_second_pod().answering((500, "my-app-1"), (500, "my-app-2")).follow()
+def test_the_same_error_from_every_pod_is_a_warning(world: BreakableLab) -> None:
+    report = world.with_second_pod().respond_in_turn((500, "my-app-1"), (500, "my-app-2")).follow()
     response = report["hops"][5]
 
     assert report["ok"]
@@ -911,43 +919,49 @@ def test_the_same_error_of_every_pod_is_a_warning(world: World) -> None:
     assert response["evidence"]["pods"] == [{"pod": pod, "status": 500} for pod in ("my-app-1", "my-app-2")]
 
 
-@pytest.mark.parametrize("answers", [[(200, "my-app-1"), (500, "my-app-2")], [(500, "my-app-2"), (200, "my-app-1")]])
-def test_pods_that_differ_are_broken_whoever_is_asked_first(world: World, answers: list[tuple[int, str]]) -> None:
-    report = world.with_second_pod().answering(*answers).follow()
+@pytest.mark.parametrize("responses", [[(200, "my-app-1"), (500, "my-app-2")], [(500, "my-app-2"), (200, "my-app-1")]])
+def test_pods_that_respond_differently_are_broken_in_any_order(
+    world: BreakableLab, responses: list[tuple[int, str]]
+) -> None:
+    report = world.with_second_pod().respond_in_turn(*responses).follow()
 
     assert not report["ok"]
     assert report["hops"][5]["cause"] == "pods-differ"
     assert report["hops"][5]["commands"] == []
 
 
-def test_a_pod_that_gets_no_request_is_unknown(world: World) -> None:
-    report = world.with_second_pod().answering((200, "my-app-1")).follow()
+def test_a_pod_that_gets_no_request_is_unknown(world: BreakableLab) -> None:
+    report = world.with_second_pod().respond_in_turn((200, "my-app-1")).follow()
 
     assert report["ok"]
     assert (report["hops"][5]["state"], report["hops"][5]["cause"]) == ("unknown", "pod-not-reached")
     assert len(world.client.asked) == 2 * 2 + 3
 
 
-def test_logs_that_cannot_be_read_leave_it_unknown_who_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_unreadable_logs_the_responding_pod_is_unknown(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_arguments: object) -> str:
         raise RefusedError("no", id="kubernetes-refused")
 
     monkeypatch.setattr(world.cluster, "log", refuse)
-    report = world.answers(200, None).follow()
+    report = world.respond(200, None).follow()
 
     assert report["ok"]
     assert (report["hops"][5]["state"], report["hops"][5]["cause"]) == ("unknown", "answerer-unknown")
 
 
-def test_a_login_that_the_controller_asks_for_is_unknown(world: World) -> None:
-    response = world.answers(401, None, server="-").follow()["hops"][5]
+def test_a_login_that_the_controller_requests_is_unknown(world: BreakableLab) -> None:
+    response = world.respond(401, None, server="-").follow()["hops"][5]
 
     assert (response["state"], response["cause"]) == ("unknown", "controller-asks-for-login")
 
 
-def test_the_log_of_any_container_of_a_pod_shows_who_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_logs_of_all_containers_show_which_pod_responded(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.set(APP_POD, spec={"containers": [{"name": "app"}, {"name": "sidecar"}]})
-    world.answers(200, None, log="")
+    world.respond(200, None, log="")
 
     def log(pod: str, _namespace: str, container: str = "") -> str:
         if pod == "my-app-1" and not container:
@@ -959,7 +973,7 @@ def test_the_log_of_any_container_of_a_pod_shows_who_answered(world: World, monk
     assert world.follow()["hops"][5]["evidence"]["answered_by"] == "my-app-1"
 
 
-def test_a_line_that_is_right_by_luck_is_a_warning(world: World) -> None:
+def test_a_correct_hosts_line_before_a_conflicting_one_is_a_warning(world: BreakableLab) -> None:
     world.client.addresses = [OURS, OTHER]
     report = world.write_hosts(f"{OTHER} {HOST}\n").follow()
 
@@ -968,7 +982,7 @@ def test_a_line_that_is_right_by_luck_is_a_warning(world: World) -> None:
     assert all(hop["state"] == "ok" for hop in report["hops"][1:])
 
 
-def test_a_name_that_another_resolver_knows_is_as_good(world: World) -> None:
+def test_a_name_resolved_without_the_hosts_file_is_ok(world: BreakableLab) -> None:
     world.client.line = None
     report = world.follow()
 
@@ -977,11 +991,13 @@ def test_a_name_that_another_resolver_knows_is_as_good(world: World) -> None:
 
 
 @pytest.mark.parametrize("cause", ["hosts-entry-missing", "hosts-entry-outdated"])
-def test_a_missing_name_may_be_passed_by_at_the_address_that_the_api_tells(world: World, cause: str) -> None:
+def test_a_trace_can_continue_past_a_missing_name_with_the_address_from_the_api(
+    world: BreakableLab, cause: str
+) -> None:
     if cause == "hosts-entry-missing":
         world.client.addresses.clear()
     else:
-        world.names_lead_to(OTHER, HostsLine(3, OTHER, f"{OTHER} {HOST}", "demo"))
+        world.resolve_to(OTHER, HostsLine(3, OTHER, f"{OTHER} {HOST}", "demo"))
     report = world.follow(past=trace.MISSING_NAME)
     broken = trace.broken_hop(report)
 
@@ -993,8 +1009,8 @@ def test_a_missing_name_may_be_passed_by_at_the_address_that_the_api_tells(world
 
 
 @pytest.mark.parametrize("addresses", [[], [LOOPBACK], [OTHER]], ids=["no name", "IPv6", "another"])
-def test_without_an_address_of_the_lab_the_next_hop_says_why_there_is_none(
-    world: World, addresses: list[Address]
+def test_past_a_missing_name_without_an_address_the_next_hop_has_the_reason(
+    world: BreakableLab, addresses: list[Address]
 ) -> None:
     world.client.addresses = addresses
     world.client.line = None
@@ -1003,8 +1019,8 @@ def test_without_an_address_of_the_lab_the_next_hop_says_why_there_is_none(
     assert report["hops"][1]["cause"] == "address-missing"
 
 
-def test_a_network_that_cannot_be_asked_is_unknown_and_the_request_is_followed(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_without_permission_for_arp_the_node_is_unknown_and_the_request_is_followed(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: object) -> None:
         raise OSError(1, "Operation not permitted")
@@ -1018,20 +1034,20 @@ def test_a_network_that_cannot_be_asked_is_unknown_and_the_request_is_followed(
 
 
 @pytest.mark.parametrize("location", ["http://[", "http://my-app.local:port/", "http://my-app.local:8080/\u00e9"])
-def test_a_redirect_that_is_no_url_leads_nowhere(world: World, location: str) -> None:
-    assert world.answers(302, location=location).follow()["hops"][5]["cause"] == "redirect-leads-nowhere"
+def test_a_redirect_to_an_invalid_url_leads_nowhere(world: BreakableLab, location: str) -> None:
+    assert world.respond(302, location=location).follow()["hops"][5]["cause"] == "redirect-leads-nowhere"
 
 
 @pytest.mark.parametrize("hostname", ["shop.local", "localhost"])
-def test_a_hostname_that_the_lab_does_not_serve_is_none_of_its_own(world: World, hostname: str) -> None:
+def test_a_hostname_that_the_lab_does_not_serve_breaks_the_first_hop(world: BreakableLab, hostname: str) -> None:
     name, *others = world.follow(hostname)["hops"]
 
     assert (name["state"], name["cause"], name["commands"]) == ("broken", "hostname-not-served", [])
     assert others == [not_reached(hop) for hop in HOPS[1:]]
 
 
-def test_a_hostname_of_an_ingress_without_paths_is_the_labs_and_has_no_rule(world: World) -> None:
-    world.answers(404, None, log=UNROUTED).spec(INGRESS)["rules"].append({"host": "Grafana.lab.test"})
+def test_a_hostname_of_an_ingress_without_paths_belongs_to_the_lab_and_has_no_rule(world: BreakableLab) -> None:
+    world.respond(404, None, log=UNROUTED).spec(INGRESS)["rules"].append({"host": "Grafana.lab.test"})
 
     hops = trace.follow(world.context, "grafana.lab.test", world.client, past=trace.MISSING_NAME)["hops"]
 
@@ -1039,7 +1055,7 @@ def test_a_hostname_of_an_ingress_without_paths_is_the_labs_and_has_no_rule(worl
     assert (hops[3]["cause"], hops[3]["commands"]) == ("ingress-missing", [])
 
 
-def test_a_hostname_of_an_ingress_gets_the_line_to_add_and_not_a_sync_that_writes_none(world: World) -> None:
+def test_a_hostname_of_a_foreign_ingress_is_fixed_by_adding_a_line_and_not_by_sync(world: BreakableLab) -> None:
     world.spec(INGRESS)["rules"].append({"host": "grafana.lab.test"})
     world.spec(INGRESS)["rules"][1]["http"] = world.spec(INGRESS)["rules"][0]["http"]
     name = world.follow("grafana.lab.test")["hops"][0]
@@ -1055,10 +1071,12 @@ def test_a_hostname_of_an_ingress_gets_the_line_to_add_and_not_a_sync_that_write
     ]
 
 
-def test_an_app_that_is_meant_to_have_no_pods_is_not_for_up_to_mend(world: World) -> None:
-    resting = replace(world.context.lab, apps=(replace(world.context.lab.apps[0], replicas=0),))
-    world.context = with_doors(replace(world.context, lab=resting), FakeProvider(), world.cluster, world.context.bundle)
-    pod = world.set(SLICE, endpoints=[]).lose(APP_POD).follow()["hops"][4]
+def test_an_app_with_zero_replicas_has_no_repair_command(world: BreakableLab) -> None:
+    idle_lab = replace(world.context.lab, apps=(replace(world.context.lab.apps[0], replicas=0),))
+    world.context = with_doors(
+        replace(world.context, lab=idle_lab), FakeProvider(), world.cluster, world.context.bundle
+    )
+    pod = world.set(SLICE, endpoints=[]).remove(APP_POD).follow()["hops"][4]
 
     assert (pod["state"], pod["cause"], pod["commands"]) == ("broken", "no-pods-wanted", [])
 
@@ -1066,7 +1084,7 @@ def test_an_app_that_is_meant_to_have_no_pods_is_not_for_up_to_mend(world: World
 @pytest.mark.parametrize(
     ("breaks", "commands"),
     [
-        (lambda world: world.lose(APP), []),
+        (lambda world: world.remove(APP), []),
         (lambda world: world.spec(APP).update(ports=[]), []),
         (
             lambda world: world.spec(APP).update(ports=[{"port": 8080}]),
@@ -1079,20 +1097,20 @@ def test_an_app_that_is_meant_to_have_no_pods_is_not_for_up_to_mend(world: World
         ),
     ],
 )
-def test_what_labctl_did_not_make_is_not_for_up_to_mend(
-    world: World, breaks: Callable[[World], object], commands: list[str]
+def test_up_is_not_the_repair_command_for_foreign_objects(
+    world: BreakableLab, breaks: Callable[[BreakableLab], object], commands: list[str]
 ) -> None:
     ingress = world.cluster.objects.pop(INGRESS)
     world.cluster.put(*INGRESS[:2], "theirs", "default", spec=ingress["spec"])
     world.client.log = UNROUTED
     breaks(world)
-    pod = world.answers(503, None, log=UNROUTED).follow()["hops"][4]
+    pod = world.respond(503, None, log=UNROUTED).follow()["hops"][4]
 
     assert pod["state"] == "broken"
     assert pod["commands"] == commands
 
 
-def test_a_pod_that_is_not_ready_says_why_now_and_one_that_has_ended_says_nothing(world: World) -> None:
+def test_an_unready_pod_has_its_current_reason_and_a_failed_pod_is_ignored(world: BreakableLab) -> None:
     began, ended = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
     container = {
         "name": "web",
@@ -1114,14 +1132,14 @@ def test_a_pod_that_is_not_ready_says_why_now_and_one_that_has_ended_says_nothin
     assert "describe pod my-app-1" in str(hop["fix"])
 
 
-def test_pods_that_go_are_not_ready_and_need_no_reason(world: World, golden: Golden) -> None:
+def test_terminating_pods_are_not_ready_and_have_no_reason(world: BreakableLab, golden: Golden) -> None:
     world.cluster.objects[APP_POD]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     world.set(SLICE, endpoints=[])
 
     golden(trace.finding(world.follow()["hops"][4]))
 
 
-def test_the_path_of_the_app_is_what_is_asked_for(world: World) -> None:
+def test_the_path_of_the_app_is_requested(world: BreakableLab) -> None:
     app = replace(world.context.lab.apps[0], path="/healthz?a=b")
     lab = replace(world.context.lab, apps=(app,))
     world.context = with_doors(replace(world.context, lab=lab), FakeProvider(), world.cluster, world.context.bundle)
@@ -1131,7 +1149,7 @@ def test_the_path_of_the_app_is_what_is_asked_for(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"),
+    ("text", "expected"),
     [
         (None, (HOST, "/")),
         ("My-App.Local", (HOST, "/")),
@@ -1140,8 +1158,8 @@ def test_the_path_of_the_app_is_what_is_asked_for(world: World) -> None:
         ("http://my-app.local:80/a/b?c=d", (HOST, "/a/b?c=d")),
     ],
 )
-def test_a_target_is_a_hostname_or_a_url(context: Context, text: str | None, meant: tuple[str, str]) -> None:
-    assert target(context, text) == meant
+def test_a_target_is_a_hostname_or_a_url(context: Context, text: str | None, expected: tuple[str, str]) -> None:
+    assert target(context, text) == expected
 
 
 @pytest.mark.parametrize(
@@ -1170,14 +1188,14 @@ def test_a_target_is_a_hostname_or_a_url(context: Context, text: str | None, mea
         ("http://my-app.local/\u00e9", "url-invalid"),
     ],
 )
-def test_what_is_no_hostname_is_a_message(context: Context, text: str, error: str) -> None:
+def test_an_invalid_hostname_is_refused(context: Context, text: str, error: str) -> None:
     with pytest.raises(UsageError) as refused:
         target(context, text)
 
     assert refused.value.id == error
 
 
-def test_a_lab_without_an_app_wants_a_hostname(world: World) -> None:
+def test_a_lab_without_apps_needs_a_hostname(world: BreakableLab) -> None:
     context, empty = world.context, replace(world.context.lab, apps=())
     world.context = with_doors(replace(context, lab=empty), FakeProvider(), world.cluster, context.bundle)
 
@@ -1186,7 +1204,7 @@ def test_a_lab_without_an_app_wants_a_hostname(world: World) -> None:
     assert refused.value.id == "no-app"
 
 
-def test_a_trace_is_one_and_one_that_is_watched_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_one_trace_unless_watch_is_set(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -1195,15 +1213,15 @@ def test_a_trace_is_one_and_one_that_is_watched_goes_on(world: World, monkeypatc
 
     watched = trace.traces(world.context, HOST, watch=True)
     assert next(watched)["ok"]
-    world.answers(503, None, server="-")
+    world.respond(503, None, server="-")
     assert not next(watched)["ok"]
     assert slept == [trace.WATCH_SECONDS]
 
 
-def test_a_trace_that_waits_asks_again_until_it_is_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trace_with_wait_is_repeated_until_it_is_ok(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
-    monkeypatch.setattr(time, "sleep", lambda _seconds: world.answers(200))
-    world.answers(503, None, server="-")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: world.respond(200))
+    world.respond(503, None, server="-")
 
     assert [report["ok"] for report in trace.traces(world.context, None, watch=False, wait=60)] == [True]
 
@@ -1211,17 +1229,17 @@ def test_a_trace_that_waits_asks_again_until_it_is_well(world: World, monkeypatc
 @pytest.mark.parametrize(
     ("breaks", "mends"),
     [
-        (lambda world: world.answers(404, None, log=UNROUTED), lambda world: world.answers(200)),
-        (lambda world: world.answers(None, failure="refused", log=""), lambda world: world.answers(200)),
-        (lambda world: world.silence(), lambda world: world.client.macs.update({OURS: {MAC}, WORKER: {MAC}})),
+        (lambda world: world.respond(404, None, log=UNROUTED), lambda world: world.respond(200)),
+        (lambda world: world.respond(None, failure="refused", log=""), lambda world: world.respond(200)),
+        (lambda world: world.stop_announcing(), lambda world: world.client.macs.update({OURS: {MAC}, WORKER: {MAC}})),
     ],
     ids=["no route yet", "no answer yet", "nobody announces it yet"],
 )
-def test_what_may_pass_is_looked_at_again(
-    world: World,
+def test_a_problem_that_may_be_transient_is_checked_again(
+    world: BreakableLab,
     monkeypatch: pytest.MonkeyPatch,
-    breaks: Callable[[World], object],
-    mends: Callable[[World], object],
+    breaks: Callable[[BreakableLab], object],
+    mends: Callable[[BreakableLab], object],
 ) -> None:
     breaks(world)
     set_limits(monkeypatch, trace_again=60.0)

@@ -64,32 +64,32 @@ ROUTER = "default-my-app-rule-0-path-0@kubernetesingressnginx"
         ("", None),
     ],
 )
-def test_a_line_says_which_rule_took_a_request_and_who_answered(line: str, record: Record | None) -> None:
+def test_the_rule_and_the_backend_of_a_request_are_parsed_from_a_log_line(line: str, record: Record | None) -> None:
     assert parse(line, "c") == record
     assert parse(line + "\n", "c") == record
 
 
-def test_the_requests_are_looked_for_in_every_pods_log(cluster: FakeCluster) -> None:
+def test_requests_are_searched_in_the_logs_of_all_pods(cluster: FakeCluster) -> None:
     pods = [{"pod": "a"}, {"pod": "b"}]
     cluster.logs["ns", "a"] = f"starting\n{TRAEFIK.format(404, '-', '-').replace(MARK, 'labctl-trace-1')}\n"
     cluster.logs["ns", "b"] = f"starting\n{TRAEFIK.format(200, ROUTER, 'http://10.244.1.5:80')}\n"
-    answered = Record("b", ROUTER, "", "10.244.1.5", 80, 200)
+    expected = Record("b", ROUTER, "", "10.244.1.5", 80, 200)
 
-    assert search(cluster, "ns", pods, [MARK], 0) == LogSearch({MARK: answered})
+    assert search(cluster, "ns", pods, [MARK], 0) == LogSearch({MARK: expected})
     assert search(cluster, "ns", pods, ["labctl-trace-0"], 0) == LogSearch({}, is_complete=True)
     assert search(cluster, "ns", pods, [MARK, "labctl-trace-1", "labctl-trace-0"], 0) == LogSearch(
-        {MARK: answered, "labctl-trace-1": Record("a", "", "", "", 0, 404)}
+        {MARK: expected, "labctl-trace-1": Record("a", "", "", "", 0, 404)}
     )
 
 
-def test_the_logs_of_pods_that_may_have_taken_a_request_are_read_that_of_the_announcing_nodes_first() -> None:
+def test_logs_of_possible_pods_are_read_starting_with_the_one_on_the_announcing_node() -> None:
     controller = CONTROLLERS[0]
-    beside = {"containers": [{"name": "proxy"}, {"name": "web", "args": [controller.publish_argument]}]}
+    two_containers = {"containers": [{"name": "proxy"}, {"name": "web", "args": [controller.publish_argument]}]}
     pods: list[dict[str, Any]] = [
         {"metadata": {"name": name}, "spec": {"nodeName": node, **spec}, "status": status}
         for name, node, spec, status in (
             ("gone", "a", {}, {}),
-            ("other", "b", beside, READY),
+            ("other", "b", two_containers, READY),
             ("ending", "c", {}, {}),
         )
     ]
@@ -98,13 +98,13 @@ def test_the_logs_of_pods_that_may_have_taken_a_request_are_read_that_of_the_ann
     assert [each["pod"] for each in logs_of(controller, pods[:1], "b")] == ["gone"]
 
 
-def test_an_address_is_written_with_its_port() -> None:
+def test_a_backend_is_formatted_with_its_port() -> None:
     assert Record("c", ROUTER, "", "fd00::5", 80).asked == "[fd00::5]:80"
     assert Record("c", ROUTER, "", "10.244.1.5", 80).asked == "10.244.1.5:80"
     assert Record("c", ROUTER, "", "").asked == ""
 
 
-def test_a_line_that_comes_late_is_waited_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_log_line_is_waited_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     line = TRAEFIK.format(200, ROUTER, "http://10.244.1.5:80")
     monkeypatch.setattr(time, "sleep", lambda _seconds: cluster.logs.update({("ns", "a"): line}))
 
@@ -114,17 +114,13 @@ def test_a_line_that_comes_late_is_waited_for(cluster: FakeCluster, monkeypatch:
 @pytest.mark.parametrize(
     "line", [f'{{"agent": "{MARK}", "status": 200}}', f"GET / {MARK}"], ids=["JSON", "another format"]
 )
-def test_a_request_that_is_logged_in_an_unknown_format_leaves_the_search_incomplete(
-    cluster: FakeCluster, line: str
-) -> None:
+def test_an_unknown_log_format_makes_the_search_incomplete(cluster: FakeCluster, line: str) -> None:
     cluster.logs["ns", "a"] = line
 
     assert search(cluster, "ns", [{"pod": "a"}], [MARK], 0) == LogSearch({}, is_complete=False)
 
 
-def test_a_log_that_cannot_be_read_leaves_the_search_incomplete(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_log_makes_the_search_incomplete(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> str:
         raise RefusedError("no", id="kubernetes-refused")
 
@@ -134,18 +130,18 @@ def test_a_log_that_cannot_be_read_leaves_the_search_incomplete(
 
 
 @pytest.mark.parametrize("seconds", [0.2, 60.0])
-def test_a_search_without_its_whole_time_is_incomplete(
+def test_a_search_with_too_little_time_is_incomplete(
     context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(access_log, "search", lambda *_arguments: LogSearch())
     trail = Trail(context, Client(), "my-app.local", "/", cluster, _end=time.monotonic() + seconds)
 
-    found = trail.search(Exchange(200, None, MARK, "", "", {"connect": 0.001}))
+    result = trail.search(Exchange(200, None, MARK, "", "", {"connect": 0.001}))
 
-    assert found.is_complete is (seconds > context.lab.limits.trace_log)
+    assert result.is_complete is (seconds > context.lab.limits.trace_log)
 
 
-def test_a_shortened_search_is_complete_after_one_that_had_its_time(
+def test_a_short_search_after_a_full_one_is_complete(
     context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_log, "search", lambda *_arguments: LogSearch())

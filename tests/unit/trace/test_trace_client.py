@@ -26,7 +26,7 @@ SECOND = "# BEGIN labctl second\n10.0.0.1 shop.local\n# END labctl second\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "expected"),
     [
         (BLOCK, (2, LINE, "demo")),
         (BLOCK.removesuffix("\n"), (2, LINE, "demo")),
@@ -46,10 +46,10 @@ SECOND = "# BEGIN labctl second\n10.0.0.1 shop.local\n# END labctl second\n"
         (f"{ADDRESS} My-App.LOCAL\n", (1, f"{ADDRESS} My-App.LOCAL", None)),
     ],
 )
-def test_the_line_that_gives_a_name_its_address_is_found(
-    hosts_file: Path, monkeypatch: pytest.MonkeyPatch, content: str, found: tuple[int, str, str | None]
+def test_the_hosts_line_of_a_name_and_address_is_found(
+    hosts_file: Path, monkeypatch: pytest.MonkeyPatch, content: str, expected: tuple[int, str, str | None]
 ) -> None:
-    number, text, block = found
+    number, text, block = expected
     hosts_file.write_bytes(content.encode())
     monkeypatch.setattr(client, "HOSTS", hosts_file)
 
@@ -59,42 +59,42 @@ def test_the_line_that_gives_a_name_its_address_is_found(
 @pytest.mark.parametrize(
     "content", ["", SECOND, f"192.168.56.77 {HOST}\n", f"{ADDRESS} not-{HOST}\n", f"{ADDRESS}0 {HOST}\n", f"#{LINE}\n"]
 )
-def test_a_file_without_such_a_line_has_none(hosts_file: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+def test_a_file_without_a_matching_line_has_no_hosts_line(
+    hosts_file: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
     hosts_file.write_text(content)
     monkeypatch.setattr(client, "HOSTS", hosts_file)
 
     assert Client().hosts_line(HOST, OURS) is None
 
 
-def test_a_file_that_is_not_there_has_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_has_no_hosts_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "HOSTS", tmp_path / "none")
 
     assert Client().hosts_line(HOST, OURS) is None
 
 
-def test_a_file_that_is_none_has_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_has_no_hosts_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "HOSTS", tmp_path)
 
     assert Client().hosts_line(HOST, OURS) is None
 
 
-def test_bytes_that_are_no_text_do_not_hide_the_line_after_them(
-    hosts_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_undecodable_bytes_do_not_hide_the_following_line(hosts_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts_file.write_bytes(b"10.0.0.1 caf\xe9\n" + BLOCK.encode())
     monkeypatch.setattr(client, "HOSTS", hosts_file)
 
     assert Client().hosts_line(HOST, OURS) == HostsLine(3, OURS, LINE, "demo")
 
 
-def test_what_sync_wrote_is_found(hosts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_written_by_sync_is_found(hosts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.sync(hosts_file, "demo", {"shop.local": OURS, HOST: OURS}, backup=tmp_path / "backup")
     monkeypatch.setattr(client, "HOSTS", hosts_file)
 
     assert Client().hosts_line(HOST, OURS) == HostsLine(4, OURS, LINE, "demo")
 
 
-def test_an_address_of_ipv6_is_found_however_it_is_written(hosts_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ipv6_address_is_found_in_any_notation(hosts_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts_file.write_text(f"0:0:0:0:0:0:0:1 {HOST}\n{BLOCK}")
     monkeypatch.setattr(client, "HOSTS", hosts_file)
     loopback = IPv6Address("::1")
@@ -103,7 +103,7 @@ def test_an_address_of_ipv6_is_found_however_it_is_written(hosts_file: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("said", "route"),
+    ("output", "route"),
     [
         (
             '[{"dst":"192.168.56.100","dev":"br-1","prefsrc":"192.168.56.1","flags":[],"uid":0,"cache":[]}]',
@@ -115,20 +115,20 @@ def test_an_address_of_ipv6_is_found_however_it_is_written(hosts_file: Path, mon
         ),
     ],
 )
-def test_the_kernels_route_is_read(monkeypatch: pytest.MonkeyPatch, said: str, route: Route) -> None:
-    asked: list[Sequence[str]] = []
+def test_the_route_is_read_from_the_kernel(monkeypatch: pytest.MonkeyPatch, output: str, route: Route) -> None:
+    commands: list[Sequence[str]] = []
 
-    def answer(line: Sequence[str]) -> Finished:
-        asked.append(line)
-        return Finished(0, said, ())
+    def run(line: Sequence[str]) -> Finished:
+        commands.append(line)
+        return Finished(0, output, ())
 
-    monkeypatch.setattr(arp, "run", answer)
+    monkeypatch.setattr(arp, "run", run)
 
     assert Client().route(OURS) == route
-    assert asked == [["ip", "-j", "-4", "route", "get", ADDRESS]]
+    assert commands == [["ip", "-j", "-4", "route", "get", ADDRESS]]
 
 
-def test_a_network_that_cannot_be_reached_has_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_network_has_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = Finished(2, "", ("RTNETLINK answers: Network is unreachable",))
     monkeypatch.setattr(arp, "run", lambda _line: refusal)
 
@@ -144,11 +144,11 @@ def test_a_network_that_cannot_be_reached_has_no_route(monkeypatch: pytest.Monke
         ("fd00::1", Route("eth0", OURS, "10.0.0.1"), "silent"),
     ],
 )
-def test_an_address_that_nobody_has_is_silent_however_soon_the_kernel_says_so(
+def test_an_unused_address_in_a_connected_network_is_silent_and_not_refused(
     monkeypatch: pytest.MonkeyPatch, address: str, route: Route | None, outcome: str
 ) -> None:
-    asked = ip_address(address)
-    monkeypatch.setattr(knock, "knock", lambda *_arguments: {asked: Knock("unreachable", "No route to host")})
+    target = ip_address(address)
+    monkeypatch.setattr(knock, "knock", lambda *_arguments: {target: Knock("unreachable", "No route to host")})
     monkeypatch.setattr(arp, "route", lambda _address: route)
 
-    assert Client().knock([asked], 1.0) == {asked: Knock(outcome, "No route to host")}  # type: ignore[arg-type]
+    assert Client().knock([target], 1.0) == {target: Knock(outcome, "No route to host")}  # type: ignore[arg-type]

@@ -17,15 +17,15 @@ PACKET = Packet(MACHINE, ADDRESS, None, 80, None, "br-demo", "new")
 Expression = list[dict[str, Any]]
 
 
-def _is(protocol: str, field: str, value: object, op: str = "==") -> dict[str, Any]:
+def _payload_match(protocol: str, field: str, value: object, op: str = "==") -> dict[str, Any]:
     return {"match": {"op": op, "left": {"payload": {"protocol": protocol, "field": field}}, "right": value}}
 
 
-def _has(kind: str, key: str, value: object, op: str = "==") -> dict[str, Any]:
+def _key_match(kind: str, key: str, value: object, op: str = "==") -> dict[str, Any]:
     return {"match": {"op": op, "left": {kind: {"key": key}}, "right": value}}
 
 
-TO_US, PORT = _is("ip", "daddr", str(ADDRESS)), _is("tcp", "dport", 80)
+TO_US, PORT = _payload_match("ip", "daddr", str(ADDRESS)), _payload_match("tcp", "dport", 80)
 DROP, ACCEPT, RETURN = {"drop": None}, {"accept": None}, {"return": None}
 REJECT = {"reject": {"type": "icmp", "expr": "host-unreachable"}}
 COUNTER = {"counter": {"packets": 0, "bytes": 0}}
@@ -38,7 +38,7 @@ def _ruleset(
 ) -> filters.Ruleset:
     table: dict[str, Any] = {"family": "inet", "table": "fw"}
     listed: list[dict[str, Any]] = [{"metainfo": {}}, {"table": {"family": "inet", "name": "fw", **own}}]
-    listed += [{"set": {**table, "name": name, "elem": found}} for name, found in (sets or {}).items()]
+    listed += [{"set": {**table, "name": name, "elem": elements}} for name, elements in (sets or {}).items()]
     handle = 0
     for name, fields, rules in chains:
         listed.append({"chain": {**table, "name": name, **fields}})
@@ -54,36 +54,36 @@ def _stop(*rules: Expression, sets: dict[str, Any] | None = None, policy: str = 
 
 
 @pytest.mark.parametrize(
-    ("expression", "does"),
+    ("expression", "effect"),
     [
         ([DROP], "drop"),
         ([TO_US, PORT, COUNTER, DROP], "drop"),
         ([TO_US, PORT, COUNTER, {"xt": {"type": "target", "name": "DNAT"}}], "dnat"),
         ([TO_US, REJECT], "reject"),
         ([{"xt": {"type": "match", "name": "comment"}}, PORT, {"xt": {"type": "target", "name": "REJECT"}}], "reject"),
-        ([_is("ip", "daddr", {"prefix": {"addr": "192.168.56.0", "len": 24}}), DROP], "drop"),
-        ([_is("ip", "daddr", {"range": ["192.168.56.99", "192.168.56.101"]}), DROP], "drop"),
-        ([_is("ip", "daddr", "10.0.0.1", "!="), DROP], "drop"),
-        ([_is("tcp", "dport", {"set": [443, {"range": [79, 81]}]}), DROP], "drop"),
-        ([_is("tcp", "dport", {"range": [1, 1023]}), DROP], "drop"),
-        ([_is("th", "dport", 80), _is("ip", "protocol", "tcp"), DROP], "drop"),
-        ([_is("ip", "protocol", 6), DROP], "drop"),
-        ([_has("meta", "oifname", "br-*"), DROP], "drop"),
-        ([_has("meta", "l4proto", {"set": ["tcp", "udp"]}), DROP], "drop"),
-        ([_has("ct", "state", ["new", "untracked"], "in"), DROP], "drop"),
-        ([_is("ip", "daddr", "@bad"), DROP], "drop"),
+        ([_payload_match("ip", "daddr", {"prefix": {"addr": "192.168.56.0", "len": 24}}), DROP], "drop"),
+        ([_payload_match("ip", "daddr", {"range": ["192.168.56.99", "192.168.56.101"]}), DROP], "drop"),
+        ([_payload_match("ip", "daddr", "10.0.0.1", "!="), DROP], "drop"),
+        ([_payload_match("tcp", "dport", {"set": [443, {"range": [79, 81]}]}), DROP], "drop"),
+        ([_payload_match("tcp", "dport", {"range": [1, 1023]}), DROP], "drop"),
+        ([_payload_match("th", "dport", 80), _payload_match("ip", "protocol", "tcp"), DROP], "drop"),
+        ([_payload_match("ip", "protocol", 6), DROP], "drop"),
+        ([_key_match("meta", "oifname", "br-*"), DROP], "drop"),
+        ([_key_match("meta", "l4proto", {"set": ["tcp", "udp"]}), DROP], "drop"),
+        ([_key_match("ct", "state", ["new", "untracked"], "in"), DROP], "drop"),
+        ([_payload_match("ip", "daddr", "@bad"), DROP], "drop"),
         ([{"match": {"op": "==", "left": BOTH, "right": {"set": [{"concat": [str(ADDRESS), "tcp"]}]}}}, DROP], "drop"),
         ([{"dnat": {"addr": "10.0.0.1"}}], "dnat"),
         ([{"vmap": {"key": BOTH["concat"][0], "data": {"set": [[str(ADDRESS), DROP]]}}}], "drop"),
     ],
 )
-def test_a_rule_that_certainly_stops_the_packet_is_named(expression: Expression, does: str) -> None:
+def test_a_rule_that_definitely_stops_the_packet_is_named(expression: Expression, effect: str) -> None:
     bad = {"bad": [{"elem": {"val": "10.0.0.1"}}, {"prefix": {"addr": "192.168.56.96", "len": 28}}]}
 
     stop = _stop([UNKNOWN, DROP], expression, sets=bad)
 
-    assert stop == Stop("inet", "fw", "out", 2, does)
-    assert stop.effect == ("redirects" if does == "dnat" else "drops")
+    assert stop == Stop("inet", "fw", "out", 2, effect)
+    assert stop.effect == ("redirects" if effect == "dnat" else "drops")
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_a_rule_that_certainly_stops_the_packet_is_named(expression: Expression,
     [
         [],
         [[TO_US, COUNTER]],
-        [[_is("ip", "daddr", "10.0.0.1"), DROP]],
-        [[_is("tcp", "dport", 443), DROP]],
-        [[_is("udp", "dport", 80), DROP]],
-        [[_has("meta", "oifname", "eth0"), DROP]],
-        [[_has("ct", "state", "invalid", "in"), DROP]],
-        [[_is("ip", "daddr", "@gone"), DROP]],
+        [[_payload_match("ip", "daddr", "10.0.0.1"), DROP]],
+        [[_payload_match("tcp", "dport", 443), DROP]],
+        [[_payload_match("udp", "dport", 80), DROP]],
+        [[_key_match("meta", "oifname", "eth0"), DROP]],
+        [[_key_match("ct", "state", "invalid", "in"), DROP]],
+        [[_payload_match("ip", "daddr", "@gone"), DROP]],
         [[UNKNOWN, DROP]],
         [[{"limit": {"rate": 1}}, DROP]],
         [[{"quota": {"val": 1, "val_unit": "bytes", "inv": True}}, DROP]],
         [[{"ct count": {"val": 1, "inv": True}}, DROP]],
         [[{"set": {"op": "add", "elem": BOTH["concat"][0], "set": "@met", "stmt": [{"limit": {"rate": 1}}]}}, DROP]],
-        [[_is("tcp", "sport", 40000), DROP]],
-        [[_has("meta", "mark", 1), DROP]],
+        [[_payload_match("tcp", "sport", 40000), DROP]],
+        [[_key_match("meta", "mark", 1), DROP]],
         [[ACCEPT], [DROP]],
         [[TO_US, PORT, ACCEPT], [DROP]],
         [[UNKNOWN, ACCEPT], [DROP]],
@@ -113,7 +113,7 @@ def test_a_rule_that_certainly_stops_the_packet_is_named(expression: Expression,
         [[{"vmap": {"key": BOTH["concat"][0], "data": {"set": [["10.0.0.1", DROP]]}}}]],
     ],
 )
-def test_a_packet_that_passes_or_may_pass_is_not_said_to_be_stopped(rules: list[Expression]) -> None:
+def test_a_packet_that_passes_or_might_pass_is_not_reported_as_stopped(rules: list[Expression]) -> None:
     assert _stop(*rules) is None
 
 
@@ -131,16 +131,14 @@ def test_a_packet_that_passes_or_may_pass_is_not_said_to_be_stopped(rules: list[
         ([{"jump": {"target": "gone"}}], [], 2),
     ],
 )
-def test_chains_that_others_lead_to_are_followed(
-    jump: Expression, target: list[Expression], handle: int | None
-) -> None:
-    found = _ruleset(("out", {"hook": "output", "prio": 0}, [jump, [DROP]]), ("more", {}, target))
-    stop = found.stop(PACKET, "output")
+def test_jumps_and_gotos_are_followed(jump: Expression, target: list[Expression], handle: int | None) -> None:
+    rules = _ruleset(("out", {"hook": "output", "prio": 0}, [jump, [DROP]]), ("more", {}, target))
+    stop = rules.stop(PACKET, "output")
 
     assert (stop and stop.handle) == handle
 
 
-def test_a_policy_stops_what_no_rule_lets_pass() -> None:
+def test_a_drop_policy_stops_packets_that_no_rule_accepts() -> None:
     assert _stop([UNKNOWN, DROP], policy="drop") == Stop("inet", "fw", "out", None, "drop")
     assert _stop([UNKNOWN, ACCEPT], policy="drop") is None
     assert _stop([TO_US, ACCEPT], policy="drop") is None
@@ -149,13 +147,13 @@ def test_a_policy_stops_what_no_rule_lets_pass() -> None:
 @pytest.mark.parametrize(
     ("flags", "stops"), [(["dormant"], False), ("dormant", False), ("fw", False), ("owner", True), ([], True)]
 )
-def test_a_table_that_is_off_stops_nothing(flags: object, stops: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_a_dormant_table_stops_nothing(flags: object, stops: bool) -> None:  # noqa: FBT001 - a column of the table
     rules = _ruleset(("out", {"hook": "output"}, [[DROP]]), flags=flags)
 
     assert (rules.stop(PACKET, "output") is not None) == stops
 
 
-def test_chains_count_in_the_order_of_their_priorities_and_an_accept_ends_its_own_alone() -> None:
+def test_chains_run_by_priority_and_an_accept_ends_only_its_chain() -> None:
     first = ("a", {"hook": "output", "prio": "raw"}, [[ACCEPT]])
     second = ("b", {"hook": "output", "prio": 10}, [[DROP]])
     third = ("c", {"hook": "output", "prio": 5}, [[REJECT]])
@@ -164,7 +162,7 @@ def test_chains_count_in_the_order_of_their_priorities_and_an_accept_ends_its_ow
     assert _ruleset(first, second, third).stop(PACKET, "input") is None
 
 
-def test_a_rule_is_shown_in_its_own_words_with_the_command_that_takes_it_back() -> None:
+def test_a_rule_is_shown_as_nft_lists_it_with_the_command_that_deletes_it() -> None:
     listing = """table ip filter { # handle 1
 \tchain OUTPUT { # handle 2
 \t\ttcp dport 80 drop # handle 7
@@ -187,6 +185,6 @@ table inet fw { # handle 9
 
 
 @pytest.mark.parametrize("text", ["", "nothing", '{"nftables": [}'])
-def test_what_is_no_ruleset_is_refused(text: str) -> None:
+def test_invalid_nft_output_is_refused(text: str) -> None:
     with pytest.raises(json.JSONDecodeError):
         filters.parse(text)

@@ -33,15 +33,15 @@ SYNC = "labctl --name demo hosts sync"
 UP = "labctl --name demo up"
 
 
-class Machine(Client):
-    """A machine for which a test sets the resolver's answers and the outcome of connections."""
+class FakeMachine(Client):
+    """A machine for which a test sets the addresses that the resolver returns and the outcome of connections."""
 
     hosts = Path()
     environment: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, hosts: Path) -> None:
         self.hosts = hosts
-        self.found: Sequence[str] = (ADDRESS,)
+        self.resolved: Sequence[str] = (ADDRESS,)
         self.seconds = 0.001
         self.knocks: Mapping[str, str] = {}
         self.knocked: list[str] = []
@@ -55,7 +55,7 @@ class Machine(Client):
         return True
 
     def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - the tests resolve one name
-        return list(map(ip_address, self.found)), self.seconds
+        return list(map(ip_address, self.resolved)), self.seconds
 
     def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - no file is mounted
         return False
@@ -72,20 +72,20 @@ def trail(context: Context, cluster: FakeCluster) -> Trail:
     status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
     cluster.put("v1", "Service", "ingress-nginx-controller", "ingress-nginx", status=status)
     context.lab.hosts_file.write_text(BLOCK)
-    return Trail(context, Machine(context.lab.hosts_file), HOST, "/", context.cluster)
+    return Trail(context, FakeMachine(context.lab.hosts_file), HOST, "/", context.cluster)
 
 
-def isolated(trail: Trail) -> Context:
+def isolated_context(trail: Trail) -> Context:
     context = replace(trail.context, isolated=True)
     return with_doors(context, FakeProvider(), trail.cluster, trail.context.bundle)
 
 
-def machine(trail: Trail) -> Machine:
-    assert isinstance(trail.client, Machine)
+def machine_of(trail: Trail) -> FakeMachine:
+    assert isinstance(trail.client, FakeMachine)
     return trail.client
 
 
-def problem(trail: Trail) -> ProblemError:
+def problem_of(trail: Trail) -> ProblemError:
     with pytest.raises(ProblemError) as caught:
         name.name(trail)
     return caught.value
@@ -103,23 +103,23 @@ def problem(trail: Trail) -> ProblemError:
         (("192.168.56.77",), {"192.168.56.77": "connected"}, "broken", "hosts-entry-shadowed"),
     ],
 )
-def test_what_a_connection_meets_decides_between_a_warning_and_a_broken_name(
+def test_the_result_of_a_connection_decides_between_a_warning_and_a_broken_name(
     trail: Trail, before: Sequence[str], outcomes: Mapping[str, str], state: str, cause: str
 ) -> None:
     trail.client.hosts.write_text("".join(f"{each} {HOST}\n" for each in before) + BLOCK)
-    machine(trail).found, machine(trail).knocks = (*before, ADDRESS), outcomes
+    machine_of(trail).resolved, machine_of(trail).knocks = (*before, ADDRESS), outcomes
 
-    told = [problem(trail) for _ in range(3)]
+    problems = [problem_of(trail) for _ in range(3)]
 
-    assert {(each.state, each.cause) for each in told} == {(state, cause)}
-    assert machine(trail).knocked == [f"{each}:80" for each in before] * 3
-    assert told[0].evidence["address"] == ADDRESS
-    assert [each["address"] for each in told[0].evidence["others"]] == list(before)
+    assert {(each.state, each.cause) for each in problems} == {(state, cause)}
+    assert machine_of(trail).knocked == [f"{each}:80" for each in before] * 3
+    assert problems[0].evidence["address"] == ADDRESS
+    assert [each["address"] for each in problems[0].evidence["others"]] == list(before)
 
 
 @pytest.mark.parametrize("outcome", ["connected", "refused", "silent"])
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "resolved"),
     [
         (BLOCK, (ADDRESS,)),
         (f"::1 {HOST}\n{BLOCK}", ("::1", ADDRESS)),
@@ -134,43 +134,43 @@ def test_what_a_connection_meets_decides_between_a_warning_and_a_broken_name(
         (f"10.0.0.9 {HOST}\n{ADDRESS} {HOST}\n", ("10.0.0.9", ADDRESS)),
     ],
 )
-def test_doctor_judges_the_lines_of_others_as_trace_does(
-    trail: Trail, content: str, found: Sequence[str], outcome: Outcome
+def test_doctor_and_trace_judge_foreign_lines_in_the_same_way(
+    trail: Trail, content: str, resolved: Sequence[str], outcome: Outcome
 ) -> None:
     trail.client.hosts.write_text(content)
     knocks = dict.fromkeys(("::1", "127.0.0.1", "fd00::1", "10.0.0.9"), outcome)
-    machine(trail).found, machine(trail).knocks = found, knocks
+    machine_of(trail).resolved, machine_of(trail).knocks = resolved, knocks
     try:
         traced = ("ok", "") if name.name(trail) else None
     except ProblemError as error:
         traced = (error.state, error.cause)
 
-    told = recorded_machine.found("hosts-shadows", trail.context, resolves={HOST: found}, knocks=knocks)
+    finding = recorded_machine.found("hosts-shadows", trail.context, resolves={HOST: resolved}, knocks=knocks)
 
-    assert (told.state, told.cause) == traced
+    assert (finding.state, finding.cause) == traced
 
 
-@pytest.mark.parametrize("found", [(ADDRESS, "192.168.56.77"), (ADDRESS,)], ids=["used", "passed over"])
-def test_a_line_after_the_right_one_is_not_connected_to(trail: Trail, found: Sequence[str]) -> None:
+@pytest.mark.parametrize("resolved", [(ADDRESS, "192.168.56.77"), (ADDRESS,)], ids=["used", "passed over"])
+def test_the_address_of_a_line_after_the_correct_one_is_not_probed(trail: Trail, resolved: Sequence[str]) -> None:
     trail.client.hosts.write_text(f"{BLOCK}192.168.56.77 {HOST}\n")
-    machine(trail).found = found
+    machine_of(trail).resolved = resolved
 
-    assert (problem(trail).state, problem(trail).cause) == ("warning", "hosts-entry-doubled")
-    assert machine(trail).knocked == []
+    assert (problem_of(trail).state, problem_of(trail).cause) == ("warning", "hosts-entry-doubled")
+    assert machine_of(trail).knocked == []
 
 
-@pytest.mark.parametrize("found", [(ADDRESS, "192.168.56.77"), ("192.168.56.77", ADDRESS)])
-def test_the_order_of_a_name_server_is_chance(trail: Trail, found: Sequence[str]) -> None:
+@pytest.mark.parametrize("resolved", [(ADDRESS, "192.168.56.77"), ("192.168.56.77", ADDRESS)])
+def test_the_order_of_addresses_from_a_name_server_is_ignored(trail: Trail, resolved: Sequence[str]) -> None:
     trail.client.hosts.write_text("")
-    machine(trail).found, machine(trail).knocks = found, {"192.168.56.77": "connected"}
+    machine_of(trail).resolved, machine_of(trail).knocks = resolved, {"192.168.56.77": "connected"}
 
-    told = problem(trail)
+    problem = problem_of(trail)
 
-    assert (told.state, told.cause, told.commands) == ("broken", "name-resolves-elsewhere", (SYNC,))
+    assert (problem.state, problem.cause, problem.commands) == ("broken", "name-resolves-elsewhere", (SYNC,))
 
 
 @pytest.mark.parametrize(
-    ("content", "found", "outcome", "told"),
+    ("content", "resolved", "outcome", "expected"),
     [
         (SECOND + BLOCK, ("192.168.56.77", ADDRESS), "connected", ("broken", "hosts-entry-of-another-lab")),
         (SECOND + BLOCK, ("192.168.56.77", ADDRESS), "refused", ("warning", "hosts-entry-of-another-lab")),
@@ -178,21 +178,21 @@ def test_the_order_of_a_name_server_is_chance(trail: Trail, found: Sequence[str]
         (SECOND, ("192.168.56.77",), "refused", ("broken", "hosts-entry-of-another-lab")),
     ],
 )
-def test_the_block_of_another_lab_is_left_to_its_users(
-    trail: Trail, content: str, found: Sequence[str], outcome: str, told: tuple[str, str]
+def test_a_conflicting_block_of_another_lab_has_a_fix_without_a_command(
+    trail: Trail, content: str, resolved: Sequence[str], outcome: str, expected: tuple[str, str]
 ) -> None:
     trail.client.hosts.write_text(content)
-    machine(trail).found, machine(trail).knocks = found, {"192.168.56.77": outcome}
+    machine_of(trail).resolved, machine_of(trail).knocks = resolved, {"192.168.56.77": outcome}
 
-    seen = problem(trail)
+    problem = problem_of(trail)
 
-    assert (seen.state, seen.cause) == told
-    assert seen.commands == ()
-    assert "labctl --name second hosts remove" in (seen.fix or "")
+    assert (problem.state, problem.cause) == expected
+    assert problem.commands == ()
+    assert "labctl --name second hosts remove" in (problem.fix or "")
 
 
 @pytest.mark.parametrize(
-    ("hostname", "found", "other", "mentioned"),
+    ("hostname", "resolved", "other_lab", "mentioned"),
     [
         ("nobody.test", (), None, "labctl app add"),
         ("localhost", ("127.0.0.1",), None, "one of the lab's hostnames"),
@@ -200,8 +200,8 @@ def test_the_block_of_another_lab_is_left_to_its_users(
         ("wiki.local", ("192.168.56.102",), "second", "labctl --name second trace wiki.local"),
     ],
 )
-def test_a_name_that_the_lab_does_not_serve_is_somebody_elses_and_nothing_is_to_be_typed(
-    trail: Trail, hostname: str, found: Sequence[str], other: str | None, mentioned: str
+def test_a_name_that_the_lab_does_not_serve_has_a_fix_without_a_command(
+    trail: Trail, hostname: str, resolved: Sequence[str], other_lab: str | None, mentioned: str
 ) -> None:
     lab = trail.context.lab
     shop = replace(lab, name="third", apps=(replace(lab.apps[0], hostname="shop.local"),))
@@ -209,17 +209,17 @@ def test_a_name_that_the_lab_does_not_serve_is_somebody_elses_and_nothing_is_to_
     (paths.state("damaged")).mkdir()
     (paths.state("damaged") / lab_folder.RECORD).write_text("{")
     trail.client.hosts.write_text(f"127.0.0.1 localhost\n# BEGIN labctl second\n192.168.56.102 wiki.local\n{BLOCK}")
-    machine(trail).found = found
+    machine_of(trail).resolved = resolved
 
-    told = problem(replace(trail, hostname=hostname))
+    problem = problem_of(replace(trail, hostname=hostname))
 
-    assert (told.state, told.cause, told.commands) == ("broken", "hostname-not-served", ())
-    assert told.evidence == {"lab": other}
-    assert mentioned in (told.fix or "")
+    assert (problem.state, problem.cause, problem.commands) == ("broken", "hostname-not-served", ())
+    assert problem.evidence == {"lab": other_lab}
+    assert mentioned in (problem.fix or "")
 
 
 @pytest.mark.parametrize(
-    ("content", "found", "told"),
+    ("content", "resolved", "expected"),
     [
         (BLOCK, (ADDRESS,), None),
         (f"::1 {HOST}\n{BLOCK}", ("::1", ADDRESS), ("warning", "hosts-entry-doubled", None)),
@@ -228,22 +228,26 @@ def test_a_name_that_the_lab_does_not_serve_is_somebody_elses_and_nothing_is_to_
         ("", (), ("broken", "hosts-entry-missing", None)),
     ],
 )
-def test_while_the_api_is_away_an_address_of_the_pool_is_right(
-    trail: Trail, monkeypatch: pytest.MonkeyPatch, content: str, found: Sequence[str], told: tuple[str, str, str] | None
+def test_without_the_api_any_address_of_the_pool_is_correct(
+    trail: Trail,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    resolved: Sequence[str],
+    expected: tuple[str, str, str] | None,
 ) -> None:
     def refuse(*_arguments: object) -> None:
         raise NotReadyError("refused", id="api-unreachable")
 
     monkeypatch.setattr(trail.cluster, "get", refuse)
     trail.client.hosts.write_text(content)
-    machine(trail).found = found
+    machine_of(trail).resolved = resolved
 
-    if told is None:
+    if expected is None:
         assert name.name(trail)["address"] == ADDRESS
     else:
-        seen = problem(trail)
-        assert (seen.state, seen.cause) == told[:2]
-        assert told[2] is None or (seen.commands or ())[-1] == told[2]
+        problem = problem_of(trail)
+        assert (problem.state, problem.cause) == expected[:2]
+        assert expected[2] is None or (problem.commands or ())[-1] == expected[2]
 
 
 @pytest.mark.parametrize(
@@ -256,36 +260,36 @@ def test_while_the_api_is_away_an_address_of_the_pool_is_right(
         ("", RESOLVE_SECONDS, "hosts: files dns\n", "hosts-entry-missing", 1),
     ],
 )
-def test_a_name_without_an_address_says_why(
+def test_a_name_without_an_address_has_a_cause(
     trail: Trail, content: str, seconds: float, order: str | None, cause: str, commands: int
 ) -> None:
     trail.client.hosts.write_text(content)
     if order is not None:
         trail.client.nsswitch.write_text(order)
-    machine(trail).found, machine(trail).seconds = (), seconds
+    machine_of(trail).resolved, machine_of(trail).seconds = (), seconds
 
-    told = problem(trail)
+    problem = problem_of(trail)
 
-    assert (told.state, told.cause, len(told.commands or ())) == ("broken", cause, commands)
+    assert (problem.state, problem.cause, len(problem.commands or ())) == ("broken", cause, commands)
 
 
-def test_an_order_that_another_program_writes_is_left_to_it(trail: Trail, tmp_path: Path) -> None:
+def test_a_linked_nsswitch_conf_is_not_edited(trail: Trail, tmp_path: Path) -> None:
     (tmp_path / "written-by-another").write_text("hosts: dns\n")
     trail.client.nsswitch.symlink_to(tmp_path / "written-by-another")
-    machine(trail).found = ()
+    machine_of(trail).resolved = ()
 
-    assert (problem(trail).cause, problem(trail).commands) == ("hosts-file-not-read", ())
+    assert (problem_of(trail).cause, problem_of(trail).commands) == ("hosts-file-not-read", ())
 
 
 @pytest.mark.parametrize(("kind", "commands"), [("the machine's", ("nscd -i hosts",)), ("a lab's own network", ())])
-def test_a_cache_that_remembers_is_named(
+def test_a_name_cache_is_flushed_by_the_fix(
     trail: Trail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, commands: tuple[str, ...]
 ) -> None:
-    trail.context = isolated(trail) if kind == "a lab's own network" else trail.context
+    trail.context = isolated_context(trail) if kind == "a lab's own network" else trail.context
     monkeypatch.setattr(absence, "NAME_CACHE", tmp_path)
-    machine(trail).found = ()
+    machine_of(trail).resolved = ()
 
-    assert (problem(trail).cause, problem(trail).commands) == ("hosts-file-not-read", commands)
+    assert (problem_of(trail).cause, problem_of(trail).commands) == ("hosts-file-not-read", commands)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +304,7 @@ def test_a_cache_that_remembers_is_named(
         ("hosts:", 1, ()),
     ],
 )
-def test_the_line_of_nsswitch_that_counts_is_read(content: str, line: int, sources: tuple[str, ...]) -> None:
+def test_the_effective_line_of_nsswitch_conf_is_parsed(content: str, line: int, sources: tuple[str, ...]) -> None:
     order = nsswitch.order(content)
 
     assert order
@@ -308,12 +312,12 @@ def test_the_line_of_nsswitch_that_counts_is_read(content: str, line: int, sourc
     assert order.is_files_first is (sources[:1] == ("files",))
 
 
-def test_a_file_without_an_order_has_none() -> None:
+def test_an_nsswitch_conf_without_a_hosts_line_has_no_order() -> None:
     assert nsswitch.order("passwd: files\n# hosts: files\n") is None
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "expected"),
     [
         ({}, None),
         ({"http_proxy": "http://proxy.example:3128", "no_proxy": ".local"}, None),
@@ -325,24 +329,28 @@ def test_a_file_without_an_order_has_none() -> None:
         ({"http_proxy": "http://127.0.0.1:port"}, ("http_proxy", True, [])),
     ],
 )
-def test_a_proxy_that_would_take_the_name_is_a_warning(
-    trail: Trail, environment: Mapping[str, str], told: tuple[str, bool, list[str]] | None
+def test_a_proxy_that_applies_to_the_name_is_a_warning(
+    trail: Trail, environment: Mapping[str, str], expected: tuple[str, bool, list[str]] | None
 ) -> None:
-    machine(trail).environment = environment
+    machine_of(trail).environment = environment
 
-    if told is None:
+    if expected is None:
         assert name.name(trail)["address"] == ADDRESS
         return
-    seen = problem(trail)
-    assert (seen.state, seen.cause) == ("warning", "proxy-in-the-way")
-    assert (seen.evidence["proxy"]["variable"], seen.evidence["proxy"]["serves"], machine(trail).knocked) == told
-    assert HOST in (seen.commands or ("",))[0]
+    problem = problem_of(trail)
+    assert (problem.state, problem.cause) == ("warning", "proxy-in-the-way")
+    assert (
+        problem.evidence["proxy"]["variable"],
+        problem.evidence["proxy"]["serves"],
+        machine_of(trail).knocked,
+    ) == expected
+    assert HOST in (problem.commands or ("",))[0]
 
 
 @pytest.mark.parametrize(
     ("domain", "is_apps", "cause"), [("dev", True, "https-forced"), ("dev", False, ""), ("test", True, "")]
 )
-def test_a_name_that_browsers_ask_for_by_https_alone_is_a_warning(
+def test_a_name_that_browsers_request_only_by_https_is_a_warning(
     trail: Trail,
     cluster: FakeCluster,
     domain: str,
@@ -359,20 +367,20 @@ def test_a_name_that_browsers_ask_for_by_https_alone_is_a_warning(
     trail.client.hosts.write_text(f"{ADDRESS} {trail.hostname}\n")
 
     if cause:
-        assert (problem(trail).state, problem(trail).cause) == ("warning", cause)
+        assert (problem_of(trail).state, problem_of(trail).cause) == ("warning", cause)
     else:
         assert name.name(trail)["address"] == ADDRESS
 
 
 def test_a_proxys_password_is_not_shown(trail: Trail) -> None:
-    machine(trail).environment = {"http_proxy": "http://me:secret@127.0.0.1:9"}
+    machine_of(trail).environment = {"http_proxy": "http://me:secret@127.0.0.1:9"}
 
-    assert "secret" not in f"{problem(trail).text} {problem(trail).evidence} {problem(trail).commands}"
+    assert "secret" not in f"{problem_of(trail).text} {problem_of(trail).evidence} {problem_of(trail).commands}"
 
 
-def test_what_runs_in_the_network_of_a_lab_bypasses_the_proxy(trail: Trail) -> None:
-    machine(trail).environment = {"http_proxy": "http://127.0.0.1:9"}
-    trail.context = isolated(trail)
+def test_in_the_network_of_an_isolated_lab_the_proxy_is_ignored(trail: Trail) -> None:
+    machine_of(trail).environment = {"http_proxy": "http://127.0.0.1:9"}
+    trail.context = isolated_context(trail)
 
     assert name.name(trail)["address"] == ADDRESS
 
@@ -385,31 +393,31 @@ def test_what_runs_in_the_network_of_a_lab_bypasses_the_proxy(trail: Trail) -> N
         (f"{BLOCK}# BEGIN labctl demo\n# BEGIN labctl second\n", 0),
     ],
 )
-def test_markers_that_do_not_pair_up_break_the_next_up(trail: Trail, content: str, commands: int) -> None:
+def test_unpaired_markers_in_the_hosts_file_are_damage(trail: Trail, content: str, commands: int) -> None:
     trail.client.hosts.write_text(content)
     damage = hosts_edits.damage(trail)
 
     assert damage
     assert damage.is_own is bool(commands)
-    assert (problem(trail).state, problem(trail).cause) == ("broken", "hosts-damaged")
-    assert len(problem(trail).commands or ()) == commands
+    assert (problem_of(trail).state, problem_of(trail).cause) == ("broken", "hosts-damaged")
+    assert len(problem_of(trail).commands or ()) == commands
 
 
-def test_a_file_that_not_everybody_may_read_is_a_warning(trail: Trail) -> None:
+def test_a_hosts_file_that_is_not_world_readable_is_a_warning(trail: Trail) -> None:
     trail.client.hosts.chmod(0o600)
 
-    assert (problem(trail).state, problem(trail).cause) == ("warning", "hosts-file-unreadable")
-    assert problem(trail).commands == (f"chmod a+r {trail.hosts}",)
+    assert (problem_of(trail).state, problem_of(trail).cause) == ("warning", "hosts-file-unreadable")
+    assert problem_of(trail).commands == (f"chmod a+r {trail.hosts}",)
 
 
-def test_a_name_of_another_resolver_needs_no_file(trail: Trail) -> None:
+def test_a_name_from_another_resolver_needs_no_hosts_file(trail: Trail) -> None:
     trail.client.hosts.unlink()
 
     assert name.name(trail)["source"].startswith("the system's resolver")
-    machine(trail).found = ()
-    assert problem(trail).commands == (f"echo '{ADDRESS} {HOST}' | tee -a {trail.hosts}",)
+    machine_of(trail).resolved = ()
+    assert problem_of(trail).commands == (f"echo '{ADDRESS} {HOST}' | tee -a {trail.hosts}",)
 
 
-def test_what_is_of_another_kind_is_not_taken_for_the_labs_address(trail: Trail) -> None:
+def test_an_ipv4_address_without_a_line_and_missing_evidence_are_no_problem(trail: Trail) -> None:
     assert trail.client.hosts_line(HOST, IPv4Address("127.0.0.1")) is None
     assert surroundings.doubt(trail, {}) is None

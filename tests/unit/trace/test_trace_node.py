@@ -63,7 +63,7 @@ Json = dict[str, Any]
 
 
 @dataclass
-class Machine(Client):
+class FakeMachine(Client):
     """A machine in the lab's network, in which the first node announces the address."""
 
     way: Route | None = ROUTE
@@ -98,7 +98,7 @@ class Machine(Client):
     def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - the fake has one entry
         return self.entry
 
-    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - the fake answers at once
+    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - the fake responds at once
         return dict.fromkeys(addresses, self.outcome)
 
     def routes(self) -> list[TableRoute]:
@@ -127,10 +127,10 @@ class Machine(Client):
 
 
 def _parsed(rules: list[Json]) -> Ruleset:
-    return filters.parse(json.dumps({"nftables": _listed(rules)}))
+    return filters.parse(json.dumps({"nftables": _nft_listing(rules)}))
 
 
-def _listed(rules: list[Json]) -> list[Json]:
+def _nft_listing(rules: list[Json]) -> list[Json]:
     """Return a chain with one rule for each hook, as nft lists them."""
     listed: list[Json] = []
     for each in rules:
@@ -140,29 +140,29 @@ def _listed(rules: list[Json]) -> list[Json]:
     return listed
 
 
-def _drops(hook: str, field_name: str, value: str, protocol: str = "ip", **chain: object) -> Json:
+def _drop_rule(hook: str, field_name: str, value: str, protocol: str = "ip", **chain: object) -> Json:
     match = {"op": "==", "left": {"payload": {"protocol": protocol, "field": field_name}}, "right": value}
     return {"hook": hook, "expr": [{"match": match}, {"drop": None}], **chain}
 
 
-def _translates(chain: str) -> list[Json]:
+def _dnat_rules(chain: str) -> list[Json]:
     jump, target = {"jump": {"target": chain}}, {"xt": {"type": "target", "name": "DNAT"}}
     return [{"hook": "prerouting", "expr": [jump]}, {"hook": chain, "expr": [target]}]
 
 
-def _rule(priority: int, **fields: object) -> Json:
+def _routing_rule(priority: int, **fields: object) -> Json:
     return {"priority": priority, "src": "all", **fields}
 
 
-def _static(address: str, mac: str, device: str = "eth1") -> Json:
+def _static_neighbour(address: str, mac: str, device: str = "eth1") -> Json:
     return {"dst": address, "dev": device, "lladdr": mac, "state": ["PERMANENT"]}
 
 
-MAINS = _rule(32766, table="main")
+MAINS = _routing_rule(32766, table="main")
 
 
 @dataclass
-class Inside:
+class NodeState:
     """The first node's network state, which its commands print."""
 
     forward: str = "1"
@@ -181,122 +181,122 @@ class Inside:
     prefix: int = 32
     machine: str = "192.168.56.1"
 
-    def said(self, command: Sequence[str]) -> Finished:
+    def respond(self, command: Sequence[str]) -> Finished:
         has = [
             {"ifname": name, "mtu": 1500, "addr_info": [{"local": at, "prefixlen": self.prefix}]}
             for name, at in self.interfaces.items()
         ]
         services = [[{"concat": [each, "tcp", 80]}, {"goto": {"target": "external"}}] for each in self.served]
         proxy = {"map": {"family": "ip", "table": "kube-proxy", "name": "service-ips", "elem": services}}
-        told = {
+        outputs = {
             "true": "",
             "cat": f"{self.forward}\n",
             "ip address": json.dumps(has),
             "ip rule": json.dumps(self.routing_rules),
             "ip table": json.dumps(self.tables),
             "ip neigh": json.dumps(self.neighbours),
-            "nft -j": json.dumps({"nftables": [proxy, *_listed(self.rules)]}),
+            "nft -j": json.dumps({"nftables": [proxy, *_nft_listing(self.rules)]}),
             "nft -a": "",
             f"ip {self.machine}": json.dumps([self.back]),
-            **{f"ip {pod}": json.dumps([found]) for pod, found in self.routes.items()},
+            **{f"ip {pod}": json.dumps([route]) for pod, route in self.routes.items()},
         }
         if command[0] == "curl" and not self.has_curl:
             return Finished(127, "", ("curl: not found",))
         if command[0] == "curl":
             return Finished(0, "0.0004" if any(f"//{pod}:" in command[-1] for pod in self.opens) else "0.000000", ())
-        for words, text in told.items():
+        for words, text in outputs.items():
             if command[0] == words.split()[0] and set(words.split()) <= set(command):
                 return Finished(0, text, ())
         return Finished(2, "", ())
 
 
 @dataclass
-class World:
+class BreakableLab:
     """The cluster, the machine and the node, which a test breaks."""
 
     trail: Trail
     cluster: FakeCluster
-    machine: Machine
+    machine: FakeMachine
     provider: FakeProvider
-    inside: Inside = field(default_factory=Inside)
+    inside: NodeState = field(default_factory=NodeState)
 
-    def set(self, key: tuple[str, str, str, str], **fields: Any) -> World:  # noqa: ANN401 - any field of an object
+    def set(self, key: tuple[str, str, str, str], **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of an object
         self.cluster.objects[key] |= fields
         return self
 
-    def spec(self, key: tuple[str, str, str, str], **fields: Any) -> World:  # noqa: ANN401 - any field of an object
+    def spec(self, key: tuple[str, str, str, str], **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of an object
         self.cluster.objects[key]["spec"] |= fields
         return self
 
-    def pod_spec(self, key: tuple[str, str, str, str], **fields: Any) -> World:  # noqa: ANN401 - any field of a pod
+    def pod_spec(self, key: tuple[str, str, str, str], **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of a pod
         self.cluster.objects[key]["spec"]["template"]["spec"] |= fields
         return self
 
-    def lose(self, *keys: tuple[str, str, str, str]) -> World:
+    def remove(self, *keys: tuple[str, str, str, str]) -> BreakableLab:
         for key in keys:
             del self.cluster.objects[key]
         return self
 
-    def lose_pods(self, namespace: str, node_name: str = "") -> World:
-        for key, found in list(self.cluster.objects.items()):
-            if key[1:3] == ("Pod", namespace) and node_name in {"", found["spec"]["nodeName"]}:
+    def remove_pods(self, namespace: str, node_name: str = "") -> BreakableLab:
+        for key, pod in list(self.cluster.objects.items()):
+            if key[1:3] == ("Pod", namespace) and node_name in {"", pod["spec"]["nodeName"]}:
                 del self.cluster.objects[key]
         return self
 
-    def label(self, name: str, **labels: str) -> World:
+    def label(self, name: str, **labels: str) -> BreakableLab:
         self.cluster.objects["v1", "Node", "", name]["metadata"]["labels"] = labels
         return self
 
-    def exclude(self, *names: str) -> World:
+    def exclude(self, *names: str) -> BreakableLab:
         for name in names:
             self.label(name, **{EXCLUDED: ""})
         return self
 
-    def cut_off(self, *names: str) -> World:
+    def cut_off(self, *names: str) -> BreakableLab:
         unavailable = {"conditions": [{"type": "NetworkUnavailable", "status": "True"}]}
         for name in names:
             self.cluster.objects["v1", "Node", "", name]["status"] = unavailable
         return self
 
-    def silence(self) -> World:
+    def stop_announcing(self) -> BreakableLab:
         self.machine.macs.pop(OURS)
         return self
 
-    def fail(self) -> World:
+    def refuse_connections(self) -> BreakableLab:
         self.machine.outcome = Knock(SILENT, "no answer")
         return self
 
-    def machine_is(self, **fields: Any) -> World:  # noqa: ANN401 - any field of a machine
+    def set_machine(self, **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of a machine
         self.machine = replace(self.machine, **fields)
         self.trail.client = self.machine
         return self
 
-    def inside_is(self, **fields: Any) -> World:  # noqa: ANN401 - any field of a node
+    def set_node(self, **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of a node
         self.inside = replace(self.inside, **fields)
         return self
 
-    def serve_from(self, *nodes: str) -> World:
+    def serve_from(self, *nodes: str) -> BreakableLab:
         """Keep the ingress controller's ready pods on these nodes only."""
-        found = self.cluster.objects[SLICE]
-        found["endpoints"] = [each for each in found["endpoints"] if each["nodeName"] in nodes]
+        endpoint = self.cluster.objects[SLICE]
+        endpoint["endpoints"] = [each for each in endpoint["endpoints"] if each["nodeName"] in nodes]
         return self
 
-    def look(self) -> Evidence:
-        self.provider.answers = dict.fromkeys((A, B), self.inside.said)
+    def run_hop(self) -> Evidence:
+        self.provider.answers = dict.fromkeys((A, B), self.inside.respond)
         return node.node(self.trail)
 
     def problem(self) -> ProblemError:
         with pytest.raises(ProblemError) as raised:
-            self.look()
+            self.run_hop()
         return raised.value
 
 
 @pytest.fixture
-def world(context: Context, cluster: FakeCluster) -> World:
+def world(context: Context, cluster: FakeCluster) -> BreakableLab:
     provider = FakeProvider()
     provider.nodes = {A, B}
     context = with_doors(context, provider, cluster, context.bundle)
-    machine = Machine()
+    machine = FakeMachine()
     trail = Trail(context, machine, "my-app.local", "/", cluster)
     trail.seen = {"name": {"address": ADDRESS}, "address": {"service": f"{NAMESPACE}/{NAME}", "pool": "demo"}}
     endpoints = [
@@ -337,10 +337,10 @@ def world(context: Context, cluster: FakeCluster) -> World:
             cluster.put(
                 "v1", "Pod", f"{value}-{name}", namespace, metadata=metadata, spec={"nodeName": name}, status=READY
             )
-    return World(trail, cluster, machine, provider)
+    return BreakableLab(trail, cluster, machine, provider)
 
 
-def _cleared(name: str) -> str:
+def _clear_network_unavailable(name: str) -> str:
     condition = '{"status":{"conditions":[{"type":"NetworkUnavailable","status":"False","reason":"Cleared"}]}}'
     return f"{KUBECTL} patch node {name} --subresource=status --type=strategic -p '{condition}'"
 
@@ -349,7 +349,7 @@ def _cleared(name: str) -> str:
 class Case:
     """A breakage, and what the hop reports."""
 
-    breaks: Callable[[World], object]
+    breaks: Callable[[BreakableLab], object]
     cause: str
     commands: tuple[str, ...] = (UP,)
     state: str = BROKEN
@@ -366,9 +366,9 @@ AFFINITY = {
     }
 }
 UNANNOUNCED = {
-    "no L2Advertisement": Case(lambda world: world.lose(ADVERTISEMENT), "advertisement-missing"),
+    "no L2Advertisement": Case(lambda world: world.remove(ADVERTISEMENT), "advertisement-missing"),
     "no controller pod": Case(
-        lambda world: world.lose_pods(NAMESPACE).set(SLICE, endpoints=[]), "controller-not-ready"
+        lambda world: world.remove_pods(NAMESPACE).set(SLICE, endpoints=[]), "controller-not-ready"
     ),
     "a selector that selects none of them": Case(
         lambda world: world.set(SLICE, endpoints=None).spec(SERVICE, selector={"app": "c", "x": "y"}),
@@ -402,24 +402,26 @@ UNANNOUNCED = {
         (f"{KUBECTL} label node {B} {EXCLUDED}-",),
     ),
     "the network of every node reported as unavailable": Case(
-        lambda world: world.cut_off(A, B), "network-unavailable", (_cleared(A), _cleared(B))
+        lambda world: world.cut_off(A, B),
+        "network-unavailable",
+        (_clear_network_unavailable(A), _clear_network_unavailable(B)),
     ),
     "the network of the only node without the exclude label reported as unavailable": Case(
-        lambda world: world.exclude(A).cut_off(B), "network-unavailable", (_cleared(B),)
+        lambda world: world.exclude(A).cut_off(B), "network-unavailable", (_clear_network_unavailable(B),)
     ),
-    "no speaker": Case(lambda world: world.lose(SPEAKERS).lose_pods(METALLB), "speaker-not-ready"),
+    "no speaker": Case(lambda world: world.remove(SPEAKERS).remove_pods(METALLB), "speaker-not-ready"),
     "a speaker that a nodeSelector keeps off": Case(
-        lambda world: world.lose_pods(METALLB).pod_spec(SPEAKERS, nodeSelector={"no": "where"}),
+        lambda world: world.remove_pods(METALLB).pod_spec(SPEAKERS, nodeSelector={"no": "where"}),
         "speaker-not-ready",
         (f'{SPEAKER_PATCH} \'{{"spec":{{"template":{{"spec":{{"nodeSelector":{{"no":null}}}}}}}}}}\'',),
     ),
     "a speaker that its affinity keeps off": Case(
-        lambda world: world.lose_pods(METALLB).pod_spec(SPEAKERS, affinity=AFFINITY),
+        lambda world: world.remove_pods(METALLB).pod_spec(SPEAKERS, affinity=AFFINITY),
         "speaker-not-ready",
         (f'{SPEAKER_PATCH} \'{{"spec":{{"template":{{"spec":{{"affinity":null}}}}}}}}\'',),
     ),
     "speakers that crash": Case(
-        lambda world: world.lose_pods(METALLB, A).set(("v1", "Pod", METALLB, f"speaker-{B}"), status={}),
+        lambda world: world.remove_pods(METALLB, A).set(("v1", "Pod", METALLB, f"speaker-{B}"), status={}),
         "speaker-not-ready",
         (UP, RESTART),
     ),
@@ -437,7 +439,7 @@ UNANNOUNCED = {
         "pods-and-speakers-apart",
     ),
     "pods where the speaker is not ready": Case(
-        lambda world: world.serve_from(A).lose_pods(METALLB, A), "pods-and-speakers-apart", (UP, RESTART)
+        lambda world: world.serve_from(A).remove_pods(METALLB, A), "pods-and-speakers-apart", (UP, RESTART)
     ),
     "an interface that no node has": Case(
         lambda world: world.spec(ADVERTISEMENT, interfaces=["eth9"]), "advertisement-selects-no-interface"
@@ -473,21 +475,21 @@ UNANNOUNCED = {
     ),
     "nothing that can be seen": Case(lambda world: world, "address-not-announced", (UP, RESTART)),
     "the node that has to announce does not answer for itself": Case(
-        lambda world: world.machine_is(macs={OURS: set(), WORKER: {MAC_B}}),
+        lambda world: world.set_machine(macs={OURS: set(), WORKER: {MAC_B}}),
         "address-not-announced",
         (f"{LAB} halt {A}", f"{LAB} resume"),
     ),
     "another node does not answer for itself": Case(
-        lambda world: world.machine_is(macs={OURS: set(), CONTROL_PLANE: {MAC_A}}),
+        lambda world: world.set_machine(macs={OURS: set(), CONTROL_PLANE: {MAC_A}}),
         "address-not-announced",
         (UP, RESTART),
     ),
     "no node that answers for itself": Case(
-        lambda world: world.machine_is(macs={OURS: set()}), "nodes-silent", (f"{LAB} halt", f"{LAB} resume")
+        lambda world: world.set_machine(macs={OURS: set()}), "nodes-silent", (f"{LAB} halt", f"{LAB} resume")
     ),
     "no node that answers, by a rule on this machine's bridge": Case(
-        lambda world: world.machine_is(
-            macs={OURS: set()}, rules=[_drops("output", "type", "arp", "ether", family="bridge")]
+        lambda world: world.set_machine(
+            macs={OURS: set()}, rules=[_drop_rule("output", "type", "arp", "ether", family="bridge")]
         ),
         "filtered-here",
         ("sudo nft delete rule bridge fw output handle 4",),
@@ -496,37 +498,39 @@ UNANNOUNCED = {
 OTHER = "192.168.56.0/24"
 UNOPENED = {
     "a rule on this machine": Case(
-        lambda world: world.machine_is(rules=[_drops("output", "daddr", ADDRESS)]),
+        lambda world: world.set_machine(rules=[_drop_rule("output", "daddr", ADDRESS)]),
         "filtered-here",
         ("sudo nft delete rule ip fw output handle 4",),
     ),
     "a rule on this machine for the answers": Case(
-        lambda world: world.machine_is(rules=[_drops("input", "saddr", ADDRESS)]),
+        lambda world: world.set_machine(rules=[_drop_rule("input", "saddr", ADDRESS)]),
         "filtered-here",
         ("sudo nft delete rule ip fw input handle 4",),
     ),
     "a rule on this machine, on its bridge": Case(
-        lambda world: world.machine_is(rules=[_drops("output", "daddr", ADDRESS, family="bridge")]),
+        lambda world: world.set_machine(rules=[_drop_rule("output", "daddr", ADDRESS, family="bridge")]),
         "filtered-here",
         ("sudo nft delete rule bridge fw output handle 4",),
     ),
     "a rule on this machine, at its interface": Case(
-        lambda world: world.machine_is(rules=[_drops("egress", "daddr", ADDRESS, family="netdev", dev=ROUTE.device)]),
+        lambda world: world.set_machine(
+            rules=[_drop_rule("egress", "daddr", ADDRESS, family="netdev", dev=ROUTE.device)]
+        ),
         "filtered-here",
         ("sudo nft delete rule netdev fw egress handle 4",),
     ),
     "a rule on this machine, at another interface": Case(
-        lambda world: world.machine_is(rules=[_drops("egress", "daddr", ADDRESS, family="netdev", dev="eth0")]),
+        lambda world: world.set_machine(rules=[_drop_rule("egress", "daddr", ADDRESS, family="netdev", dev="eth0")]),
         "no-connection",
         (),
     ),
     "a rule on this machine for ARP": Case(
-        lambda world: world.machine_is(rules=[_drops("output", "daddr ip", ADDRESS, "arp", family="arp")]),
+        lambda world: world.set_machine(rules=[_drop_rule("output", "daddr ip", ADDRESS, "arp", family="arp")]),
         "filtered-here",
         ("sudo nft delete rule arp fw output handle 4",),
     ),
     "a rule on this machine for ARP of others": Case(
-        lambda world: world.machine_is(rules=[_drops("output", "daddr ip", "192.168.56.9", "arp", family="arp")]),
+        lambda world: world.set_machine(rules=[_drop_rule("output", "daddr ip", "192.168.56.9", "arp", family="arp")]),
         "no-connection",
         (),
     ),
@@ -563,9 +567,9 @@ UNOPENED = {
         lambda world: world.set(SLICE, ports=[]).spec(SERVICE, ports=[{"port": 80, "targetPort": "other"}]),
         "target-port-missing",
     ),
-    "no pod that is ready": Case(lambda world: world.serve_from().lose_pods(NAMESPACE), "controller-not-ready"),
+    "no pod that is ready": Case(lambda world: world.serve_from().remove_pods(NAMESPACE), "controller-not-ready"),
     "pods that are not selected": Case(
-        lambda world: world.lose(SLICE).spec(SERVICE, selector={"app": "other"}),
+        lambda world: world.remove(SLICE).spec(SERVICE, selector={"app": "other"}),
         "controller-not-selected",
         (
             SERVICE_PATCH + '{"spec":{"selector":{"app":null}}}\'',
@@ -573,86 +577,94 @@ UNOPENED = {
         ),
     ),
     "kube-proxy kept off the node": Case(
-        lambda world: world.lose_pods(SYSTEM, A).pod_spec(PROXIES, affinity=AFFINITY),
+        lambda world: world.remove_pods(SYSTEM, A).pod_spec(PROXIES, affinity=AFFINITY),
         "kube-proxy-not-running",
         (REINSTALL,),
     ),
-    "no kube-proxy": Case(lambda world: world.lose(PROXIES).lose_pods(SYSTEM), "kube-proxy-not-running", (REINSTALL,)),
+    "no kube-proxy": Case(
+        lambda world: world.remove(PROXIES).remove_pods(SYSTEM), "kube-proxy-not-running", (REINSTALL,)
+    ),
     "no rule of kube-proxy's": Case(
-        lambda world: world.inside_is(served=["10.96.0.1"]),
+        lambda world: world.set_node(served=["10.96.0.1"]),
         "kube-proxy-rules-missing",
         (f"{KUBECTL} -n kube-system delete pod -l k8s-app=kube-proxy --field-selector=spec.nodeName={A}",),
     ),
     "a node that does not forward": Case(
-        lambda world: world.inside_is(forward="0"), "forwarding-off", (f"{ON_A} sysctl -w net.ipv4.ip_forward=1",)
+        lambda world: world.set_node(forward="0"), "forwarding-off", (f"{ON_A} sysctl -w net.ipv4.ip_forward=1",)
     ),
     "a rule in the node, before kube-proxy": Case(
-        lambda world: world.inside_is(rules=[_drops("prerouting", "daddr", ADDRESS)]),
+        lambda world: world.set_node(rules=[_drop_rule("prerouting", "daddr", ADDRESS)]),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw prerouting handle 4",),
     ),
     "a rule in the node, at its interface": Case(
-        lambda world: world.inside_is(
-            rules=[_drops("ingress", "daddr", ADDRESS, family="netdev", dev=["eth0", "eth1"])]
+        lambda world: world.set_node(
+            rules=[_drop_rule("ingress", "daddr", ADDRESS, family="netdev", dev=["eth0", "eth1"])]
         ),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule netdev fw ingress handle 4",),
     ),
     "a rule in the node for the answers, after kube-proxy": Case(
-        lambda world: world.inside_is(rules=[_drops("postrouting", "saddr", ADDRESS, prio=200)]),
+        lambda world: world.set_node(rules=[_drop_rule("postrouting", "saddr", ADDRESS, prio=200)]),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw postrouting handle 4",),
     ),
     "a rule in the node for the answers, too early for it": Case(
-        lambda world: world.inside_is(rules=[_drops("postrouting", "saddr", ADDRESS)]), "no-connection", ()
+        lambda world: world.set_node(rules=[_drop_rule("postrouting", "saddr", ADDRESS)]), "no-connection", ()
     ),
     "a rule in the node, after kube-proxy": Case(
-        lambda world: world.inside_is(rules=[_drops("forward", "daddr", "10.244.0.2")]),
+        lambda world: world.set_node(rules=[_drop_rule("forward", "daddr", "10.244.0.2")]),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw forward handle 4",),
     ),
     "a rule in the node for the answers": Case(
-        lambda world: world.inside_is(rules=[_drops("forward", "saddr", "10.244.0.2")]),
+        lambda world: world.set_node(rules=[_drop_rule("forward", "saddr", "10.244.0.2")]),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw forward handle 4",),
     ),
     "answers that go another way": Case(
-        lambda world: world.inside_is(back={"gateway": "172.17.0.1", "dev": "eth0"}),
+        lambda world: world.set_node(back={"gateway": "172.17.0.1", "dev": "eth0"}),
         "way-back-missing",
         (f"{INTO_A} ip route replace 192.168.56.1 dev eth1",),
     ),
     "a routing rule for the answers of pods": Case(
-        lambda world: world.inside_is(routing_rules=[_rule(9, src="10.244.0.0", srclen=16, action="blackhole"), MAINS]),
+        lambda world: world.set_node(
+            routing_rules=[_routing_rule(9, src="10.244.0.0", srclen=16, action="blackhole"), MAINS]
+        ),
         "way-back-missing",
         (f"{INTO_A} ip rule del from 10.244.0.0/16 blackhole pref 9",),
     ),
     "routing rules that do not decide": Case(
-        lambda world: world.inside_is(
-            routing_rules=[MAINS, _rule(8, fwmark="0x1", action="prohibit"), _rule(9, table="empty")]
+        lambda world: world.set_node(
+            routing_rules=[MAINS, _routing_rule(8, fwmark="0x1", action="prohibit"), _routing_rule(9, table="empty")]
         ),
         "no-connection",
         (),
     ),
     "a routing rule whose table leads straight back": Case(
-        lambda world: world.inside_is(
-            routing_rules=[_rule(9, table="77"), MAINS], tables=[{"dst": OTHER, "dev": "eth1", "table": "77"}]
+        lambda world: world.set_node(
+            routing_rules=[_routing_rule(9, table="77"), MAINS], tables=[{"dst": OTHER, "dev": "eth1", "table": "77"}]
         ),
         "no-connection",
         (),
     ),
     "a routing rule behind one that finds the main table's route": Case(
-        lambda world: world.inside_is(
-            routing_rules=[_rule(8, table="main", suppress_prefixlen=0), _rule(9, action="prohibit"), MAINS],
+        lambda world: world.set_node(
+            routing_rules=[
+                _routing_rule(8, table="main", suppress_prefixlen=0),
+                _routing_rule(9, action="prohibit"),
+                MAINS,
+            ],
             tables=[{"dst": OTHER, "dev": "eth1"}],
         ),
         "no-connection",
         (),
     ),
     "a node that cannot try its pods": Case(
-        lambda world: world.inside_is(opens=[], has_curl=False), "no-connection", ()
+        lambda world: world.set_node(opens=[], has_curl=False), "no-connection", ()
     ),
     "kube-proxy's own translation by iptables": Case(
-        lambda world: world.inside_is(rules=_translates("KUBE-SERVICES")), "no-connection", ()
+        lambda world: world.set_node(rules=_dnat_rules("KUBE-SERVICES")), "no-connection", ()
     ),
     "endpoints of other kinds": Case(
         lambda world: world.set(
@@ -670,30 +682,30 @@ UNOPENED = {
         lambda world: world.set(SLICE, ports=[{"name": "http"}]), "target-port-missing"
     ),
     "another translation by iptables": Case(
-        lambda world: world.inside_is(rules=_translates("OTHERS")),
+        lambda world: world.set_node(rules=_dnat_rules("OTHERS")),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw OTHERS handle 4",),
     ),
     "a static entry for this machine in the node": Case(
-        lambda world: world.inside_is(neighbours=[_static("192.168.56.1", MAC_B)]),
+        lambda world: world.set_node(neighbours=[_static_neighbour("192.168.56.1", MAC_B)]),
         "neighbour-fixed",
         (f"{INTO_A} ip neigh del 192.168.56.1 dev eth1",),
     ),
     "a static entry in the node that is right": Case(
-        lambda world: world.inside_is(neighbours=[_static("192.168.56.1", STRANGER)]), "no-connection", ()
+        lambda world: world.set_node(neighbours=[_static_neighbour("192.168.56.1", STRANGER)]), "no-connection", ()
     ),
     "a static entry of another interface of the node": Case(
-        lambda world: world.inside_is(neighbours=[_static("192.168.56.1", MAC_B, "eth0")]), "no-connection", ()
+        lambda world: world.set_node(neighbours=[_static_neighbour("192.168.56.1", MAC_B, "eth0")]), "no-connection", ()
     ),
-    "a pod that does not listen": Case(lambda world: world.inside_is(opens=["10.244.1.2"]), "controller-port-closed"),
+    "a pod that does not listen": Case(lambda world: world.set_node(opens=["10.244.1.2"]), "controller-port-closed"),
     "nothing that can be seen": Case(lambda world: world, "no-connection", ()),
 }
 OPEN = {
     "kube-proxy away, whose rules still work": Case(
-        lambda world: world.lose_pods(SYSTEM, A), "kube-proxy-not-running", (REINSTALL,), WARNING
+        lambda world: world.remove_pods(SYSTEM, A), "kube-proxy-not-running", (REINSTALL,), WARNING
     ),
     "kube-proxy away from the node that may announce next": Case(
-        lambda world: world.lose_pods(SYSTEM, B), "kube-proxy-not-running", (REINSTALL,), WARNING
+        lambda world: world.remove_pods(SYSTEM, B), "kube-proxy-not-running", (REINSTALL,), WARNING
     ),
     "an interface that no node has, and a speaker that goes on": Case(
         lambda world: world.spec(ADVERTISEMENT, interfaces=["eth9"]),
@@ -702,34 +714,34 @@ OPEN = {
         WARNING,
     ),
     "no route to pods on another node": Case(
-        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").inside_is(
+        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").set_node(
             opens=["10.244.0.2"], routes={"10.244.0.2": {"dev": "veth1"}}
         ),
         "pod-route-missing",
         (f"{ON_A} ip route replace 10.244.1.0/24 via 192.168.56.11 dev eth1",),
     ),
     "another route to pods on another node": Case(
-        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").inside_is(
+        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").set_node(
             opens=["10.244.0.2"], routes={"10.244.1.2": {"dev": "eth0", "gateway": "172.17.0.1"}}
         ),
         "pod-route-missing",
         (f"{ON_A} ip route replace 10.244.1.0/24 via 192.168.56.11 dev eth1",),
     ),
     "a pod on another node that does not listen": Case(
-        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").inside_is(opens=["10.244.0.2"]),
+        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").set_node(opens=["10.244.0.2"]),
         "controller-port-closed",
     ),
     "two nodes that answer": Case(
         lambda world: world.machine.macs[OURS].add(MAC_B), "announced-twice", (RESTART,), WARNING
     ),
     "a node that has the address on an interface": Case(
-        lambda world: world.inside_is(interfaces={"eth1": ADDRESS}).machine.macs[OURS].add(MAC_B),
+        lambda world: world.set_node(interfaces={"eth1": ADDRESS}).machine.macs[OURS].add(MAC_B),
         "announced-twice",
         (f"{ON_A} ip address del {ADDRESS}/32 dev eth1", f"{ON_B} ip address del {ADDRESS}/32 dev eth1"),
         WARNING,
     ),
     "a node that has the address with the network's prefix": Case(
-        lambda world: world.inside_is(interfaces={"eth1": ADDRESS}, prefix=24).machine.macs[OURS].add(MAC_B),
+        lambda world: world.set_node(interfaces={"eth1": ADDRESS}, prefix=24).machine.macs[OURS].add(MAC_B),
         "announced-twice",
         (f"{ON_A} ip address del {ADDRESS}/24 dev eth1", f"{ON_B} ip address del {ADDRESS}/24 dev eth1"),
         WARNING,
@@ -738,13 +750,13 @@ OPEN = {
         lambda world: world.machine.macs.update({OURS: {MAC_B}}), "announcer-differs", (RESTART,), WARNING
     ),
     "a rule on this machine for ARP, which labctl's own requests bypass": Case(
-        lambda world: world.machine_is(rules=[_drops("output", "daddr ip", ADDRESS, "arp", family="arp")]),
+        lambda world: world.set_machine(rules=[_drop_rule("output", "daddr ip", ADDRESS, "arp", family="arp")]),
         "filtered-here",
         ("sudo nft delete rule arp fw output handle 4",),
     ),
     "a rule on this machine for ARP, while the kernel remembers": Case(
-        lambda world: world.machine_is(
-            rules=[_drops("input", "saddr ip", ADDRESS, "arp", family="arp")], entry=Neighbour(MAC_A, "STALE")
+        lambda world: world.set_machine(
+            rules=[_drop_rule("input", "saddr ip", ADDRESS, "arp", family="arp")], entry=Neighbour(MAC_A, "STALE")
         ),
         "filtered-here",
         ("sudo nft delete rule arp fw input handle 4",),
@@ -752,20 +764,20 @@ OPEN = {
     ),
     "a stranger beside the node": Case(lambda world: world.machine.macs[OURS].add(STRANGER), "address-taken", ()),
     "a permanent entry": Case(
-        lambda world: world.machine_is(entry=Neighbour(MAC_B, "PERMANENT")),
+        lambda world: world.set_machine(entry=Neighbour(MAC_B, "PERMANENT")),
         "neighbour-fixed",
         (f"sudo ip neigh del {ADDRESS} dev br-demo",),
         WARNING,
     ),
     "a permanent entry, and a kernel that is to ask": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             may_ask=False, entry=Neighbour(STRANGER, "PERMANENT"), macs={OURS: {STRANGER}, CONTROL_PLANE: {MAC_A}}
-        ).fail(),
+        ).refuse_connections(),
         "neighbour-fixed",
         (f"sudo ip neigh del {ADDRESS} dev br-demo",),
     ),
     "a permanent entry of another node, and a kernel that is to ask": Case(
-        lambda world: world.machine_is(may_ask=False, entry=Neighbour(MAC_B, "PERMANENT")),
+        lambda world: world.set_machine(may_ask=False, entry=Neighbour(MAC_B, "PERMANENT")),
         "neighbour-fixed",
         (f"sudo ip neigh del {ADDRESS} dev br-demo",),
         WARNING,
@@ -775,9 +787,9 @@ OPEN = {
 LABS_OWN = TableRoute(IPv4Network(OTHER), "br-demo", source=str(GATEWAY))
 LAST_RESORT = TableRoute(IPv4Network(OTHER), "", "unreachable", metric=4294967295)
 BRIDGE = Interface("br-demo", (IPv4Interface(f"{GATEWAY}/24"),))
-WAYS = {
+ROUTE_CASES = {
     "an unreachable route": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=None,
             kernel_routes=[LABS_OWN, LAST_RESORT, TableRoute(IPv4Network(ADDRESS), "", "unreachable", metric=5)],
         ),
@@ -785,7 +797,7 @@ WAYS = {
         (f"sudo ip route del unreachable {ADDRESS} metric 5",),
     ),
     "a route by a gateway": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=Route("tun0", IPv4Address("10.8.0.2"), "10.8.0.1"),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network("192.168.56.0/25"), "tun0", gateway="10.8.0.1")],
         ),
@@ -793,7 +805,7 @@ WAYS = {
         ("sudo ip route del 192.168.56.0/25 via 10.8.0.1 dev tun0",),
     ),
     "a route by another node, which passes packets on": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=Route("br-demo", GATEWAY, str(WORKER)),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "br-demo", gateway=str(WORKER))],
         ),
@@ -802,37 +814,37 @@ WAYS = {
         WARNING,
     ),
     "a rule that rejects": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=None,
             kernel_routes=[LABS_OWN, LAST_RESORT],
-            kernel_rules=[_rule(7, dst=ADDRESS, action="prohibit"), MAINS],
+            kernel_rules=[_routing_rule(7, dst=ADDRESS, action="prohibit"), MAINS],
             kernel_interfaces=[BRIDGE],
         ),
         "route-in-the-way",
         (f"sudo ip rule del from all to {ADDRESS} prohibit pref 7",),
     ),
     "a rule that leads to a table with another route": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=None,
             kernel_routes=[LABS_OWN, LAST_RESORT, TableRoute(IPv4Network("0.0.0.0/0"), "", "blackhole", "77")],
-            kernel_rules=[_rule(0, table="local"), _rule(7, table="77"), MAINS],
+            kernel_rules=[_routing_rule(0, table="local"), _routing_rule(7, table="77"), MAINS],
             kernel_interfaces=[BRIDGE],
         ),
         "route-in-the-way",
         ("sudo ip rule del from all lookup 77 pref 7",),
     ),
     "a rule for another user, which cannot be told": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=None,
             kernel_routes=[LABS_OWN, LAST_RESORT],
-            kernel_rules=[_rule(7, uidrange=[0, 0], action="prohibit"), MAINS],
+            kernel_rules=[_routing_rule(7, uidrange=[0, 0], action="prohibit"), MAINS],
             kernel_interfaces=[BRIDGE],
         ),
         "route-missing",
         (),
     ),
     "an address of this machine's own": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=Route("lo", OURS, ""),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "lo", "local", "local")],
         ),
@@ -840,7 +852,7 @@ WAYS = {
         (f"sudo ip address del {ADDRESS}/32 dev lo",),
     ),
     "an address of this machine's own, with a network": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=Route("lo", OURS, ""),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "eth7", "local", "local")],
             kernel_interfaces=[BRIDGE, Interface("eth7", (IPv4Interface(f"{ADDRESS}/24"),))],
@@ -849,19 +861,21 @@ WAYS = {
         (f"sudo ip address del {ADDRESS}/24 dev eth7",),
     ),
     "an interface that is down": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[replace(BRIDGE, is_up=False)]
         ),
         "interface-down",
         ("sudo ip link set br-demo up",),
     ),
     "an interface without its address": Case(
-        lambda world: world.machine_is(way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[Interface("br-demo")]),
+        lambda world: world.set_machine(
+            way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[Interface("br-demo")]
+        ),
         "interface-down",
         (f"sudo ip address add {GATEWAY}/24 dev br-demo",),
     ),
     "no network of the lab's": Case(
-        lambda world: world.machine_is(
+        lambda world: world.set_machine(
             way=Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1"),
             kernel_routes=[TableRoute(IPv4Network("0.0.0.0/0"), "eth0", gateway="10.0.0.1")],
         ),
@@ -870,7 +884,7 @@ WAYS = {
 }
 
 
-def _holds(world: World, case: Case) -> None:
+def _check_case(world: BreakableLab, case: Case) -> None:
     case.breaks(world)
     problem = world.problem()
 
@@ -878,8 +892,8 @@ def _holds(world: World, case: Case) -> None:
     assert ((UP,) if problem.commands is None else problem.commands) == case.commands
 
 
-def test_a_node_that_answers_and_takes_a_connection_is_well(world: World) -> None:
-    assert world.look() == {
+def test_a_node_that_answers_arp_and_accepts_a_connection_is_ok(world: BreakableLab) -> None:
+    assert world.run_hop() == {
         "announced_by": A,
         "not_asked": None,
         "answers_arp": [{"mac": MAC_A, "node": A}],
@@ -891,48 +905,48 @@ def test_a_node_that_answers_and_takes_a_connection_is_well(world: World) -> Non
 
 
 @pytest.mark.parametrize("name", UNANNOUNCED)
-def test_why_nobody_announces_the_address_is_found_as_metallb_decides(world: World, name: str) -> None:
-    _holds(world.silence(), UNANNOUNCED[name])
+def test_the_cause_of_a_missing_announcement_is_found_by_metallbs_rules(world: BreakableLab, name: str) -> None:
+    _check_case(world.stop_announcing(), UNANNOUNCED[name])
 
 
 @pytest.mark.parametrize("name", UNOPENED)
-def test_why_no_connection_gets_through_is_found_by_looking(world: World, name: str) -> None:
-    _holds(world.fail(), UNOPENED[name])
+def test_the_cause_of_a_failed_connection_is_found(world: BreakableLab, name: str) -> None:
+    _check_case(world.refuse_connections(), UNOPENED[name])
 
 
 @pytest.mark.parametrize("name", OPEN)
-def test_what_is_not_well_while_connections_get_through(world: World, name: str) -> None:
-    _holds(world, OPEN[name])
+def test_problems_are_reported_even_while_connections_succeed(world: BreakableLab, name: str) -> None:
+    _check_case(world, OPEN[name])
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_why_there_is_no_direct_route_is_found_among_the_kernels(world: World, name: str) -> None:
-    _holds(world, WAYS[name])
+@pytest.mark.parametrize("name", ROUTE_CASES)
+def test_the_cause_of_a_missing_direct_route_is_found_in_the_kernels_routes(world: BreakableLab, name: str) -> None:
+    _check_case(world, ROUTE_CASES[name])
 
 
 @pytest.mark.parametrize("interfaces", [[], ["eth1"], ["eth1", "eth9"]])
-def test_an_advertisement_on_an_interface_that_is_there_is_well(world: World, interfaces: list[str]) -> None:
-    assert world.spec(ADVERTISEMENT, interfaces=interfaces).look()["announced_by"] == A
+def test_an_advertisement_on_an_existing_interface_is_ok(world: BreakableLab, interfaces: list[str]) -> None:
+    assert world.spec(ADVERTISEMENT, interfaces=interfaces).run_hop()["announced_by"] == A
 
 
-def test_what_the_kernel_alone_remembers_works_for_now(world: World) -> None:
-    world.silence().lose(ADVERTISEMENT).machine_is(entry=Neighbour(MAC_A, "STALE"))
+def test_an_unannounced_address_in_the_kernels_arp_cache_is_a_warning(world: BreakableLab) -> None:
+    world.stop_announcing().remove(ADVERTISEMENT).set_machine(entry=Neighbour(MAC_A, "STALE"))
     problem = world.problem()
 
     assert (problem.cause, problem.state) == ("advertisement-missing", WARNING)
     assert problem.evidence["remembered"] == {"mac": MAC_A, "state": "STALE"}
 
 
-def test_what_the_kernel_remembers_of_a_node_that_has_gone_does_not_work(world: World) -> None:
-    world.silence().lose(ADVERTISEMENT).fail().machine_is(entry=Neighbour(MAC_A, "STALE"))
+def test_an_arp_entry_of_a_stopped_node_is_broken(world: BreakableLab) -> None:
+    world.stop_announcing().remove(ADVERTISEMENT).refuse_connections().set_machine(entry=Neighbour(MAC_A, "STALE"))
 
     assert world.problem().state == BROKEN
 
 
-def test_a_permanent_entry_that_leads_nowhere_is_broken(world: World) -> None:
-    world.machine_is(entry=Neighbour(STRANGER, "PERMANENT"))
+def test_a_permanent_arp_entry_with_a_wrong_mac_is_broken(world: BreakableLab) -> None:
+    world.set_machine(entry=Neighbour(STRANGER, "PERMANENT"))
 
-    assert (world.fail().problem().cause, world.problem().state) == ("neighbour-fixed", BROKEN)
+    assert (world.refuse_connections().problem().cause, world.problem().state) == ("neighbour-fixed", BROKEN)
 
 
 @pytest.mark.parametrize(
@@ -943,46 +957,50 @@ def test_a_permanent_entry_that_leads_nowhere_is_broken(world: World) -> None:
         (Neighbour(MAC_B, "STALE"), True, [MAC_A]),
     ],
 )
-def test_an_entry_that_is_right_or_that_asking_corrects_is_well(
-    world: World,
+def test_a_correct_arp_entry_or_one_that_a_request_corrects_is_ok(
+    world: BreakableLab,
     entry: Neighbour,
     may_ask: bool,  # noqa: FBT001 - a column of the table
     macs: list[str],
 ) -> None:
-    evidence = world.machine_is(entry=entry, may_ask=may_ask).look()
+    evidence = world.set_machine(entry=entry, may_ask=may_ask).run_hop()
 
     assert evidence["remembered"] == {"mac": entry.mac, "state": entry.state}
     assert [each["mac"] for each in evidence["answers_arp"]] == macs
 
 
-@pytest.mark.parametrize(("may_ask", "asked"), [(True, {OURS, CONTROL_PLANE, WORKER}), (False, {OURS, CONTROL_PLANE})])
-def test_a_kernel_is_not_made_to_ask_for_a_node_that_does_not_run(
-    world: World,
+@pytest.mark.parametrize(
+    ("may_ask", "expected"), [(True, {OURS, CONTROL_PLANE, WORKER}), (False, {OURS, CONTROL_PLANE})]
+)
+def test_without_raw_sockets_no_arp_request_is_sent_for_a_stopped_node(
+    world: BreakableLab,
     monkeypatch: pytest.MonkeyPatch,
     may_ask: bool,  # noqa: FBT001 - a column of the table
-    asked: set[IPv4Address],
+    expected: set[IPv4Address],
 ) -> None:
-    seen: set[IPv4Address] = set()
+    queried: set[IPv4Address] = set()
 
-    def ask_arp(_self: Machine, addresses: Collection[IPv4Address], _route: Route) -> dict[IPv4Address, frozenset[str]]:
-        seen.update(addresses)
+    def ask_arp(
+        _self: FakeMachine, addresses: Collection[IPv4Address], _route: Route
+    ) -> dict[IPv4Address, frozenset[str]]:
+        queried.update(addresses)
         return {OURS: frozenset({MAC_A}), CONTROL_PLANE: frozenset({MAC_A})}
 
-    monkeypatch.setattr(Machine, "ask_arp", ask_arp)
+    monkeypatch.setattr(FakeMachine, "ask_arp", ask_arp)
     world.provider.nodes = {A}
 
-    assert world.machine_is(may_ask=may_ask).look()["answers_arp"] == [{"mac": MAC_A, "node": A}]
-    assert seen == asked
+    assert world.set_machine(may_ask=may_ask).run_hop()["answers_arp"] == [{"mac": MAC_A, "node": A}]
+    assert queried == expected
 
 
-def test_a_node_that_does_not_answer_for_its_own_address_is_no_stranger(world: World) -> None:
-    del world.machine_is(found=f"container {A}").machine.macs[CONTROL_PLANE]
+def test_a_node_that_does_not_answer_for_its_own_address_is_recognised(world: BreakableLab) -> None:
+    del world.set_machine(found=f"container {A}").machine.macs[CONTROL_PLANE]
 
-    assert world.look()["answers_arp"] == [{"mac": MAC_A, "node": A}]
+    assert world.run_hop()["answers_arp"] == [{"mac": MAC_A, "node": A}]
 
 
 @pytest.mark.parametrize(
-    ("mac", "found", "told"),
+    ("mac", "owner", "expected"),
     [
         (STRANGER, "", "QEMU"),
         ("08:00:27:00:00:01", "", "VirtualBox"),
@@ -991,32 +1009,30 @@ def test_a_node_that_does_not_answer_for_its_own_address_is_no_stranger(world: W
         ("02:42:c0:a8:38:20", "container other", "container other"),
     ],
 )
-def test_a_stranger_is_described_by_what_its_mac_tells(world: World, mac: str, found: str, told: str) -> None:
-    world.machine_is(found=found).machine.macs[OURS] = {mac}
+def test_an_unknown_machine_is_described_by_its_mac(world: BreakableLab, mac: str, owner: str, expected: str) -> None:
+    world.set_machine(found=owner).machine.macs[OURS] = {mac}
 
-    assert told in world.problem().text
+    assert expected in world.problem().text
 
 
-def test_without_the_api_a_connection_is_tried_nevertheless(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_api_a_connection_is_still_tried(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_api(world, monkeypatch)
     world.trail.seen.pop("address")
-    evidence = world.look()
+    evidence = world.run_hop()
 
     assert (evidence["announced_by"], evidence["not_asked"]) == (None, "it does not answer")
     assert evidence["connection"]["outcome"] == "connected"
 
 
-def test_without_the_api_a_silent_address_is_broken_and_the_node_is_asked_for_the_rest(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_api_the_cause_is_read_from_the_node(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_api(world, monkeypatch)
 
-    assert world.fail().inside_is(forward="0").problem().cause == "forwarding-off"
-    assert world.silence().problem().cause == "address-not-announced"
+    assert world.refuse_connections().set_node(forward="0").problem().cause == "forwarding-off"
+    assert world.stop_announcing().problem().cause == "address-not-announced"
 
 
 @pytest.mark.parametrize(
-    ("answer", "knows"),
+    ("result", "known_programs"),
     [
         (ProviderError("frozen", id="tool-timeout"), ()),
         (Finished(1, "", ()), ()),
@@ -1025,34 +1041,34 @@ def test_without_the_api_a_silent_address_is_broken_and_the_node_is_asked_for_th
         (ProviderError("too late", id="tool-timeout"), ("true", "cat", "nft")),
     ],
 )
-def test_a_node_that_does_not_say_all_of_itself_leaves_the_reason_open(
-    world: World, monkeypatch: pytest.MonkeyPatch, answer: Exception | Finished, knows: Sequence[str]
+def test_a_node_that_does_not_respond_to_commands_leaves_the_cause_open(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch, result: Exception | Finished, known_programs: Sequence[str]
 ) -> None:
     ask = world.provider.ask
 
-    def said(node: Node, command: Sequence[str], seconds: float) -> Finished:
-        if command[0] in knows:
+    def respond(node: Node, command: Sequence[str], seconds: float) -> Finished:
+        if command[0] in known_programs:
             return ask(node, command, seconds)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    monkeypatch.setattr(world.provider, "ask", said)
+    monkeypatch.setattr(world.provider, "ask", respond)
 
-    assert world.fail().problem().cause == "no-connection"
+    assert world.refuse_connections().problem().cause == "no-connection"
 
 
-def test_a_user_who_may_not_see_the_packet_filter_is_told_so(
-    world: World, monkeypatch: pytest.MonkeyPatch, golden: Golden
+def test_an_unreadable_packet_filter_is_mentioned(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
-    monkeypatch.setattr(Machine, "filters", lambda _self: None)
+    monkeypatch.setattr(FakeMachine, "filters", lambda _self: None)
 
-    golden(world.fail().problem().text)
+    golden(world.refuse_connections().problem().text)
 
 
-def test_the_mtus_on_the_way_are_listed(world: World) -> None:
-    world.machine_is(kernel_interfaces=[Interface("br-demo", mtu=1400), Interface("eth0", mtu=1500)])
-    world.look()
+def test_mtus_on_the_path_are_listed(world: BreakableLab) -> None:
+    world.set_machine(kernel_interfaces=[Interface("br-demo", mtu=1400), Interface("eth0", mtu=1500)])
+    world.run_hop()
 
     assert node_facts.mtus(world.trail) == [
         {"where": "this machine", "interface": "br-demo", "mtu": 1400},
@@ -1060,15 +1076,15 @@ def test_the_mtus_on_the_way_are_listed(world: World) -> None:
     ]
 
 
-@pytest.mark.parametrize(("own", "found"), [(1500, None), (1400, None), (9000, ("eth1", 1500, 9000))])
-def test_a_node_is_narrow_only_if_its_packets_are_smaller_than_this_machines(
-    world: World, own: int, found: tuple[str, int, int] | None
+@pytest.mark.parametrize(("own", "expected"), [(1500, None), (1400, None), (9000, ("eth1", 1500, 9000))])
+def test_a_node_is_narrow_only_if_its_mtu_is_smaller_than_this_machines(
+    world: BreakableLab, own: int, expected: tuple[str, int, int] | None
 ) -> None:
-    world.machine_is(kernel_interfaces=[Interface("br-demo", mtu=own), Interface("eth0", mtu=65536)])
-    world.look()
+    world.set_machine(kernel_interfaces=[Interface("br-demo", mtu=own), Interface("eth0", mtu=65536)])
+    world.run_hop()
     narrow = node_facts.narrow(world.trail, {A})
 
-    assert (narrow and narrow[1:]) == found
+    assert (narrow and narrow[1:]) == expected
     assert node_facts.narrow(world.trail, set()) is None
 
 
@@ -1095,24 +1111,24 @@ def test_a_node_is_narrow_only_if_its_packets_are_smaller_than_this_machines(
         ({"affinity": {"podAntiAffinity": {}}}, {}, []),
     ],
 )
-def test_what_keeps_a_daemonset_off_a_node_is_found_with_what_takes_it_back(
+def test_the_reason_why_a_daemonset_has_no_pod_on_a_node_is_found_with_the_command_to_fix_it(
     pod: Json, live: Json, commands: list[str]
 ) -> None:
     daemonset = {"metadata": {"namespace": "s", "name": "d"}, "spec": {"template": {"spec": pod}}}
-    found = [
+    found_commands = [
         each.command
         for each in kept_off.kept_off("demo", daemonset, {"metadata": {"name": "n"}, **live} | _named(live))
     ]
 
-    assert len(found) == len(commands)
-    assert all(part in command for part, command in zip(commands, found, strict=True))
+    assert len(found_commands) == len(commands)
+    assert all(part in command for part, command in zip(commands, found_commands, strict=True))
 
 
 def _named(live: Json) -> Json:
     return {"metadata": {"name": "n", **live.get("metadata", {})}}
 
 
-def _without_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_api(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
         raise NotReadyError("it does not answer", id="api-unreachable")
 
@@ -1121,7 +1137,7 @@ def _without_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("broken", ["", "clock", "lease", "node"])
-def test_a_machine_whose_clock_is_off_is_named(world: World, broken: str) -> None:
+def test_a_machine_with_a_wrong_clock_is_named(world: BreakableLab, broken: str) -> None:
     """An old lease makes labctl read the node's clock. A node that is not Ready, or has the right time, is not named."""
     machines = replace(world.trail.context, lab=lab(provider="libvirt"))
     world.trail.context = with_doors(machines, world.provider, world.cluster, world.trail.context.bundle)
@@ -1130,14 +1146,14 @@ def test_a_machine_whose_clock_is_off_is_named(world: World, broken: str) -> Non
     world.cluster.put("coordination.k8s.io/v1", "Lease", B, "kube-node-lease", spec={"renewTime": renewed})
     conditions = [{"type": "Ready", "status": "Unknown" if broken == "node" else "True"}]
     world.cluster.put("v1", "Node", B, status={"conditions": conditions})
-    its_time = time.time() - (3600 if broken == "clock" else 0)
-    inside = world.inside.said
-    world.inside.said = lambda command: (  # type: ignore[method-assign]
-        Finished(0, f"{its_time:.3f}", ()) if command == clock.READ else inside(command)
+    node_time = time.time() - (3600 if broken == "clock" else 0)
+    inside = world.inside.respond
+    world.inside.respond = lambda command: (  # type: ignore[method-assign]
+        Finished(0, f"{node_time:.3f}", ()) if command == clock.READ else inside(command)
     )
 
     if broken != "clock":
-        assert "clocks" not in world.look()
+        assert "clocks" not in world.run_hop()
         return
     problem = world.problem()
     assert (problem.cause, problem.state, problem.commands) == ("clock-off", "warning", None)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import test_trace
 from fakes import FakeCluster, FakeProvider, owned_by, with_doors
-from test_trace import CONTROLLER_POD, HOST, READY, SLICE, World
-from test_trace_response import REFUSED, came, late, own, response, say
+from test_trace import CONTROLLER_POD, HOST, READY, SLICE, BreakableLab
+from test_trace_response import REFUSED, controllers_own, exchange_of, response_hop, set_responses, timed_out
 
 from labctl import trace
 from labctl.context import Context
@@ -32,7 +32,7 @@ METALLB = ("metallb-system", "controller")
 Json = dict[str, Any]
 
 
-def drops(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
+def drop_rule(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
     """Return a chain with a rule that drops forwarded packets, or packets at another hook."""
     place = {"family": "inet", "table": "fw"}
     match = {"op": "==", "left": left, "right": right}
@@ -42,7 +42,7 @@ def drops(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class NodeNetwork:
     """A node's routes, forwarding and packet filter."""
 
     route: Json | None
@@ -51,17 +51,17 @@ class Broken:
     rules: tuple[Json, ...] = ()
 
 
-def usual(**fields: Any) -> Broken:  # noqa: ANN401 - any field
-    return Broken(**{"route": {}, **fields})
+def intact(**fields: Any) -> NodeNetwork:  # noqa: ANN401 - any field
+    return NodeNetwork(**{"route": {}, **fields})
 
 
-def nodes_say(provider: FakeProvider, lost: Mapping[str, Broken]) -> None:
-    """Let both nodes answer; `lost` has the nodes whose network is not as labctl configured it."""
+def set_node_networks(provider: FakeProvider, lost: Mapping[str, NodeNetwork]) -> None:
+    """Let both nodes respond to commands. `lost` has the nodes whose network is not as labctl configured it."""
 
-    def said(name: str) -> Any:  # noqa: ANN401 - a function that answers commands
-        broken = lost.get(name, usual())
+    def responder(name: str) -> Any:  # noqa: ANN401 - a function that responds to commands
+        broken = lost.get(name, intact())
 
-        def answer(command: Any) -> Finished:  # noqa: ANN401 - words of a command
+        def respond(command: Any) -> Finished:  # noqa: ANN401 - words of a command
             if command[0] == "cat":
                 return Finished(0, broken.forward, ())
             if command[0] == "nft":
@@ -70,21 +70,21 @@ def nodes_say(provider: FakeProvider, lost: Mapping[str, Broken]) -> None:
                 return Finished(0, json.dumps([{"ifname": "eth1", "addr_info": []}]), ())
             if "get" not in command:
                 return Finished(0, "[]", ())
-            its = next((at for prefix, at in GATEWAYS.items() if command[-1].startswith(prefix)), "")
-            route = {"dev": "cni0"} if its in {"", OWN[name]} else broken.route
-            found = {"gateway": its, "dev": "eth1"} if route == {} else route
-            return Finished(0, json.dumps([found]), ()) if found else Finished(2, "", ("Network is unreachable",))
+            gateway = next((at for prefix, at in GATEWAYS.items() if command[-1].startswith(prefix)), "")
+            route = {"dev": "cni0"} if gateway in {"", OWN[name]} else broken.route
+            route = {"gateway": gateway, "dev": "eth1"} if route == {} else route
+            return Finished(0, json.dumps([route]), ()) if route else Finished(2, "", ("Network is unreachable",))
 
-        return answer
+        return respond
 
-    provider.answers = {name: said(name) for name in (A, B)}
+    provider.answers = {name: responder(name) for name in (A, B)}
 
 
-def apart(world: World, lost: Mapping[str, Broken]) -> World:
+def spread_pods(world: BreakableLab, lost: Mapping[str, NodeNetwork]) -> BreakableLab:
     """Place the controller's pod on one node, and a second pod of the app on the other."""
     provider = FakeProvider()
     provider.nodes = {A, B}
-    nodes_say(provider, lost)
+    set_node_networks(provider, lost)
     world.context = with_doors(world.context, provider, world.cluster, world.context.bundle)
     world.with_second_pod().set(CONTROLLER_POD, status={**READY, "podIP": "10.244.1.2"})
     world.cluster.objects[SLICE]["endpoints"][1]["nodeName"] = B
@@ -92,10 +92,10 @@ def apart(world: World, lost: Mapping[str, Broken]) -> World:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class RouteCase:
     """Broken nodes, the responses, and what `trace` reports."""
 
-    nodes: Mapping[str, Broken]
+    nodes: Mapping[str, NodeNetwork]
     exchanges: tuple[Exchange, ...]
     cause: str
     commands: tuple[str, ...] = ()
@@ -103,139 +103,155 @@ class Lost:
 
 SECOND = "my-app-2"
 ROUTES = {
-    "from the controller to the app": Lost({A: Broken(None)}, (came(), late(SECOND)), "pod-route-missing", (ON_A,)),
-    "by a gateway that is no node": Lost(
-        {A: Broken({"gateway": "172.17.0.1", "dev": "eth0"})}, (came(), late(SECOND)), "pod-route-missing", (ON_A,)
+    "from the controller to the app": RouteCase(
+        {A: NodeNetwork(None)}, (exchange_of(), timed_out(SECOND)), "pod-route-missing", (ON_A,)
     ),
-    "from the app back to the controller": Lost(
-        {B: Broken(None)}, (came(), late(SECOND)), "pod-route-missing", (ON_B,)
+    "by a gateway that is no node": RouteCase(
+        {A: NodeNetwork({"gateway": "172.17.0.1", "dev": "eth0"})},
+        (exchange_of(), timed_out(SECOND)),
+        "pod-route-missing",
+        (ON_A,),
     ),
-    "and no answer of any pod": Lost({A: Broken(None)}, (late(SECOND),), "pod-route-missing", (ON_A,)),
-    "and the controller's own word": Lost({A: Broken(None)}, (own(502),), "pod-route-missing", (ON_A,)),
-    "forwarding on the app's node": Lost(
-        {B: usual(forward="0")},
-        (came(), late(SECOND)),
+    "from the app back to the controller": RouteCase(
+        {B: NodeNetwork(None)}, (exchange_of(), timed_out(SECOND)), "pod-route-missing", (ON_B,)
+    ),
+    "and no answer of any pod": RouteCase({A: NodeNetwork(None)}, (timed_out(SECOND),), "pod-route-missing", (ON_A,)),
+    "and the controller's own word": RouteCase(
+        {A: NodeNetwork(None)}, (controllers_own(502),), "pod-route-missing", (ON_A,)
+    ),
+    "forwarding on the app's node": RouteCase(
+        {B: intact(forward="0")},
+        (exchange_of(), timed_out(SECOND)),
         "forwarding-off",
         ("labctl --name demo ssh demo-control-plane -- sudo sysctl -w net.ipv4.ip_forward=1",),
     ),
-    "packets that the controller's node drops": Lost(
-        {A: usual(rules=drops({"meta": {"key": "oifname"}}, "eth1"))},
-        (came(), late(SECOND)),
+    "packets that the controller's node drops": RouteCase(
+        {A: intact(rules=drop_rule({"meta": {"key": "oifname"}}, "eth1"))},
+        (exchange_of(), timed_out(SECOND)),
         "filtered-on-node",
         ("labctl --name demo exec -- docker exec demo-worker-1 nft delete rule inet fw forward handle 4",),
     ),
-    "packets that the app's node drops": Lost(
-        {B: usual(rules=drops({"payload": {"protocol": "ip", "field": "daddr"}}, FAR))},
-        (came(), late(SECOND)),
+    "packets that the app's node drops": RouteCase(
+        {B: intact(rules=drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, FAR))},
+        (exchange_of(), timed_out(SECOND)),
         "filtered-on-node",
         ("labctl --name demo exec -- docker exec demo-control-plane nft delete rule inet fw forward handle 4",),
     ),
-    "packets to others that a node drops": Lost(
-        {B: usual(rules=drops({"payload": {"protocol": "ip", "field": "daddr"}}, "10.244.0.77"))},
-        (came(), late(SECOND)),
+    "packets to others that a node drops": RouteCase(
+        {B: intact(rules=drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, "10.244.0.77"))},
+        (exchange_of(), timed_out(SECOND)),
         "pods-differ",
     ),
-    "packets from outside that a node drops, which itself sends them there": Lost(
-        {A: usual(rules=drops({"payload": {"protocol": "ip", "field": "daddr"}}, FAR, hook="ingress", dev="eth1"))},
-        (came(), late(SECOND)),
+    "packets from outside that a node drops, which itself sends them there": RouteCase(
+        {
+            A: intact(
+                rules=drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, FAR, hook="ingress", dev="eth1")
+            )
+        },
+        (exchange_of(), timed_out(SECOND)),
         "pods-differ",
     ),
-    "none": Lost({}, (came(), late(SECOND)), "pods-differ"),
+    "none": RouteCase({}, (exchange_of(), timed_out(SECOND)), "pods-differ"),
 }
 
 
 @pytest.mark.parametrize("name", ROUTES)
-def test_a_lost_route_between_controller_and_app_is_named_in_place_of_the_silence_it_causes(
-    world: World, name: str
+def test_a_missing_route_between_controller_and_app_is_reported_instead_of_a_silent_pod(
+    world: BreakableLab, name: str
 ) -> None:
     case = ROUTES[name]
-    hop = response(say(apart(world, case.nodes), *case.exchanges, word=REFUSED))
+    hop = response_hop(set_responses(spread_pods(world, case.nodes), *case.exchanges, word=REFUSED))
 
     assert (hop["state"], hop["cause"]) == ("broken", case.cause)
     assert case.commands == () or tuple(hop["commands"]) == case.commands
 
 
-def test_a_request_that_takes_as_long_as_a_pod_that_cannot_be_reached_is_explained_at_once(world: World) -> None:
-    slow = came(seconds={"connect": 0.0004, "first_byte": 1.004})
-    hop = response(say(apart(world, {A: Broken(None)}), slow, came()))
+def test_a_slow_response_caused_by_an_unreachable_pod_is_explained_by_the_missing_route(world: BreakableLab) -> None:
+    slow = exchange_of(seconds={"connect": 0.0004, "first_byte": 1.004})
+    hop = response_hop(set_responses(spread_pods(world, {A: NodeNetwork(None)}), slow, exchange_of()))
 
     assert (hop["state"], hop["cause"], tuple(hop["commands"])) == ("broken", "pod-route-missing", (ON_A,))
     assert len(world.client.asked) == 2
 
 
 @pytest.mark.parametrize("place", [{"family": "inet"}, {"family": "bridge"}])
-def test_packets_that_this_machine_drops_between_nodes_are_no_pods_fault(
-    world: World, place: Mapping[str, str]
+def test_packets_between_nodes_that_this_machine_drops_are_reported_as_filtered_here(
+    world: BreakableLab, place: Mapping[str, str]
 ) -> None:
-    rules = drops({"payload": {"protocol": "ip", "field": "daddr"}}, FAR)
+    rules = drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, FAR)
     rules = tuple({kind: {**content, **place} for kind, content in each.items()} for each in rules)
     world.client.packet_filter = filters.parse(json.dumps({"nftables": rules})), ""
-    hop = response(say(apart(world, {}), came(), late(SECOND)))
+    hop = response_hop(set_responses(spread_pods(world, {}), exchange_of(), timed_out(SECOND)))
 
     assert (hop["state"], hop["cause"]) == ("broken", "filtered-here")
     assert hop["commands"] == [f"sudo nft delete rule {place['family']} fw forward handle 4"]
 
 
-def test_a_pod_with_the_address_of_its_node_takes_no_route_to_pods(world: World) -> None:
-    apart(world, {A: usual()}).cluster.objects[SLICE]["endpoints"][1]["addresses"] = [OWN[B]]
+def test_a_pod_with_the_address_of_its_node_needs_no_pod_route(world: BreakableLab) -> None:
+    spread_pods(world, {A: intact()}).cluster.objects[SLICE]["endpoints"][1]["addresses"] = [OWN[B]]
 
-    assert response(say(world, came(), late(SECOND), word=REFUSED))["cause"] == "pods-differ"
+    assert response_hop(set_responses(world, exchange_of(), timed_out(SECOND), word=REFUSED))["cause"] == "pods-differ"
 
 
-def test_each_node_is_asked_once_and_not_about_endpoints_without_an_ipv4_address(world: World) -> None:
-    apart(world, {})
+def test_each_node_is_queried_once(world: BreakableLab) -> None:
+    spread_pods(world, {})
     endpoints = world.cluster.objects[SLICE]["endpoints"]
     endpoints += [endpoints[1] | {"addresses": [each]} for each in ("10.244.0.7", "10.244.0.8", "fd00::1")]
     provider = world.context.provider
-    asked: list[str] = []
-    ask = provider.ask
+    queried: list[str] = []
+    original = provider.ask
 
-    def noted(node: Node, command: Sequence[str], seconds: float) -> Finished:
+    def record(node: Node, command: Sequence[str], seconds: float) -> Finished:
         if "ip_forward" in str(command):
-            asked.append(node.name)
-        return ask(node, command, seconds)
+            queried.append(node.name)
+        return original(node, command, seconds)
 
-    provider.ask = noted  # type: ignore[method-assign]
+    provider.ask = record  # type: ignore[method-assign]
 
-    assert response(say(world, came(), late(SECOND), word=REFUSED))["cause"] == "pods-differ"
-    assert asked == [A, B]
+    assert response_hop(set_responses(world, exchange_of(), timed_out(SECOND), word=REFUSED))["cause"] == "pods-differ"
+    assert queried == [A, B]
 
 
-def test_no_node_is_asked_once_the_time_of_the_trace_is_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    apart(world, {A: Broken(None)})
+def test_no_node_is_queried_after_the_time_limit_of_the_trace(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread_pods(world, {A: NodeNetwork(None)})
     monkeypatch.setattr(Trail, "is_over", property(lambda _trail: True))
 
-    assert response(say(world, came(), late(SECOND), word=REFUSED))["cause"] == "pods-differ"
+    assert response_hop(set_responses(world, exchange_of(), timed_out(SECOND), word=REFUSED))["cause"] == "pods-differ"
 
 
-def test_an_answer_that_the_log_says_nothing_of_yet_is_explained_by_the_announcing_nodes_routes(world: World) -> None:
-    apart(world, {A: Broken(None)})
-    world.client.exchanges, world.client.log = [came(None, None, is_silent=True, failure="timed out")], ""
+def test_a_missing_response_without_a_log_line_is_explained_by_routes_of_the_announcing_node(
+    world: BreakableLab,
+) -> None:
+    spread_pods(world, {A: NodeNetwork(None)})
+    world.client.exchanges, world.client.log = [exchange_of(None, None, is_silent=True, failure="timed out")], ""
 
-    hop = response(world)
+    hop = response_hop(world)
 
     assert (hop["cause"], tuple(hop["commands"])) == ("pod-route-missing", (ON_A,))
 
 
-def test_an_answer_is_not_explained_by_routes_where_nothing_is_broken(world: World) -> None:
-    apart(world, {A: Broken(None)})
-    world.client.exchanges = [came(), came(SECOND)]
+def test_a_missing_route_is_not_reported_if_every_pod_responds(world: BreakableLab) -> None:
+    spread_pods(world, {A: NodeNetwork(None)})
+    world.client.exchanges = [exchange_of(), exchange_of(SECOND)]
 
     assert world.follow(HOST)["ok"]
 
 
 @pytest.mark.parametrize(
-    ("address", "lost", "commands"), [(NEAR, {B: Broken(None)}, [ON_B]), (NEAR, {}, []), (FAR, {B: Broken(None)}, [])]
+    ("address", "lost", "commands"),
+    [(NEAR, {B: NodeNetwork(None)}, [ON_B]), (NEAR, {}, []), (FAR, {B: NodeNetwork(None)}, [])],
 )
-def test_the_api_server_lacks_a_route_to_pods_on_another_node_alone(
+def test_a_missing_route_from_the_api_server_is_reported_only_for_pods_on_another_node(
     context: Context,
     cluster: FakeCluster,
     address: str,
-    lost: Mapping[str, Broken],
+    lost: Mapping[str, NodeNetwork],
     commands: list[str],
 ) -> None:
     provider = FakeProvider()
-    nodes_say(provider, lost)
+    set_node_networks(provider, lost)
     context = with_doors(context, provider, cluster, context.bundle)
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "metallb"}}}
     cluster.put("apps/v1", "Deployment", METALLB[1], METALLB[0], metadata={"generation": 1}, spec=spec)

@@ -24,7 +24,7 @@ from test_trace import (
     SLICE,
     UNROUTED,
     UP,
-    World,
+    BreakableLab,
 )
 
 from labctl.context import Context
@@ -50,43 +50,45 @@ LATE = (503, UNREACHED.format("dial tcp 10.244.0.6:80: i/o timeout"))
 Word = tuple[int, str]
 
 
-def came(pod: str | None = FIRST, status: int | None = 200, **fields: Any) -> Exchange:  # noqa: ANN401 - any field
+def exchange_of(pod: str | None = FIRST, status: int | None = 200, **fields: Any) -> Exchange:  # noqa: ANN401 - any field
     return replace(EXCHANGE, pod=pod, status=status, **fields)
 
 
-def late(pod: str) -> Exchange:
-    return came(pod, None, is_silent=True, failure="timed out")
+def timed_out(pod: str) -> Exchange:
+    return exchange_of(pod, None, is_silent=True, failure="timed out")
 
 
-def part(pod: str | None = FIRST) -> Exchange:
-    return came(pod, body=Body("stopped", 1000, 100_000, "nothing came"))
+def truncated(pod: str | None = FIRST) -> Exchange:
+    return exchange_of(pod, body=Body("stopped", 1000, 100_000, "nothing came"))
 
 
-def own(status: int, words: str = "") -> Exchange:
-    return came(None, status, body=Body(beginning=words.encode()))
+def controllers_own(status: int, words: str = "") -> Exchange:
+    return exchange_of(None, status, body=Body(beginning=words.encode()))
 
 
-def say(world: World, *exchanges: Exchange, word: Word | None = None, tls: Word = EMPTY) -> World:
-    """Let the client get these responses in turn, and the API server get `word` from the pods."""
+def set_responses(
+    world: BreakableLab, *exchanges: Exchange, word: Word | None = None, tls: Word = EMPTY
+) -> BreakableLab:
+    """Let the client get these responses in turn, and let the API server get `word` from the pods."""
     world.client.exchanges = list(exchanges)
     words = {False: word, True: tls}
 
     def ask_pod(_pod: str, _namespace: str, _port: int, _path: str, *, seconds: float, tls: bool) -> Word:
         assert 0 < seconds <= NORMAL.api_glance
-        if (found := words[tls]) is None:
+        if (direct_response := words[tls]) is None:
             raise NotReadyError("no answer", id="api-unreachable")
-        return found
+        return direct_response
 
     world.cluster.ask_pod = ask_pod  # type: ignore[assignment, method-assign]
     return world
 
 
-def response(world: World) -> HopReport:
+def response_hop(world: BreakableLab) -> HopReport:
     return world.follow()["hops"][5]
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class TwoPodsCase:
     """Responses of two pods, in turn, and what `trace` reports."""
 
     exchanges: tuple[Exchange, ...]
@@ -96,64 +98,68 @@ class Answers:
 
 
 TWO_PODS = {
-    "one is late": Answers((came(), late(SECOND)), "broken", "pods-differ"),
-    "the first is late": Answers((late(SECOND), came()), "broken", "pods-differ"),
-    "both are late": Answers((late(FIRST), late(SECOND)), "broken", "backend-too-slow"),
-    "one body stops": Answers((came(), part(SECOND)), "broken", "pods-differ"),
-    "both bodies stop": Answers((part(FIRST), part(SECOND)), "broken", "body-incomplete"),
-    "one answers 404": Answers((came(), came(SECOND, 404)), "broken", "pods-differ"),
-    "both refuse": Answers((own(502),), "broken", "backend-refused", REFUSED),
-    "one refuses, and the other is not asked in its place": Answers((own(502), came(SECOND)), "broken", "pods-differ"),
-    "one gets no request, and refuses": Answers((came(),), "warning", "pods-differ", REFUSED),
-    "one gets no request, and ends connections": Answers((came(),), "warning", "pods-differ", EMPTY),
-    "one gets no request, and is late": Answers((came(),), "warning", "pods-differ", LATE),
-    "one gets no request, and answers 500": Answers((came(),), "broken", "pods-differ", (500, "oops")),
-    "one gets no request, and is well": Answers((came(),), "unknown", "pod-not-reached", (200, "hello")),
-    "one gets no request, and nobody can say more": Answers((came(),), "unknown", "pod-not-reached"),
-    "one gets no request, and those of the other are late at times": Answers(
-        (came(), late(FIRST)), "broken", "pods-differ"
+    "one is late": TwoPodsCase((exchange_of(), timed_out(SECOND)), "broken", "pods-differ"),
+    "the first is late": TwoPodsCase((timed_out(SECOND), exchange_of()), "broken", "pods-differ"),
+    "both are late": TwoPodsCase((timed_out(FIRST), timed_out(SECOND)), "broken", "backend-too-slow"),
+    "one body stops": TwoPodsCase((exchange_of(), truncated(SECOND)), "broken", "pods-differ"),
+    "both bodies stop": TwoPodsCase((truncated(FIRST), truncated(SECOND)), "broken", "body-incomplete"),
+    "one answers 404": TwoPodsCase((exchange_of(), exchange_of(SECOND, 404)), "broken", "pods-differ"),
+    "both refuse": TwoPodsCase((controllers_own(502),), "broken", "backend-refused", REFUSED),
+    "one refuses, and the other is not asked in its place": TwoPodsCase(
+        (controllers_own(502), exchange_of(SECOND)), "broken", "pods-differ"
     ),
-    "both are late, and one not always": Answers((came(), late(FIRST), late(SECOND)), "broken", "backend-too-slow"),
-    "both answer 500, and one not always": Answers(
-        (came(), came(FIRST, 500), came(SECOND, 500)), "broken", "app-answers-error"
+    "one gets no request, and refuses": TwoPodsCase((exchange_of(),), "warning", "pods-differ", REFUSED),
+    "one gets no request, and ends connections": TwoPodsCase((exchange_of(),), "warning", "pods-differ", EMPTY),
+    "one gets no request, and is late": TwoPodsCase((exchange_of(),), "warning", "pods-differ", LATE),
+    "one gets no request, and answers 500": TwoPodsCase((exchange_of(),), "broken", "pods-differ", (500, "oops")),
+    "one gets no request, and is well": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached", (200, "hello")),
+    "one gets no request, and nobody can say more": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached"),
+    "one gets no request, and those of the other are late at times": TwoPodsCase(
+        (exchange_of(), timed_out(FIRST)), "broken", "pods-differ"
     ),
-    "an answer of somebody else": Answers((came("canary-1"),), "broken", "answered-by-other-pod"),
+    "both are late, and one not always": TwoPodsCase(
+        (exchange_of(), timed_out(FIRST), timed_out(SECOND)), "broken", "backend-too-slow"
+    ),
+    "both answer 500, and one not always": TwoPodsCase(
+        (exchange_of(), exchange_of(FIRST, 500), exchange_of(SECOND, 500)), "broken", "app-answers-error"
+    ),
+    "an answer of somebody else": TwoPodsCase((exchange_of("canary-1"),), "broken", "answered-by-other-pod"),
 }
 
 
 @pytest.mark.parametrize("name", TWO_PODS)
-def test_what_two_pods_answer_is_one_verdict(world: World, name: str) -> None:
-    answers = TWO_PODS[name]
-    report = say(world.with_second_pod(), *answers.exchanges, word=answers.word).follow()
+def test_the_responses_of_two_pods_give_one_result(world: BreakableLab, name: str) -> None:
+    case = TWO_PODS[name]
+    report = set_responses(world.with_second_pod(), *case.exchanges, word=case.word).follow()
     hop = report["hops"][5]
 
-    assert (hop["state"], hop["cause"]) == (answers.state, answers.cause)
-    assert report["ok"] is (answers.state != "broken")
+    assert (hop["state"], hop["cause"]) == (case.state, case.cause)
+    assert report["ok"] is (case.state != "broken")
     assert len(world.client.asked) <= 2 * 2 + 3
 
 
-def test_a_pod_is_not_said_to_be_late_that_would_have_less_time_than_the_first_took(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_a_pod_with_less_time_than_the_first_response_took_is_unknown_and_not_late(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_limits(monkeypatch, trace=2.5)
-    slow = came(seconds={"connect": 0.0004, "first_byte": 1.9})
+    slow = exchange_of(seconds={"connect": 0.0004, "first_byte": 1.9})
 
-    hop = response(say(world.with_second_pod(), slow, late(SECOND)))
+    hop = response_hop(set_responses(world.with_second_pod(), slow, timed_out(SECOND)))
 
     assert (hop["state"], hop["cause"]) == ("unknown", "pod-not-reached")
 
 
-def test_a_pod_that_fails_beside_others_of_its_make_is_made_anew(world: World) -> None:
-    say(world.with_second_pod(), came(), came(SECOND, 500))
+def test_a_failing_pod_among_healthy_replicas_is_fixed_by_deleting_it(world: BreakableLab) -> None:
+    set_responses(world.with_second_pod(), exchange_of(), exchange_of(SECOND, 500))
     world.cluster.put(*APP_POD[:2], SECOND, "default", spec={}, status=READY)
     for pod in (APP_POD, SECOND_POD):
         world.cluster.objects[pod]["metadata"]["ownerReferences"] = [{"uid": "replicaset-1"}]
 
-    assert response(world)["commands"] == [f"{KUBECTL} -n default delete pod my-app-2"]
+    assert response_hop(world)["commands"] == [f"{KUBECTL} -n default delete pod my-app-2"]
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class OnePodCase:
     """The controller's own response, the pod's direct response, and what `trace` reports."""
 
     exchange: Exchange
@@ -166,28 +172,33 @@ class Refusal:
 
 SPEAK_TLS = (f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}backend-protocol=HTTPS --overwrite",)
 ONE_POD = {
-    "502, nobody listens": Refusal(own(502), REFUSED, "backend-refused"),
-    "502, and no word": Refusal(own(502), None, "backend-refused"),
-    "502, an empty answer": Refusal(own(502), EMPTY, "backend-not-http"),
-    "502, TLS": Refusal(own(502), EMPTY, "backend-not-http", tls=(200, "hello"), commands=SPEAK_TLS),
-    "502, the app's own": Refusal(own(502), (502, "oops"), "app-answers-error", "warning"),
-    "504": Refusal(own(504), None, "backend-too-slow"),
-    "504, late": Refusal(own(504), LATE, "backend-too-slow"),
-    "500, not HTTP": Refusal(own(500, "Internal Server Error"), GARBAGE, "backend-not-http"),
-    "500, the app's own": Refusal(own(500, "Internal Server Error"), (500, "x"), "app-answers-error", "warning"),
-    "500, the app's own words": Refusal(own(500, "Traceback"), None, "app-answers-error", "warning"),
-    "400, TLS": Refusal(
-        own(400, "Client sent an HTTP request to an HTTPS server."), None, "backend-not-http", commands=SPEAK_TLS
+    "502, nobody listens": OnePodCase(controllers_own(502), REFUSED, "backend-refused"),
+    "502, and no word": OnePodCase(controllers_own(502), None, "backend-refused"),
+    "502, an empty answer": OnePodCase(controllers_own(502), EMPTY, "backend-not-http"),
+    "502, TLS": OnePodCase(controllers_own(502), EMPTY, "backend-not-http", tls=(200, "hello"), commands=SPEAK_TLS),
+    "502, the app's own": OnePodCase(controllers_own(502), (502, "oops"), "app-answers-error", "warning"),
+    "504": OnePodCase(controllers_own(504), None, "backend-too-slow"),
+    "504, late": OnePodCase(controllers_own(504), LATE, "backend-too-slow"),
+    "500, not HTTP": OnePodCase(controllers_own(500, "Internal Server Error"), GARBAGE, "backend-not-http"),
+    "500, the app's own": OnePodCase(
+        controllers_own(500, "Internal Server Error"), (500, "x"), "app-answers-error", "warning"
     ),
-    "nothing in time": Refusal(late(FIRST), None, "backend-too-slow"),
-    "a head without its body": Refusal(came(FIRST, None, failure="closed"), None, "body-incomplete"),
+    "500, the app's own words": OnePodCase(controllers_own(500, "Traceback"), None, "app-answers-error", "warning"),
+    "400, TLS": OnePodCase(
+        controllers_own(400, "Client sent an HTTP request to an HTTPS server."),
+        None,
+        "backend-not-http",
+        commands=SPEAK_TLS,
+    ),
+    "nothing in time": OnePodCase(timed_out(FIRST), None, "backend-too-slow"),
+    "a head without its body": OnePodCase(exchange_of(FIRST, None, failure="closed"), None, "body-incomplete"),
 }
 
 
 @pytest.mark.parametrize("name", ONE_POD)
-def test_the_only_pod_says_itself_why_it_does_not_answer(world: World, name: str) -> None:
+def test_the_cause_of_a_failing_single_pod_is_found_by_a_direct_request(world: BreakableLab, name: str) -> None:
     row = ONE_POD[name]
-    hop = response(say(world, row.exchange, word=row.word, tls=row.tls))
+    hop = response_hop(set_responses(world, row.exchange, word=row.word, tls=row.tls))
 
     assert (hop["state"], hop["cause"]) == (row.state, row.cause)
     assert tuple(hop["commands"]) == row.commands
@@ -195,60 +206,68 @@ def test_the_only_pod_says_itself_why_it_does_not_answer(world: World, name: str
 
 
 @pytest.mark.parametrize(("status", "guard"), [(403, "whitelist-source-range"), (500, "auth-url"), (429, "limit-rps")])
-def test_what_the_ingress_asks_of_its_controller_is_named_where_it_answers_itself(
-    world: World, status: int, guard: str
+def test_an_annotation_that_makes_the_controller_respond_itself_is_named(
+    world: BreakableLab, status: int, guard: str
 ) -> None:
-    hop = response(world.annotate(guard, "1").answers(status, None, server="-"))
+    hop = response_hop(world.annotate(guard, "1").respond(status, None, server="-"))
 
     assert (hop["state"], hop["cause"]) == ("broken", "controller-answers")
     assert hop["commands"] == [f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}{guard}-"]
 
 
-def test_an_answer_that_the_controller_passed_on_and_nobody_got_did_not_come_whole(world: World) -> None:
+def test_a_response_that_is_logged_but_not_received_is_incomplete(world: BreakableLab) -> None:
     world.client.log = LOG.replace("{status}", "200")
 
-    assert response(say(world, late(FIRST)))["cause"] == "body-incomplete"
+    assert response_hop(set_responses(world, timed_out(FIRST)))["cause"] == "body-incomplete"
 
 
-def led_by_another(world: World) -> None:
-    """Let the Ingress of a user lead to the app."""
+def use_foreign_ingress(world: BreakableLab) -> None:
+    """Replace the app's Ingress by one that labctl did not create."""
     ingress = world.cluster.objects.pop(INGRESS)
     world.cluster.put(*INGRESS[:2], "theirs", "default", spec=ingress["spec"])
     world.client.log = LOG.replace("default-my-app-rule", "default-theirs-rule")
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_a_service_that_leads_to_another_port_than_the_pods_name_is_led_there(world: World, is_ours: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_a_service_with_a_wrong_target_port_is_fixed_with_the_port_of_the_pods(
+    world: BreakableLab,
+    is_ours: bool,  # noqa: FBT001 - a column of the table
+) -> None:
     world.set(APP_POD, spec={"containers": [{"ports": [{"containerPort": 8080}]}]})
     commands = UP
     if not is_ours:
-        led_by_another(world)
+        use_foreign_ingress(world)
         patch = '[{"op":"replace","path":"/spec/ports/0/targetPort","value":8080}]'
         commands = (f"{KUBECTL} -n default patch service my-app --type=json -p '{patch}'",)
 
-    hop = response(say(world, own(502), word=REFUSED))
+    hop = response_hop(set_responses(world, controllers_own(502), word=REFUSED))
     assert (hop["cause"], tuple(hop["commands"])) == ("backend-refused", commands)
 
 
 @pytest.mark.parametrize(
-    ("manager", "node", "is_remade"),
+    ("manager", "node", "is_recreated"),
     [("labctl", "True", False), ("kubectl-patch", "True", True), ("kubectl-patch", "Unknown", False)],
 )
-def test_an_app_that_others_have_changed_is_made_anew(world: World, manager: str, node: str, is_remade: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_an_app_that_others_changed_is_fixed_by_recreating_it(
+    world: BreakableLab,
+    manager: str,
+    node: str,
+    is_recreated: bool,  # noqa: FBT001 - a column of the table
+) -> None:
     for each in world.context.lab.nodes:
         world.cluster.put("v1", "Node", each.name, status={"conditions": [{"type": "Ready", "status": node}]})
     fields: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}
     managed = [{"manager": manager, "fieldsV1": fields}, {"manager": "kube-controller-manager"}]
     world.cluster.put(*DEPLOYMENT[:2], "my-app", "default", metadata={"managedFields": managed}, spec={})
-    anew = [f"{KUBECTL} -n default delete deployment my-app", *UP] if is_remade else []
+    commands = [f"{KUBECTL} -n default delete deployment my-app", *UP] if is_recreated else []
 
-    assert response(say(world, came(FIRST, 500)))["commands"] == anew
+    assert response_hop(set_responses(world, exchange_of(FIRST, 500)))["commands"] == commands
     world.set(SLICE, endpoints=[]).set(APP_POD, status={})
-    assert world.follow()["hops"][4]["commands"] == anew
+    assert world.follow()["hops"][4]["commands"] == commands
 
 
-def test_a_controller_that_limits_a_client_leaves_the_other_pod_unknown(world: World) -> None:
-    say(world.with_second_pod(), came(), came(None, 429), word=(200, "hello"))
+def test_a_rate_limited_client_leaves_the_other_pod_unknown(world: BreakableLab) -> None:
+    set_responses(world.with_second_pod(), exchange_of(), exchange_of(None, 429), word=(200, "hello"))
     logged = iter([LOG])
     world.client.log = ""
     fetch = world.client.fetch
@@ -258,13 +277,13 @@ def test_a_controller_that_limits_a_client_leaves_the_other_pod_unknown(world: W
         return fetch(*words, **named)
 
     world.client.fetch = limited  # type: ignore[method-assign]
-    hop = response(world)
+    hop = response_hop(world)
 
     assert (hop["state"], hop["cause"]) == ("unknown", "pod-not-reached")
     assert len(world.client.asked) == 2
 
 
-def with_canary(world: World, weight: int) -> World:
+def with_canary(world: BreakableLab, weight: int) -> BreakableLab:
     """Add a canary, with its own pod, that takes part of the requests."""
     notes = {f"{ANNOTATION}canary": "true", f"{ANNOTATION}canary-weight": str(weight)}
     spec = {"ingressClassName": "nginx", "rules": [{"host": HOST, "http": {"paths": [{}]}}]}
@@ -282,18 +301,18 @@ def with_canary(world: World, weight: int) -> World:
 @pytest.mark.parametrize(
     ("weight", "exchanges", "service", "state"),
     [
-        (0, (came(),), "my-app", "ok"),
-        (100, (came("canary-1"),), "canary", "ok"),
-        (50, (came(), came("canary-1")), "my-app", "ok"),
-        (50, (came("canary-1"), came()), "canary", "ok"),
-        (1, (came(), came("canary-1")), "my-app", "unknown"),
-        (99, (came("canary-1"), came()), "canary", "unknown"),
+        (0, (exchange_of(),), "my-app", "ok"),
+        (100, (exchange_of("canary-1"),), "canary", "ok"),
+        (50, (exchange_of(), exchange_of("canary-1")), "my-app", "ok"),
+        (50, (exchange_of("canary-1"), exchange_of()), "canary", "ok"),
+        (1, (exchange_of(), exchange_of("canary-1")), "my-app", "unknown"),
+        (99, (exchange_of("canary-1"), exchange_of()), "canary", "unknown"),
     ],
 )
-def test_of_a_split_that_rule_and_those_pods_are_shown_that_answered(
-    world: World, weight: int, exchanges: tuple[Exchange, ...], service: str, state: str
+def test_of_a_split_the_rule_and_pods_that_responded_are_shown(
+    world: BreakableLab, weight: int, exchanges: tuple[Exchange, ...], service: str, state: str
 ) -> None:
-    hops = say(with_canary(world, weight), *exchanges).follow()["hops"]
+    hops = set_responses(with_canary(world, weight), *exchanges).follow()["hops"]
 
     assert [hop["state"] for hop in hops[3:]] == ["ok", "ok", state]
     assert hops[3]["evidence"]["ingress"] == f"default/{service}"
@@ -311,16 +330,21 @@ def test_of_a_split_that_rule_and_those_pods_are_shown_that_answered(
         (CONTROLLERS[1], "affinity", "cookie", "ok"),
     ],
 )
-def test_that_a_pod_got_a_request_by_chance_is_said(
-    world: World, monkeypatch: pytest.MonkeyPatch, controller: IngressController, note: str, value: str, state: str
+def test_a_pod_selected_by_affinity_or_load_makes_the_others_unknown(
+    world: BreakableLab,
+    monkeypatch: pytest.MonkeyPatch,
+    controller: IngressController,
+    note: str,
+    value: str,
+    state: str,
 ) -> None:
     monkeypatch.setattr(Context, "controller", controller)
-    say(world.with_second_pod().annotate(note, value), came(), came(SECOND))
+    set_responses(world.with_second_pod().annotate(note, value), exchange_of(), exchange_of(SECOND))
 
-    assert response(world)["state"] == state
+    assert response_hop(world)["state"] == state
 
 
-def test_a_canary_without_pods_takes_nothing(world: World) -> None:
+def test_a_canary_without_pods_gets_no_requests(world: BreakableLab) -> None:
     world = with_canary(world, 100)
     del world.cluster.objects[(*SLICE[:3], "canary-s")]
 
@@ -329,51 +353,51 @@ def test_a_canary_without_pods_takes_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("is_there", [True, False])
 @pytest.mark.parametrize(("name", "state", "hop"), [("canary", "warning", "ok"), ("gone", "broken", "not reached")])
-def test_a_default_backend_answers_for_a_service_without_pods(
-    world: World,
+def test_a_default_backend_responds_for_a_service_without_pods(
+    world: BreakableLab,
     name: str,
     state: str,
     hop: str,
     is_there: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     world = with_canary(world, 0).set(SLICE, endpoints=[]).annotate("default-backend", name)
-    world.lose((*ROUTE, "default", "canary"), *(() if is_there else (APP,)))
-    hops = say(world, came("canary-1")).follow()["hops"]
+    world.remove((*ROUTE, "default", "canary"), *(() if is_there else (APP,)))
+    hops = set_responses(world, exchange_of("canary-1")).follow()["hops"]
 
     assert [each["state"] for each in hops[4:]] == [state, hop]
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class DoubtCase:
     """A problem at the rule or the pods, and what `trace` reports."""
 
-    breaks: Callable[[World], object]
+    breaks: Callable[[BreakableLab], object]
     hop: int
     cause: str
     state: str = "broken"
     commands: tuple[str, ...] = ()
 
 
-def rival(world: World) -> None:
+def add_rival_ingress(world: BreakableLab) -> None:
     world.cluster.put(*INGRESS[:2], "rival", "default", spec={**world.spec(INGRESS)})
     backend = {"service": {"name": "other", "port": {"number": 80}}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
     world.cluster.objects[(*INGRESS[:3], "rival")]["spec"]["rules"] = [{"host": HOST, "http": {"paths": paths}}]
 
 
-def scaled_down(world: World, replicas: int) -> None:
+def scale(world: BreakableLab, replicas: int) -> None:
     template = {"metadata": {"labels": {"app": "my-app"}}}
     spec = {"replicas": replicas, "template": template, "selector": {"matchLabels": {"app": "my-app"}}}
     world.cluster.put(*DEPLOYMENT[:2], "my-app", "default", spec=spec)
-    world.lose(APP_POD).set(SLICE, endpoints=[])
+    world.remove(APP_POD).set(SLICE, endpoints=[])
 
 
-def waiting(world: World) -> None:
+def add_pending_pod(world: BreakableLab) -> None:
     labels = {"labels": {"app": "my-app"}}
     world.cluster.put(*APP_POD[:2], SECOND, "default", metadata=labels, spec={}, status={"phase": "Pending"})
 
 
-def listed_without_port(world: World) -> None:
+def remove_slice_ports(world: BreakableLab) -> None:
     world.spec(APP)["ports"] = [{"name": "http", "port": 80, "targetPort": "web"}]
     world.set(SLICE, ports=[])
     world.set(APP_POD, spec={"nodeName": "demo-worker-1", "containers": [{"ports": [{"containerPort": 80}]}]})
@@ -383,9 +407,9 @@ COREDNS = ("apps/v1", "Deployment", "kube-system", "coredns")
 OF_COREDNS = {"k8s-app": "kube-dns"}
 
 
-def nameless(world: World, replicas: int, **pod: Any) -> None:  # noqa: ANN401 - what a pod's status says
+def break_coredns(world: BreakableLab, replicas: int, **pod: Any) -> None:  # noqa: ANN401 - what a pod's status says
     """Replace CoreDNS's endpoints by one pod that is not ready, with this status."""
-    world.lose(DNS).cluster.put(
+    world.remove(DNS).cluster.put(
         *COREDNS[:2], COREDNS[3], COREDNS[2], spec={"replicas": replicas, "selector": {"matchLabels": OF_COREDNS}}
     )
     world.cluster.put("v1", "Pod", "coredns-1", "kube-system", metadata={"labels": OF_COREDNS}, status=pod)
@@ -402,57 +426,59 @@ EXITING = [
 UNPULLABLE = [{"name": "coredns", "image": "coredns:0", "state": {"waiting": {"reason": "ErrImagePull"}}}]
 REINSTALL = "labctl --name demo ssh demo-control-plane -- sudo kubeadm init phase addon coredns --config /etc/labctl/kubeadm.yaml"
 SELECT = f"{KUBECTL} -n default patch service my-app --type=merge -p"
-DOUBTS: Mapping[str, Doubt] = {
-    "two Ingresses with one rule": Doubt(rival, 3, "rules-collide", "warning"),
-    "an annotation that Traefik does not know": Doubt(
+DOUBTS: Mapping[str, DoubtCase] = {
+    "two Ingresses with one rule": DoubtCase(add_rival_ingress, 3, "rules-collide", "warning"),
+    "an annotation that Traefik does not know": DoubtCase(
         lambda world: world.annotate("mirror-target", "http://copy"),
         3,
         "annotation-ignored",
         "warning",
         (f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}mirror-target-",),
     ),
-    "an Ingress with a snippet": Doubt(
-        lambda world: world.unrouted().annotate("server-snippet", "return 200;"),
+    "an Ingress with a snippet": DoubtCase(
+        lambda world: world.respond_unrouted().annotate("server-snippet", "return 200;"),
         3,
         "ingress-refused",
         commands=(f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}server-snippet-",),
     ),
-    "a login without its Secret": Doubt(
-        lambda world: world.unrouted().annotate("auth-type", "basic").annotate("auth-secret", "nowhere"),
+    "a login without its Secret": DoubtCase(
+        lambda world: world.respond_unrouted().annotate("auth-type", "basic").annotate("auth-secret", "nowhere"),
         3,
         "guard-unusable",
     ),
-    "no IngressClass": Doubt(lambda world: world.unrouted().lose(CLASS), 3, "ingress-class-missing", commands=UP),
-    "an IngressClass of another controller": Doubt(
-        lambda world: world.unrouted().set(CLASS, spec={"controller": "example.com/other"}),
+    "no IngressClass": DoubtCase(
+        lambda world: world.respond_unrouted().remove(CLASS), 3, "ingress-class-missing", commands=UP
+    ),
+    "an IngressClass of another controller": DoubtCase(
+        lambda world: world.respond_unrouted().set(CLASS, spec={"controller": "example.com/other"}),
         3,
         "ingress-class-missing",
         commands=(f"{KUBECTL} delete ingressclass nginx", *UP),
     ),
-    "one pod of two waits": Doubt(waiting, 4, "pods-not-all-ready", "warning"),
-    "no CoreDNS": Doubt(lambda world: world.lose(DNS), 4, "cluster-dns-down", "warning", (REINSTALL,)),
-    "CoreDNS without replicas": Doubt(
-        lambda world: nameless(world, 0),
+    "one pod of two waits": DoubtCase(add_pending_pod, 4, "pods-not-all-ready", "warning"),
+    "no CoreDNS": DoubtCase(lambda world: world.remove(DNS), 4, "cluster-dns-down", "warning", (REINSTALL,)),
+    "CoreDNS without replicas": DoubtCase(
+        lambda world: break_coredns(world, 0),
         4,
         "cluster-dns-down",
         "warning",
         (f"{KUBECTL} scale -n kube-system deployment coredns --replicas=2",),
     ),
-    "CoreDNS without its image": Doubt(
-        lambda world: nameless(world, 2, containerStatuses=UNPULLABLE),
+    "CoreDNS without its image": DoubtCase(
+        lambda world: break_coredns(world, 2, containerStatuses=UNPULLABLE),
         4,
         "cluster-dns-down",
         "warning",
         (f"{KUBECTL} rollout restart -n kube-system deployment coredns",),
     ),
-    "CoreDNS that ends each time, which no restart mends": Doubt(
-        lambda world: nameless(world, 2, containerStatuses=EXITING), 4, "cluster-dns-down", "warning", ()
+    "CoreDNS that ends each time, which no restart mends": DoubtCase(
+        lambda world: break_coredns(world, 2, containerStatuses=EXITING), 4, "cluster-dns-down", "warning", ()
     ),
-    "replicas that somebody took away": Doubt(lambda world: scaled_down(world, 0), 4, "no-pods-wanted", commands=UP),
-    "replicas that nobody makes": Doubt(lambda world: scaled_down(world, 2), 4, "no-pod-ready"),
-    "a target that no pod has": Doubt(listed_without_port, 4, "target-port-missing", commands=UP),
-    "pods that no EndpointSlice has": Doubt(lambda world: world.lose(SLICE), 4, "endpoints-missing"),
-    "a selector with one label too many": Doubt(
+    "replicas that somebody took away": DoubtCase(lambda world: scale(world, 0), 4, "no-pods-wanted", commands=UP),
+    "replicas that nobody makes": DoubtCase(lambda world: scale(world, 2), 4, "no-pod-ready"),
+    "a target that no pod has": DoubtCase(remove_slice_ports, 4, "target-port-missing", commands=UP),
+    "pods that no EndpointSlice has": DoubtCase(lambda world: world.remove(SLICE), 4, "endpoints-missing"),
+    "a selector with one label too many": DoubtCase(
         lambda world: world.set(SLICE, endpoints=[]).spec(APP).update(selector={"app": "my-app", "tier": "web"}),
         4,
         "selector-matches-nothing",
@@ -461,14 +487,14 @@ DOUBTS: Mapping[str, Doubt] = {
 }
 
 
-def test_a_name_server_that_only_starts_is_no_finding(world: World) -> None:
-    nameless(world, 2)
+def test_a_starting_name_server_is_not_reported(world: BreakableLab) -> None:
+    break_coredns(world, 2)
 
     assert [hop["state"] for hop in world.follow()["hops"]] == ["ok"] * 6
 
 
 @pytest.mark.parametrize("name", DOUBTS)
-def test_what_is_not_well_at_the_rule_or_its_pods(world: World, name: str) -> None:
+def test_problems_of_the_rule_or_its_pods_are_reported(world: BreakableLab, name: str) -> None:
     doubt = DOUBTS[name]
     doubt.breaks(world)
     report = world.follow()
@@ -479,42 +505,42 @@ def test_what_is_not_well_at_the_rule_or_its_pods(world: World, name: str) -> No
     assert report["hops"][5]["state"] == ("not reached" if doubt.state == "broken" else "ok")
 
 
-def test_a_service_of_a_name_outside_needs_no_port_and_has_no_pods(world: World) -> None:
+def test_an_external_name_service_needs_no_port_and_no_pods(world: BreakableLab) -> None:
     world.set(APP, spec={"type": "ExternalName", "externalName": "shop.example"})
-    hops = world.answers(200, None, server="http://shop.example:80").follow()["hops"]
+    hops = world.respond(200, None, server="http://shop.example:80").follow()["hops"]
 
     assert [hop["state"] for hop in hops[3:]] == ["ok", "ok", "ok"]
     assert hops[4]["evidence"]["external_name"] == "shop.example"
-    assert response(world.answers(502, None, server="http://shop.example:80"))["cause"] == "backend-refused"
+    assert response_hop(world.respond(502, None, server="http://shop.example:80"))["cause"] == "backend-refused"
 
 
-def test_an_endpoint_that_no_pod_has_and_that_gets_no_request_is_named_with_its_slice(world: World) -> None:
+def test_an_unreached_endpoint_without_a_pod_is_named_with_its_slice(world: BreakableLab) -> None:
     endpoints = [*world.cluster.objects[SLICE]["endpoints"], {"addresses": ["10.244.1.222"]}]
     world.set(SLICE, endpoints=endpoints)
 
-    hop = response(say(world, came()))
+    hop = response_hop(set_responses(world, exchange_of()))
 
     assert (hop["state"], hop["cause"], hop["commands"]) == ("unknown", "pod-not-reached", [])
     assert f"10.244.1.222, listed in {SLICE[3]}" in hop["evidence"]["finding"]
     assert "EndpointSlice" in str(hop["fix"])
 
 
-@pytest.mark.parametrize("second", [part(SECOND), came(SECOND)])
-def test_bodies_that_stop_at_a_narrow_interface_are_not_blamed_on_a_pod(
-    world: World, second: Exchange, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("second", [truncated(SECOND), exchange_of(SECOND)])
+def test_bodies_truncated_by_a_narrow_interface_are_not_blamed_on_a_pod(
+    world: BreakableLab, second: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = world.context.lab.nodes[1]
     monkeypatch.setattr(node_facts, "narrow", lambda *_: (node, "eth1", 600, 1500))
 
-    hop = response(say(world.with_second_pod(), part(FIRST), second))
+    hop = response_hop(set_responses(world.with_second_pod(), truncated(FIRST), second))
 
     assert (hop["state"], hop["cause"]) == ("broken", "body-incomplete")
     assert [command.partition(node.name)[2] for command in hop["commands"]] == [" ip link set eth1 mtu 1500"]
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_a_name_outside_that_does_not_answer_is_replaced_by_the_app_only_for_a_labs_own(
-    world: World,
+def test_an_unreachable_external_name_is_fixed_only_for_a_service_of_labctl(
+    world: BreakableLab,
     is_ours: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     world.set(APP, spec={"type": "ExternalName", "externalName": "shop.example"})
@@ -523,21 +549,21 @@ def test_a_name_outside_that_does_not_answer_is_replaced_by_the_app_only_for_a_l
     world.cluster.put(*DEPLOYMENT[:2], "my-app", "default", metadata={"managedFields": managed}, spec={})
     commands = [f"{KUBECTL} -n default delete service my-app", *UP] if is_ours else []
     if not is_ours:
-        led_by_another(world)
+        use_foreign_ingress(world)
 
-    hop = response(world.answers(502, None, server="http://shop.example:80"))
+    hop = response_hop(world.respond(502, None, server="http://shop.example:80"))
     assert (hop["cause"], hop["commands"]) == ("backend-refused", commands)
 
 
-def test_an_answer_of_a_service_that_no_rule_leads_to_leaves_the_rule_unknown(world: World) -> None:
-    rule = world.answers(200).lose(INGRESS).follow()["hops"][3]
+def test_a_response_of_a_service_without_a_rule_leaves_the_rule_unknown(world: BreakableLab) -> None:
+    rule = world.respond(200).remove(INGRESS).follow()["hops"][3]
 
     assert (rule["state"], rule["cause"], rule["commands"]) == ("unknown", "rule-not-found", [])
     assert rule["evidence"]["backend"] == {"namespace": "default", "service": "my-app", "port": ""}
 
 
-def test_an_ingress_that_keeps_its_requests_out_of_the_log_leaves_the_answerer_unknown(world: World) -> None:
-    hop = response(world.annotate("enable-access-log", "false").answers(200, None, log=""))
+def test_an_ingress_without_an_access_log_leaves_the_responding_pod_unknown(world: BreakableLab) -> None:
+    hop = response_hop(world.annotate("enable-access-log", "false").respond(200, None, log=""))
 
     assert (hop["state"], hop["cause"]) == ("unknown", "answerer-unknown")
 
@@ -549,17 +575,19 @@ def test_an_ingress_that_keeps_its_requests_out_of_the_log_leaves_the_answerer_u
         ({"disable-access-log": "false", "keep-alive": "1"}, "answered-by-another"),
     ],
 )
-def test_a_controller_that_logs_otherwise_is_not_said_to_have_been_passed_by(
-    world: World, settings: Mapping[str, str], cause: str
+def test_a_controller_with_another_log_format_is_not_reported_as_bypassed(
+    world: BreakableLab, settings: Mapping[str, str], cause: str
 ) -> None:
     world.cluster.put("v1", "ConfigMap", "ingress-nginx-controller", "ingress-nginx", data=settings)
 
-    assert response(world.answers(200, None, log=""))["cause"] == cause
+    assert response_hop(world.respond(200, None, log=""))["cause"] == cause
 
 
-@pytest.mark.parametrize(("there", "log"), [(came(None, 404), UNROUTED), (came(status=302, location="/login"), LOG)])
-def test_a_redirect_to_where_no_page_is_leads_nowhere(world: World, there: Exchange, log: str) -> None:
-    say(world, came(status=302, location="/login"), there)
+@pytest.mark.parametrize(
+    ("target", "log"), [(exchange_of(None, 404), UNROUTED), (exchange_of(status=302, location="/login"), LOG)]
+)
+def test_a_redirect_to_a_missing_page_leads_nowhere(world: BreakableLab, target: Exchange, log: str) -> None:
+    set_responses(world, exchange_of(status=302, location="/login"), target)
     logs = iter([LOG])
     fetch = world.client.fetch
 
@@ -569,16 +597,16 @@ def test_a_redirect_to_where_no_page_is_leads_nowhere(world: World, there: Excha
 
     world.client.fetch = logged  # type: ignore[method-assign]
 
-    assert response(world)["cause"] == "redirect-leads-nowhere"
+    assert response_hop(world)["cause"] == "redirect-leads-nowhere"
 
 
 @pytest.mark.parametrize(("status", "state", "cause"), [(500, "warning", "app-answers-error"), (404, "ok", None)])
-def test_a_redirect_of_the_apps_to_an_error_of_its_own_is_doubtful(
-    world: World, status: int, state: str, cause: str | None
+def test_a_redirect_of_the_app_to_its_own_error_is_a_warning(
+    world: BreakableLab, status: int, state: str, cause: str | None
 ) -> None:
-    say(world, came(status=302, location="/login"), came(status=status))
+    set_responses(world, exchange_of(status=302, location="/login"), exchange_of(status=status))
 
-    hop = response(world)
+    hop = response_hop(world)
 
     assert (hop["state"], hop["cause"]) == (state, cause)
 
@@ -587,53 +615,53 @@ def test_a_redirect_of_the_apps_to_an_error_of_its_own_is_doubtful(
     ("seconds", "location", "state"),
     [(1.5, "/late", "ok"), (4, "/late", "broken"), (1.5, "http://o.test/", "ok"), (4, "http://o.test/", "broken")],
 )
-def test_a_redirect_that_there_is_no_time_to_follow_is_not_said_to_lead_nowhere(
-    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, location: str, state: str
+def test_a_redirect_without_time_to_follow_it_is_not_broken(
+    world: BreakableLab, monkeypatch: pytest.MonkeyPatch, seconds: float, location: str, state: str
 ) -> None:
     set_limits(monkeypatch, trace=seconds)
     world.client.resolve = lambda hostname, limit=2.0: ([OURS] if hostname == HOST else [], limit)  # type: ignore[method-assign]
-    there = came(None, None, is_silent=True, failure="timed out") if location == "/late" else came()
-    hop = response(say(world, came(status=302, location=location), there))
+    target = exchange_of(None, None, is_silent=True, failure="timed out") if location == "/late" else exchange_of()
+    hop = response_hop(set_responses(world, exchange_of(status=302, location=location), target))
 
     assert (hop["state"], hop["evidence"]["redirect"]["status"]) == (state, None)
 
 
 TARGETS = {
-    "every pod serves it": ((came(), came(SECOND)), "ok", None),
-    "one pod is late": ((came(), late(SECOND)), "broken", "pods-differ"),
-    "every pod answers 500": ((came(FIRST, 500), came(SECOND, 500)), "warning", "app-answers-error"),
-    "it redirects again": ((came(None, 302, location="/further"),), "ok", None),
+    "every pod serves it": ((exchange_of(), exchange_of(SECOND)), "ok", None),
+    "one pod is late": ((exchange_of(), timed_out(SECOND)), "broken", "pods-differ"),
+    "every pod answers 500": ((exchange_of(FIRST, 500), exchange_of(SECOND, 500)), "warning", "app-answers-error"),
+    "it redirects again": ((exchange_of(None, 302, location="/further"),), "ok", None),
 }
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_pod_is_asked_for_the_page_that_a_controller_redirects_to(world: World, name: str) -> None:
+def test_the_target_of_the_controllers_redirect_is_requested_from_every_pod(world: BreakableLab, name: str) -> None:
     exchanges, state, cause = TARGETS[name]
-    fetch, asked = world.client.fetch, iter(range(100))
+    fetch, counter = world.client.fetch, iter(range(100))
 
     def redirected(hostname: str, address: Any, path: str = "/", port: int = 80, **named: Any) -> Exchange:  # noqa: ANN401 - as in the real function
         is_own = path == "/" or exchanges[0].pod is None
-        exchange = came(None, 302, location="/app") if path == "/" else exchanges[next(asked) % len(exchanges)]
+        exchange = exchange_of(None, 302, location="/app") if path == "/" else exchanges[next(counter) % len(exchanges)]
         world.client.exchanges = [exchange]
         world.client.log = LOG.replace("{server}", "-") if is_own else LOG
         return fetch(hostname, address, path, port, **named)
 
     world.with_second_pod().client.fetch = redirected  # type: ignore[method-assign]
-    hop = response(world)
+    hop = response_hop(world)
 
     assert (hop["state"], hop["cause"]) == (state, cause)
     assert hop["evidence"]["redirect"]["location"] == f"http://{HOST}/app"
     assert {each["pod"] for each in hop["evidence"]["pods"]} == ({FIRST, SECOND} if exchanges[0].pod else set())
 
 
-def test_a_redirect_of_the_controllers_to_a_service_that_is_not_there_leads_nowhere(world: World) -> None:
+def test_a_redirect_of_the_controller_to_a_missing_service_leads_nowhere(world: BreakableLab) -> None:
     paths = world.spec(INGRESS)["rules"][0]["http"]["paths"]
     missing = {"service": {"name": "missing", "port": {"number": 80}}}
     paths[:] = [{**paths[0], "path": "/", "pathType": "Exact"}, {**paths[0], "path": "/app", "backend": missing}]
-    world.client.exchanges = [came(None, 302, location=to) for to in ("/app", "/further", "/further")]
+    world.client.exchanges = [exchange_of(None, 302, location=to) for to in ("/app", "/further", "/further")]
     world.client.log = UNROUTED
 
-    hop = response(world)
+    hop = response_hop(world)
 
     assert (hop["state"], hop["cause"]) == ("broken", "redirect-leads-nowhere")
     assert hop["commands"]
@@ -651,8 +679,8 @@ def test_a_redirect_of_the_controllers_to_a_service_that_is_not_there_leads_nowh
         ("something else", direct.UNASKED),
     ],
 )
-def test_what_the_api_server_says_of_a_pod_has_a_kind(world: World, text: str, kind: str) -> None:
-    say(world, word=(503, UNREACHED.format(text)))
+def test_errors_of_the_api_server_on_a_pod_are_classified(world: BreakableLab, text: str, kind: str) -> None:
+    set_responses(world, word=(503, UNREACHED.format(text)))
 
     assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
 
@@ -665,8 +693,8 @@ def test_what_the_api_server_says_of_a_pod_has_a_kind(world: World, text: str, k
         ("api-busy", True, direct.UNASKED),
     ],
 )
-def test_a_pod_is_silent_only_if_the_api_server_itself_answers(
-    world: World,
+def test_a_pod_is_silent_only_if_the_api_server_responds(
+    world: BreakableLab,
     monkeypatch: pytest.MonkeyPatch,
     identity: str,
     is_up: bool,  # noqa: FBT001 - a column of the table
@@ -682,8 +710,8 @@ def test_a_pod_is_silent_only_if_the_api_server_itself_answers(
     assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
 
 
-def test_a_pod_that_answers_with_words_of_its_own_has_answered(world: World) -> None:
+def test_a_pod_with_a_body_of_its_own_has_responded(world: BreakableLab) -> None:
     for word in ((200, "hello"), (503, "busy"), (404, '["error"]'), (200, '{"message": 3}')):
-        found = direct.ask(say(world, word=word).cluster, "default", FIRST, 80, "/", 1)
+        result = direct.ask(set_responses(world, word=word).cluster, "default", FIRST, 80, "/", 1)
 
-        assert (found.kind, found.status) == (direct.ANSWERED, word[0])
+        assert (result.kind, result.status) == (direct.ANSWERED, word[0])

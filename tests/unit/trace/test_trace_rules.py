@@ -48,8 +48,8 @@ class Api:
         if class_name:
             spec["ingressClassName"] = class_name
         annotations = {key if "/" in key else ANNOTATION + key: value for key, value in (notes or {}).items()}
-        made = f"2026-11-26T00:00:{len(self.cluster.objects):02}Z"
-        metadata = {"annotations": annotations, "creationTimestamp": made}
+        created = f"2026-11-26T00:00:{len(self.cluster.objects):02}Z"
+        metadata = {"annotations": annotations, "creationTimestamp": created}
         self.cluster.put(*ROUTE, name, "default", metadata=metadata, spec=spec)
         return self
 
@@ -79,7 +79,7 @@ def with_service(api: Api, ingress: str, service: str) -> None:
         (["*.local", "MY-APP.local"], "MY-APP.local", "host"),
     ],
 )
-def test_the_rule_that_says_most_of_the_name_is_the_one(hosts: list[str | None], chosen: str, matched_by: str) -> None:
+def test_the_rule_with_the_most_specific_host_matches(hosts: list[str | None], chosen: str, matched_by: str) -> None:
     api = Api()
     for number, host in enumerate(hosts):
         api.ingress(f"app-{number}", host)
@@ -104,21 +104,21 @@ def test_the_rule_that_says_most_of_the_name_is_the_one(hosts: list[str | None],
         (None, {CLASS_ANNOTATION: "nginx"}, False, True),
     ],
 )
-def test_a_class_is_that_of_the_field_or_of_the_annotation(
+def test_the_class_is_read_from_the_field_or_the_annotation(
     class_name: str | None,
     notes: dict[str, str],
     has_class: bool,  # noqa: FBT001 - a column of the table
     is_served: bool,  # noqa: FBT001 - the same
 ) -> None:
     api = Api(has_class=has_class).ingress("app", class_name=class_name, notes=notes)
-    found = api.read()
+    ingress_rules = api.read()
 
-    assert bool(found.served) is is_served
-    assert bool(found.foreign) is not is_served
+    assert bool(ingress_rules.served) is is_served
+    assert bool(ingress_rules.foreign) is not is_served
 
 
 @pytest.mark.parametrize(
-    ("path", "path_type", "notes", "asked", "is_taken"),
+    ("path", "path_type", "notes", "requested", "is_matched"),
     [
         ("/", "Prefix", {}, "/a/b", True),
         ("/shop", "Prefix", {}, "/shop", True),
@@ -136,14 +136,14 @@ def test_a_class_is_that_of_the_field_or_of_the_annotation(
         ("/a(", "ImplementationSpecific", {"use-regex": "true"}, "/a(", False),
     ],
 )
-def test_a_path_takes_what_the_controllers_let_it_take(
+def test_a_path_matches_as_in_both_controllers(
     path: str,
     path_type: str,
     notes: dict[str, str],
-    asked: str,
-    is_taken: bool,  # noqa: FBT001 - a column of the table
+    requested: str,
+    is_matched: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    assert (Api().ingress("app", HOST, path, path_type, notes=notes).service(asked) == "app") is is_taken
+    assert (Api().ingress("app", HOST, path, path_type, notes=notes).service(requested) == "app") is is_matched
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_path_takes_what_the_controllers_let_it_take(
         ("ingress-nginx", "/b", "root"),
     ],
 )
-def test_of_several_rules_each_controller_takes_another(controller: str, path: str, winner: str) -> None:
+def test_the_matching_rule_depends_on_the_controller(controller: str, path: str, winner: str) -> None:
     api = Api(controller=controller).ingress("root").ingress("a", HOST, "/a")
     api.ingress("exact", HOST, "/a", "Exact").ingress(
         "wide", "*.local", "/a/b/c/of-a-wildcard/../..".partition("/of")[0]
@@ -176,16 +176,16 @@ def test_a_host_without_the_path_hides_the_wildcard_from_ingress_nginx_only() ->
         assert api.service("/b") == winner
 
 
-@pytest.mark.parametrize(("controller", "is_settled"), [("traefik", False), ("ingress-nginx", True)])
-def test_the_same_rule_in_two_ingresses_makes_them_rivals(controller: str, is_settled: bool) -> None:  # noqa: FBT001 - a column of the table
+@pytest.mark.parametrize(("controller", "is_decided"), [("traefik", False), ("ingress-nginx", True)])
+def test_the_same_rule_in_another_ingress_is_a_rival(controller: str, is_decided: bool) -> None:  # noqa: FBT001 - a column of the table
     match = Api(controller=controller).ingress("old").ingress("new").ingress("elsewhere", HOST, "/x").match()
 
     assert match
-    assert (match.route.ingress, match.is_settled) == ("default/old", is_settled)
+    assert (match.route.ingress, match.is_settled) == ("default/old", is_decided)
     assert [rival.ingress for rival in match.rivals] == ["default/new"]
 
 
-def test_the_same_rule_to_the_same_service_is_no_rival() -> None:
+def test_the_same_rule_to_the_same_service_is_not_a_rival() -> None:
     api = Api().ingress("app").ingress("copy")
     [backend] = [
         path["backend"] for path in api.cluster.objects[*ROUTE, "default", "copy"]["spec"]["rules"][0]["http"]["paths"]
@@ -197,7 +197,7 @@ def test_the_same_rule_to_the_same_service_is_no_rival() -> None:
     assert match.rivals == ()
 
 
-def test_a_default_backend_takes_what_no_path_does() -> None:
+def test_a_default_backend_matches_paths_without_a_rule() -> None:
     api = Api().ingress("app", HOST, "/a", default="rest").ingress("all", None, None, default="anything")
 
     assert [api.service(path) for path in ("/a", "/b")] == ["app", "rest"]
@@ -214,7 +214,7 @@ def test_a_default_backend_takes_what_no_path_does() -> None:
         ({"canary-by-header": "x-canary", "canary-by-cookie": "c"}, 0, 100, ("x-canary", "c")),
     ],
 )
-def test_a_canary_is_no_rule_of_its_own_but_a_split_of_another(
+def test_a_canary_is_a_split_of_another_rule(
     notes: dict[str, str], weight: int, total: int, by: tuple[str, ...]
 ) -> None:
     match = Api().ingress("canary", notes={"canary": "true", **notes}).ingress("stable").match()
@@ -233,7 +233,7 @@ def test_other_ingresses_of_the_host_are_named() -> None:
     assert match.others == ("default/wide",)
 
 
-def test_a_canary_of_one_path_is_one_of_every_path_to_the_same_service() -> None:
+def test_a_canary_applies_to_every_path_to_the_same_service() -> None:
     api = Api().ingress("stable").ingress("canary", notes={"canary": "true", "canary-weight": "10"})
     spec = api.cluster.objects[*ROUTE, "default", "stable"]["spec"]
     spec["rules"][0]["http"]["paths"].append({**spec["rules"][0]["http"]["paths"][0], "path": "/shop"})
@@ -261,15 +261,15 @@ def test_a_canary_of_one_path_is_one_of_every_path_to_the_same_service() -> None
         ({"custom-headers": "default/headers"}, "/", "Prefix", "does not allow"),
     ],
 )
-def test_traefik_serves_nothing_of_what_it_refuses(
+def test_traefik_does_not_serve_ingresses_that_it_refuses(
     notes: dict[str, str], path: str, path_type: str, reason: str
 ) -> None:
     api = Api()
     api.cluster.put("v1", "ConfigMap", "headers", "default", data={"X-Frame-Options": "DENY"})
-    found = api.ingress("app", HOST, path, path_type, notes=notes).read()
+    ingress_rules = api.ingress("app", HOST, path, path_type, notes=notes).read()
 
-    assert found.served == ()
-    [(ingress, refusal)] = found.refused
+    assert ingress_rules.served == ()
+    [(ingress, refusal)] = ingress_rules.refused
     assert ingress == "default/app"
     assert reason in refusal.reason
     assert refusal.remove or refusal.loose_paths
@@ -288,11 +288,11 @@ def test_traefik_serves_nothing_of_what_it_refuses(
         ({"auth-url": "http://auth.test"}, ""),
     ],
 )
-def test_ingress_nginx_serves_nothing_of_what_came_past_its_webhook(notes: dict[str, str], reason: str) -> None:
-    found = Api(controller="ingress-nginx").ingress("app", notes=notes).read()
+def test_ingress_nginx_does_not_serve_ingresses_that_bypassed_its_webhook(notes: dict[str, str], reason: str) -> None:
+    ingress_rules = Api(controller="ingress-nginx").ingress("app", notes=notes).read()
 
-    assert bool(found.served) is not bool(reason)
-    assert [reason in refusal.reason for _, refusal in found.refused] == ([True] if reason else [])
+    assert bool(ingress_rules.served) is not bool(reason)
+    assert [reason in refusal.reason for _, refusal in ingress_rules.refused] == ([True] if reason else [])
 
 
 @pytest.mark.parametrize(
@@ -307,17 +307,17 @@ def test_ingress_nginx_serves_nothing_of_what_came_past_its_webhook(notes: dict[
         ({"custom-headers": "default/none"}, "/", "Prefix"),
     ],
 )
-def test_what_traefik_takes_is_not_refused(notes: dict[str, str], path: str, path_type: str) -> None:
+def test_ingresses_that_traefik_serves_are_not_refused(notes: dict[str, str], path: str, path_type: str) -> None:
     api = Api()
     api.cluster.put("v1", "Secret", "users", "default")
     api.cluster.put("v1", "ConfigMap", "none", "default")
-    found = api.ingress("app", HOST, path, path_type, notes=notes).read()
+    ingress_rules = api.ingress("app", HOST, path, path_type, notes=notes).read()
 
-    assert found.refused == ()
-    assert found.served
+    assert ingress_rules.refused == ()
+    assert ingress_rules.served
 
 
-def test_a_backend_that_is_no_service_is_no_rule() -> None:
+def test_a_path_without_a_service_backend_is_ignored() -> None:
     api = Api().ingress("app")
     resource = {"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "files"}}
     api.cluster.objects[*ROUTE, "default", "app"]["spec"]["rules"][0]["http"]["paths"][0]["backend"] = resource
@@ -329,7 +329,7 @@ def test_a_backend_that_is_no_service_is_no_rule() -> None:
     ("controller", "ignored"),
     [("traefik", ("mirror-target", "rewrite-traget")), ("ingress-nginx", ("rewrite-traget",))],
 )
-def test_annotations_that_a_controller_does_not_know_are_named(controller: str, ignored: tuple[str, ...]) -> None:
+def test_annotations_unknown_to_the_controller_are_named(controller: str, ignored: tuple[str, ...]) -> None:
     notes = {"mirror-target": "http://copy", "rewrite-traget": "/", "app-root": "/home", "example.com/other": "x"}
     match = Api(controller=controller).ingress("app", notes=notes).match()
 
@@ -338,17 +338,17 @@ def test_annotations_that_a_controller_does_not_know_are_named(controller: str, 
     assert match.notes["app-root"] == "/home"
 
 
-def test_a_canary_alone_or_for_another_path_takes_nothing() -> None:
+def test_a_canary_alone_or_for_another_path_gets_no_requests() -> None:
     canary = {"canary": "true", "canary-weight": "100"}
     assert Api().ingress("canary", notes=canary).match() is None
 
-    other = Api().ingress("stable").ingress("canary", HOST, "/other", notes=canary).match()
-    assert other
-    assert other.split is None
+    match = Api().ingress("stable").ingress("canary", HOST, "/other", notes=canary).match()
+    assert match
+    assert match.split is None
 
 
 @pytest.mark.parametrize("controller", ["traefik", "ingress-nginx"])
-def test_a_canary_that_the_controller_does_not_serve_takes_nothing(controller: str) -> None:
+def test_a_canary_that_the_controller_refuses_gets_no_requests(controller: str) -> None:
     notes = {"canary": "true", "canary-weight": "100", "configuration-snippet": "return 200;"}
     match = Api(controller=controller).ingress("stable").ingress("canary", notes=notes).match()
 
@@ -356,7 +356,7 @@ def test_a_canary_that_the_controller_does_not_serve_takes_nothing(controller: s
     assert match.split is None
 
 
-def test_a_canary_is_one_of_its_service_and_so_of_every_host() -> None:
+def test_a_canary_applies_to_every_host_of_its_service() -> None:
     for controller in ("traefik", "ingress-nginx"):
         api = (
             Api(controller=controller).ingress("stable").ingress("other", "other.test").ingress("canary", "other.test")
@@ -371,7 +371,7 @@ def test_a_canary_is_one_of_its_service_and_so_of_every_host() -> None:
         assert match.split.ingress == "default/canary"
 
 
-def test_a_canary_to_the_service_of_an_older_ingress_is_a_rule_like_any_other_to_ingress_nginx() -> None:
+def test_ingress_nginx_treats_a_canary_to_the_service_of_an_older_ingress_as_a_plain_rule() -> None:
     canary = {"canary": "true", "canary-weight": "50"}
     for controller, has_split, rivals in (("traefik", True, 0), ("ingress-nginx", False, 1)):
         api = Api(controller=controller).ingress("own", "elsewhere.test").ingress("stable").ingress("new", notes=canary)
@@ -396,5 +396,5 @@ def test_a_canary_to_the_service_of_an_older_ingress_is_a_rule_like_any_other_to
         (None, "first"),
     ],
 )
-def test_the_rule_is_the_one_that_the_controllers_log_names(record: Record | None, service: str) -> None:
+def test_the_rule_named_in_the_controllers_log_matches(record: Record | None, service: str) -> None:
     assert Api().ingress("first").ingress("second").service(record=record) == service
