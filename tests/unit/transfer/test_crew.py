@@ -27,13 +27,13 @@ def test_results_are_in_order_and_the_first_failure_is_raised() -> None:
     assert stopped.is_set()
 
 
-def test_ctrl_c_ends_threads_that_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_stops_threads_that_wait_for_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "END_SECONDS", 0.01)
     monkeypatch.setattr(crew, "TICK_SECONDS", 0.01)
-    silence, stopped = threading.Event(), threading.Event()
+    never_set, stopped = threading.Event(), threading.Event()
     try:
         with pytest.raises(KeyboardInterrupt):
-            crew.at_once(lambda _item: silence.wait(60), range(8), stop=stopped.set, tick=_interrupt)
+            crew.at_once(lambda _item: never_set.wait(60), range(8), stop=stopped.set, tick=_interrupt)
         assert stopped.is_set()
     finally:
-        silence.set()
+        never_set.set()

@@ -19,7 +19,7 @@ TOKEN = "eyJ.token"  # noqa: S105 - not a real one
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "expected"),
     [
         ("", ()),
         ("Basic", (Challenge("basic"),)),
@@ -41,8 +41,8 @@ TOKEN = "eyJ.token"  # noqa: S105 - not a real one
         ('="nothing"', ()),
     ],
 )
-def test_challenges_are_read(header: str, found: tuple[Challenge, ...]) -> None:
-    assert challenges(header) == found
+def test_challenges_of_a_registry_are_parsed(header: str, expected: tuple[Challenge, ...]) -> None:
+    assert challenges(header) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_challenges_are_read(header: str, found: tuple[Challenge, ...]) -> None:
         ("Fri Jan 15 08:02:00 2027", 120),
     ],
 )
-def test_a_wait_is_seconds_or_a_date(
+def test_retry_after_is_seconds_or_a_date(
     monkeypatch: pytest.MonkeyPatch, header: str | None, seconds: float | None
 ) -> None:
     with monkeypatch.context() as patch:
@@ -98,15 +98,15 @@ def test_a_wait_is_seconds_or_a_date(
         ),
     ],
 )
-def test_a_login_is_found_as_docker_keeps_it(
+def test_a_login_is_read_from_dockers_configuration(
     tmp_path: Path, entries: dict[str, object], host: str, expected: tuple[str, str, str] | None
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auths": entries}))
 
-    found = lookup(host, {"DOCKER_CONFIG": str(tmp_path)})
+    login = lookup(host, {"DOCKER_CONFIG": str(tmp_path)})
 
-    assert (found and (found.user, found.password, found.identity_token)) == expected
-    assert "hush" not in f"{found}{found!r}"
+    assert (login and (login.user, login.password, login.identity_token)) == expected
+    assert "hush" not in f"{login}{login!r}"
     assert lookup(host, {"DOCKER_CONFIG": str(tmp_path / "none")}) is None
 
 
@@ -121,7 +121,7 @@ def test_a_login_is_found_as_docker_keeps_it(
         '{"credsStore": "../x"}',
     ],
 )
-def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
+def test_an_unusable_docker_configuration_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
 
     with pytest.raises(LabError) as failed:
@@ -130,5 +130,5 @@ def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, text: str)
     assert (failed.value.id, str(tmp_path) in failed.value.message) == ("docker-config-invalid", True)
 
 
-def test_a_password_is_sent_as_it_is() -> None:
+def test_a_password_with_a_colon_is_sent_unchanged() -> None:
     assert Credentials("x", "me", "hush:hush").basic == f"Basic {AUTH}"

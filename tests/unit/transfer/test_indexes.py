@@ -25,7 +25,7 @@ def _index(*manifests: Described, **more: object) -> Described:
     return {"mediaType": IMAGE_INDEX, "digest": "index", "is": {"manifests": manifests}, **more}
 
 
-def _configured(name: str, architecture: str, kind: str = IMAGE_CONFIG) -> Described:
+def _manifest_with_config(name: str, architecture: str, kind: str = IMAGE_CONFIG) -> Described:
     """Return a manifest without a platform, which its configuration has."""
     config = {"mediaType": kind, "is": {"architecture": architecture}}
     return _manifest(name, **{"is": {"config": config}})
@@ -37,7 +37,7 @@ def _read(described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any document
 
 
 @pytest.mark.parametrize(
-    ("manifests", "taken"),
+    ("manifests", "expected"),
     [
         ([_manifest("a", platform=ARM64), _manifest("b", platform=AMD64)], "b"),
         ([_manifest("a", platform=AMD64 | {"variant": "v3"}), _manifest("b", platform=AMD64)], "b"),
@@ -48,34 +48,34 @@ def _read(described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any document
         ([_index(_manifest("a", **ABOUT), _manifest("b"), platform=AMD64)], "b"),
         ([_index(_manifest("a", platform=UNKNOWN), _manifest("b", platform=AMD64), platform=AMD64)], "b"),
         ([{"mediaType": IMAGE_INDEX, "digest": "a", "platform": ARM64}, _manifest("b", platform=AMD64)], "b"),
-        ([_configured("a", "arm64"), _configured("b", "amd64")], "b"),
-        ([_configured("a", "amd64", "application/spdx+json"), _configured("b", "amd64")], "b"),
+        ([_manifest_with_config("a", "arm64"), _manifest_with_config("b", "amd64")], "b"),
+        ([_manifest_with_config("a", "amd64", "application/spdx+json"), _manifest_with_config("b", "amd64")], "b"),
         ([_manifest("a", platform=UNKNOWN)], None),
         ([_manifest("a", platform={"os": "windows", "architecture": "amd64"})], None),
         ([], None),
     ],
 )
-def test_the_manifest_for_the_platform_is_taken(manifests: list[Described], taken: str | None) -> None:
-    found = [with_platform(each, _read) for each in listed({"manifests": manifests}, "linux/amd64", _read)]
-    chosen = best(found, "linux/amd64")
+def test_the_manifest_of_the_platform_is_selected(manifests: list[Described], expected: str | None) -> None:
+    entries = [with_platform(each, _read) for each in listed({"manifests": manifests}, "linux/amd64", _read)]
+    chosen = best(entries, "linux/amd64")
 
-    assert (chosen and chosen.described["digest"]) == taken
+    assert (chosen and chosen.described["digest"]) == expected
 
 
-def _of_itself() -> Described:
+def _index_of_itself() -> Described:
     index = _index()
     index["is"]["manifests"] = [index, index]
     return index
 
 
-def _deep() -> Described:
+def _nested_index() -> Described:
     index = _index(_manifest("a", platform=AMD64))
     for _ in range(100):
         index = _index(index)
     return index
 
 
-@pytest.mark.parametrize("index", [_of_itself(), _deep()], ids=["cycle", "deep"])
-def test_indexes_are_not_read_without_an_end(index: Described) -> None:
+@pytest.mark.parametrize("index", [_index_of_itself(), _nested_index()], ids=["cycle", "deep"])
+def test_endlessly_nested_indexes_are_refused(index: Described) -> None:
     with pytest.raises(ValueError, match="nested"):
         list(listed(index["is"], "linux/amd64", _read))

@@ -14,7 +14,7 @@ MANIFEST = image_manifest((IMAGE_CONFIG, f"sha256:{'0' * 64}", 2), [])
 
 
 @pytest.mark.parametrize(
-    ("said", "identity"),
+    ("stated_digest", "identity"),
     [
         (MANIFEST.digest, ""),
         ("", ""),
@@ -22,14 +22,14 @@ MANIFEST = image_manifest((IMAGE_CONFIG, f"sha256:{'0' * 64}", 2), [])
         (f"sha256:{'0' * 64}", "digest-mismatch"),
     ],
 )
-def test_a_manifest_has_the_digest_that_its_registry_says(said: str, identity: str) -> None:
-    headers = {"Content-Type": IMAGE_MANIFEST, **({"Docker-Content-Digest": said} if said else {})}
-    answer = Answer("https://quay.io/v2/a/b/manifests/1", 200, headers, MANIFEST.content)
+def test_a_manifest_with_another_digest_than_the_registry_states_is_refused(stated_digest: str, identity: str) -> None:
+    headers = {"Content-Type": IMAGE_MANIFEST, **({"Docker-Content-Digest": stated_digest} if stated_digest else {})}
+    response = Answer("https://quay.io/v2/a/b/manifests/1", 200, headers, MANIFEST.content)
     if not identity:
-        assert manifests.of_answer(parse("quay.io/a/b:1"), answer) == MANIFEST
+        assert manifests.of_answer(parse("quay.io/a/b:1"), response) == MANIFEST
         return
     with pytest.raises(LabError) as failed:
-        manifests.of_answer(parse("quay.io/a/b:1"), answer)
+        manifests.of_answer(parse("quay.io/a/b:1"), response)
     assert failed.value.id == identity
 
 
@@ -38,7 +38,7 @@ BARE = b'{"config": {"digest": "sha256:%s", "size": 2}, "layers": []}' % (b"0" *
 
 
 @pytest.mark.parametrize(
-    ("said", "content", "media_type"),
+    ("stated_type", "content", "media_type"),
     [
         (IMAGE_MANIFEST, INDEX.content, IMAGE_INDEX),
         (f"{IMAGE_INDEX}; charset=utf-8", INDEX.content, IMAGE_INDEX),
@@ -47,15 +47,15 @@ BARE = b'{"config": {"digest": "sha256:%s", "size": 2}, "layers": []}' % (b"0" *
         (IMAGE_MANIFEST, BARE, IMAGE_MANIFEST),
     ],
 )
-def test_what_a_manifest_says_of_its_type_counts_before_what_the_server_says(
-    said: str, content: bytes, media_type: str
+def test_the_media_type_in_a_manifest_overrides_the_content_type_header(
+    stated_type: str, content: bytes, media_type: str
 ) -> None:
-    answer = Answer("https://quay.io/v2/a/b/manifests/1", 200, {"Content-Type": said}, content)
-    assert manifests.of_answer(parse("quay.io/a/b:1"), answer).media_type == media_type
+    response = Answer("https://quay.io/v2/a/b/manifests/1", 200, {"Content-Type": stated_type}, content)
+    assert manifests.of_answer(parse("quay.io/a/b:1"), response).media_type == media_type
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "other_platform"),
     [
         (b'{"os": "linux", "architecture": "amd64"}', ""),
         (b'{"architecture": "amd64"}', ""),
@@ -66,10 +66,10 @@ def test_what_a_manifest_says_of_its_type_counts_before_what_the_server_says(
         (b"[" * 100_000, "none"),
     ],
 )
-def test_an_image_is_for_the_platform_of_its_configuration(config: bytes, said: str) -> None:
-    if not said:
+def test_an_image_for_another_platform_is_refused(config: bytes, other_platform: str) -> None:
+    if not other_platform:
         manifests.require_architecture(parse("quay.io/a/b:1"), config, "amd64")
         return
     with pytest.raises(LabError) as failed:
         manifests.require_architecture(parse("quay.io/a/b:1"), config, "amd64")
-    assert (failed.value.id, said in failed.value.message) == ("architecture-missing", True)
+    assert (failed.value.id, other_platform in failed.value.message) == ("architecture-missing", True)

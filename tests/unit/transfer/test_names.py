@@ -1,4 +1,4 @@
-"""References and mirrors, as users write them."""
+"""References and mirrors in the notations that users write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIGEST = f"sha256:{'ab' * 32}"
         (f"QUAY.io/metallb/speaker@{DIGEST}", Reference("quay.io", "metallb/speaker", None, DIGEST)),
     ],
 )
-def test_a_reference_is_read_as_docker_reads_it(text: str, reference: Reference) -> None:
+def test_references_are_parsed_as_docker_parses_them(text: str, reference: Reference) -> None:
     assert parse(text) == reference
     assert parse(str(reference)) == reference
 
@@ -35,7 +35,7 @@ def test_a_reference_is_read_as_docker_reads_it(text: str, reference: Reference)
     "text",
     ["", ":tag", "Nginx", "nginx:", "nginx@sha256:ab", "a//b", "quay.io/", "https://quay.io/a", "a b", "x" * 256],
 )
-def test_what_is_no_reference_is_refused(text: str) -> None:
+def test_an_invalid_reference_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse(text)
 
@@ -53,11 +53,11 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
         ("https://mirror.example/v2/k8s", "docker.io", "https://mirror.example/v2/k8s/pause"),
     ],
 )
-def test_a_repository_is_below_the_base_url(base: str, host: str, url: str) -> None:
+def test_the_url_of_a_repository_is_below_the_base_url(base: str, host: str, url: str) -> None:
     assert mirrors.of({host: base} if base else {}, "").registry(host, "pause") == url
 
 
-def test_the_environment_goes_before_the_configuration() -> None:
+def test_mirrors_in_the_environment_override_the_configuration() -> None:
     table = {"quay.io": "https://a.example", "dl.k8s.io": "https://a.example/dl/"}
 
     mirrored = mirrors.of(table, "quay.io=http://[::1]:5000 , docker.io=http://localhost,")
@@ -88,7 +88,7 @@ def test_the_environment_goes_before_the_configuration() -> None:
         "quay.io=https://a.example?x=1",
     ],
 )
-def test_a_mirror_that_cannot_be_one_is_refused(entry: str) -> None:
+def test_an_invalid_mirror_is_refused(entry: str) -> None:
     with pytest.raises(UsageError) as refused:
         mirrors.of({}, entry)
 

@@ -10,7 +10,7 @@ from labctl.transfer.meter import MIB, Meter
 from labctl.transfer.retries import PAUSES, WAIT_SECONDS, Retries
 
 
-def test_progress_has_bytes_rate_and_time_left() -> None:
+def test_progress_shows_bytes_rate_and_time_left() -> None:
     texts = list[str]()
     meter = Meter("fetching", 100 * MIB, texts.append, iter([0, 0.5, 1.0, 1.5, 2.0, 2.1]).__next__)
     meter.start_at(20 * MIB)
@@ -27,7 +27,7 @@ def test_progress_has_bytes_rate_and_time_left() -> None:
     ]
 
 
-def test_progress_of_what_has_no_known_size_or_stands_still() -> None:
+def test_progress_of_an_unknown_size_or_a_stalled_transfer_has_no_time_left() -> None:
     texts = list[str]()
     meter = Meter("fetching", 0, texts.append, iter([0, 1.0, 20.0, 40.0, 41.0]).__next__)
     meter.add(5 * MIB)
@@ -53,7 +53,7 @@ def test_progress_of_what_has_no_known_size_or_stands_still() -> None:
         ([], WAIT_SECONDS + 1),
     ],
 )
-def test_a_failure_is_waited_for_so_often_and_so_long(passing: list[float | None], last: float | None) -> None:
+def test_retries_are_limited_in_number_and_duration(passing: list[float | None], last: float | None) -> None:
     pauses, texts = list[float](), list[str]()
     retries = Retries(texts.append, pauses.append)
     for seconds in passing:

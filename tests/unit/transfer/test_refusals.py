@@ -16,7 +16,7 @@ ME = Identity("registry-1.docker.io", "as me")
 
 
 @pytest.mark.parametrize(
-    ("asked", "identity", "kind", "said"),
+    ("response", "identity", "kind", "words_expected"),
     [
         ((HUB, 200, ""), ANYBODY, NoneType, ("",)),
         ((HUB, 429, ""), ANYBODY, MissingError, ("rate-limited", "Docker Hub", "`docker login`")),
@@ -31,18 +31,18 @@ ME = Identity("registry-1.docker.io", "as me")
         ((QUAY, 304, ""), ANYBODY, MissingError, ("source-refused", "304")),
     ],
 )
-def test_a_status_is_one_error(
-    asked: tuple[str, int, str], identity: Identity, kind: type, said: tuple[str, ...]
+def test_a_status_becomes_one_error(
+    response: tuple[str, int, str], identity: Identity, kind: type, words_expected: tuple[str, ...]
 ) -> None:
-    url, status, after = asked
+    url, status, after = response
     content = b'{"errors": [{"code": "DENIED", "message": "no"}]}'
 
     error = refusals.of(status, {"Retry-After": after} if after else {}, content, url, identity)
 
     assert type(error) is kind
-    identifier, *words = said
+    identifier, *words = words_expected
     assert (error.id if error else "") == identifier
     text = f"{error.message} {error.hint} {error.details}" if error else ""
     assert [word for word in words if word not in text] == []
-    assert ("Docker Hub" in text) == ("Docker Hub" in said)
+    assert ("Docker Hub" in text) == ("Docker Hub" in words_expected)
     assert "hush" not in text

@@ -1,4 +1,4 @@
-"""The store holds only verified blobs."""
+"""The store of verified blobs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_blob_is_added_and_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not partial.exists()
 
 
-def test_a_blob_that_was_changed_is_removed(tmp_path: Path) -> None:
+def test_a_changed_blob_is_removed(tmp_path: Path) -> None:
     store = BlobStore(tmp_path / "blobs")
     store.partial(DIGEST).write_bytes(CONTENT)
     store.adopt(store.partial(DIGEST), DIGEST)
