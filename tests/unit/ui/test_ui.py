@@ -1,4 +1,4 @@
-"""What a user sees on a terminal, in a log and in JSON; seen through a small emulated terminal."""
+"""Output on a terminal, in a log and in JSON, tested with a small emulated terminal."""
 
 import io
 import json
@@ -41,7 +41,7 @@ FAILED = Result(changed=True, seconds=3.0, urls=("http://my-app.local",), error=
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal, and the screen that its output leaves."""
+    """A stream that claims to be a terminal, and the screen that its output produces."""
 
     def isatty(self) -> bool:
         return True
@@ -74,7 +74,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_json_lines_are_those_of_the_contract() -> None:
+def test_json_lines_match_the_documented_contract() -> None:
     stdout, stderr = watch("json", 0, EVENTS, replace(UP, seconds=1.256, urls=("http://b.local",)))
 
     assert stdout.getvalue().splitlines() == [
@@ -90,7 +90,7 @@ def test_json_lines_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("verbosity", [-1, 0, 1])
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_run_ends_with_what_is_left_to_the_user(verbosity: int, *, terminal: bool) -> None:
+def test_a_run_ends_with_the_commands_left_to_the_user(verbosity: int, *, terminal: bool) -> None:
     pending = HostsEntry("pending", "Add to /etc/hosts", ("192.168.56.100 my-app.local",), ("echo … | sudo tee",))
 
     stdout, stderr = watch("text", verbosity, EVENTS, replace(UP, hosts=pending), Terminal() if terminal else None)
@@ -103,13 +103,13 @@ def test_a_run_ends_with_what_is_left_to_the_user(verbosity: int, *, terminal: b
     assert command.strip() in pending.commands
 
 
-def test_json_says_how_it_stands_with_the_hosts_file() -> None:
+def test_the_json_result_has_the_state_of_the_hosts_file() -> None:
     for state in ("written", "pending", "not needed"):
         stdout, _ = watch("json", 0, [], replace(UP, hosts=HostsEntry(state)))
         assert json.loads(stdout.getvalue())["hosts"] == state
 
 
-def test_a_failed_run_ends_in_json_with_its_error() -> None:
+def test_the_json_result_of_a_failed_run_has_the_error() -> None:
     stdout, stderr = watch("json", -1, FAILURE, FAILED)
 
     assert json.loads(stdout.getvalue().splitlines()[-1])["error"] == {
@@ -150,27 +150,27 @@ def test_a_log_of_a_failed_run_ends_with_the_error_and_no_url(golden: Golden) ->
     assert stdout.getvalue() == ""
 
 
-def test_a_run_without_urls_only_says_how_long_it_took(golden: Golden) -> None:
+def test_a_run_without_urls_only_reports_its_duration(golden: Golden) -> None:
     stdout, stderr = watch("text", 0, (), UNCHANGED)
 
     golden(stderr.getvalue())
     assert stdout.getvalue() == ""
 
 
-def test_quiet_leaves_the_answer() -> None:
+def test_quiet_prints_only_the_urls() -> None:
     stdout, stderr = watch("text", -1, EVENTS, UP, stderr=Terminal())
 
     assert stdout.getvalue() == "http://my-app.local\nhttp://b.local\n"
     assert stderr.getvalue() == ""
 
 
-def test_quiet_leaves_the_error() -> None:
+def test_quiet_prints_the_error() -> None:
     _, stderr = watch("text", -1, FAILURE, FAILED)
 
     assert stderr.getvalue() == shown_error()
 
 
-def test_a_terminal_shows_one_line_a_step(golden: Golden) -> None:
+def test_a_terminal_shows_one_line_per_step(golden: Golden) -> None:
     terminal = Terminal()
     stdout, _ = watch("text", 0, EVENTS, UP, stderr=terminal)
 
@@ -195,17 +195,17 @@ def test_verbose_keeps_every_progress_text_on_the_terminal(golden: Golden) -> No
 
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt, RuntimeError])
-def test_a_run_that_is_cut_off_leaves_no_half_line_and_a_visible_cursor(reason: type[BaseException]) -> None:
+def test_an_aborted_run_leaves_no_partial_line_and_a_visible_cursor(reason: type[BaseException]) -> None:
     terminal = Terminal()
 
     with pytest.raises(reason):
-        cut_off(reason, terminal)
+        interrupted_run(reason, terminal)
 
     assert "".join(terminal.screen) == ""
     assert not terminal.cursor_hidden
 
 
-def test_the_running_line_shows_the_last_text_and_the_time_so_far() -> None:
+def test_the_line_of_a_running_step_shows_the_last_text_and_the_elapsed_time() -> None:
     now = 100.0
     running = _RunningStep(UNICODE, lambda: now)
     assert running._line() == ""
@@ -222,7 +222,7 @@ def test_the_running_line_shows_the_last_text_and_the_time_so_far() -> None:
 
 
 @pytest.mark.parametrize(("language", "end"), [("C.UTF-8", "…"), ("C", "x")])
-def test_a_long_text_is_cut_to_the_width_while_it_may_change_and_whole_at_the_end(
+def test_a_long_text_is_truncated_while_the_step_runs_and_complete_at_the_end(
     monkeypatch: pytest.MonkeyPatch, language: str, end: str
 ) -> None:
     monkeypatch.setenv("LANG", language)
@@ -238,7 +238,7 @@ def test_a_long_text_is_cut_to_the_width_while_it_may_change_and_whole_at_the_en
     assert terminal.screen[0].endswith(" " + "x" * 100)
 
 
-def test_everything_is_shown_on_a_terminal_whose_size_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_truncated_on_a_terminal_of_unknown_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "0")
     monkeypatch.setenv("LINES", "0")
     terminal = Terminal()
@@ -254,7 +254,7 @@ def test_everything_is_shown_on_a_terminal_whose_size_nobody_knows(monkeypatch: 
     [{"LANG": "C"}, {"LANG": ""}, {"LANG": "C", "LC_CTYPE": "C.UTF-8"}, {"LC_ALL": "POSIX"}],
     ids=str,
 )
-def test_a_terminal_without_utf8_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+def test_a_terminal_without_utf8_gets_ascii_symbols(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     terminal = Terminal()
@@ -264,7 +264,7 @@ def test_a_terminal_without_utf8_gets_ascii_signs(monkeypatch: pytest.MonkeyPatc
     assert terminal.getvalue().isascii()
 
 
-def test_ascii_signs_are_ascii() -> None:
+def test_ascii_symbols_are_ascii() -> None:
     assert (ASCII.changed + ASCII.unchanged + ASCII.failed + ASCII.spinner).isascii()
 
 
@@ -276,7 +276,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: py
     assert terminal.getvalue() == watch("text", 0, FAILURE, FAILED)[1].getvalue()
 
 
-def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_an_error_has_colours_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     coloured = shown(lambda stream: ui.show_error(ERROR, stream), Terminal())
     monkeypatch.setenv("NO_COLOR", "1")
     plain = shown(lambda stream: ui.show_error(ERROR, stream), Terminal())
@@ -286,7 +286,7 @@ def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch, gol
     golden(plain)
 
 
-def test_no_color_holds_for_the_lines_of_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_applies_to_the_lines_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     terminal = Terminal()
     watch("text", 1, [*EVENTS, *FAILURE], FAILED, stderr=terminal)
@@ -294,13 +294,13 @@ def test_no_color_holds_for_the_lines_of_steps_too(monkeypatch: pytest.MonkeyPat
     assert re.findall(r"\x1b\[[0-9;]*m", terminal.getvalue()) == []
 
 
-def test_a_long_error_is_not_broken_into_lines() -> None:
+def test_a_long_error_is_not_wrapped() -> None:
     error = LabError("x" * 200, id="long")
 
     assert shown(lambda stream: ui.show_error(error, stream)) == f"error: {'x' * 200}\n"
 
 
-def test_the_columns_of_a_tools_output_are_kept(golden: Golden) -> None:
+def test_columns_in_the_output_of_a_tool_are_kept(golden: Golden) -> None:
     error = LabError("2 problems\n- pool\n    last: 7", id="many", details=("NAME   READY", "a\tno"))
 
     golden(shown(lambda stream: ui.show_error(error, stream)))
@@ -327,7 +327,7 @@ def test_an_error_as_json_is_one_document() -> None:
         ("für [bold]", "für [bold]"),
     ],
 )
-def test_a_text_from_elsewhere_becomes_one_harmless_line(text: str, line: str) -> None:
+def test_foreign_text_becomes_one_line_without_escape_sequences(text: str, line: str) -> None:
     assert one_line(text) == line
 
 
@@ -337,22 +337,22 @@ def test_a_table_has_columns_as_wide_as_their_widest_cell() -> None:
     assert table == "NAME         NODES\ndemo         2\nclass-room   [12]\n"
 
 
-def test_a_table_without_rows_is_its_headers() -> None:
+def test_a_table_without_rows_has_only_its_headers() -> None:
     assert shown(lambda stream: ui.table(("NAME", "NODES"), [], stream)) == "NAME   NODES\n"
 
 
-def test_a_document_is_json_or_text() -> None:
+def test_a_document_is_printed_as_json_or_text() -> None:
     value = RenderReport(version=1, folder="/lab")
 
     assert json.loads(shown(lambda stream: ui.document(value, "json", stream, ui.values))) == value
     assert shown(lambda stream: ui.document(value, "text", stream, ui.values)) == "folder: /lab\n"
 
 
-def test_status_shows_the_whole_lab(golden: Golden) -> None:
+def test_status_shows_all_parts_of_the_lab(golden: Golden) -> None:
     golden(shown(lambda stream: ui.status(report(), stream)))
 
 
-def test_status_of_a_lab_that_has_nothing_yet_shows_dashes() -> None:
+def test_status_of_an_empty_lab_shows_dashes() -> None:
     empty = report()
     empty["nodes"], empty["addresses"], empty["problems"] = [], [], []
     assert empty["ingress"]
@@ -365,7 +365,7 @@ def test_status_of_a_lab_that_has_nothing_yet_shows_dashes() -> None:
     assert lines[-2:] == ["Problems", "  none"]
 
 
-def test_status_of_a_lab_whose_api_is_away_knows_no_controller() -> None:
+def test_status_without_the_api_shows_no_controller() -> None:
     empty = report()
     empty["ingress"] = None
 
@@ -386,16 +386,16 @@ def test_status_colours_good_and_bad_on_a_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "meant"), [("y\n", True), (" Yes \n", True), ("n\n", False), ("\n", False), ("", False)]
+    ("answer", "expected"), [("y\n", True), (" Yes \n", True), ("n\n", False), ("\n", False), ("", False)]
 )
-def test_only_a_yes_is_a_yes(answer: str, meant: bool) -> None:  # noqa: FBT001 - a test's parameter
+def test_only_yes_confirms(answer: str, expected: bool) -> None:  # noqa: FBT001 - a test's parameter
     stderr = io.StringIO()
 
-    assert ui.confirm("Destroy lab demo?", Terminal(answer), stderr) is meant
+    assert ui.confirm("Destroy lab demo?", Terminal(answer), stderr) is expected
     assert stderr.getvalue() == "Destroy lab demo? [y/N] "
 
 
-def test_nobody_is_asked_without_a_terminal() -> None:
+def test_without_a_terminal_there_is_no_prompt() -> None:
     stdin, stderr = io.StringIO("y\n"), io.StringIO()
 
     assert ui.confirm("Destroy lab demo?", stdin, stderr) is False
@@ -405,7 +405,7 @@ def test_nobody_is_asked_without_a_terminal() -> None:
 def watch(
     output: Output, verbosity: int, events: Sequence[Event], result: Result, stderr: io.StringIO | None = None
 ) -> tuple[io.StringIO, io.StringIO]:
-    """What a whole run leaves on stdout and stderr."""
+    """Return stdout and stderr of a whole run."""
     stdout, stderr = io.StringIO(), stderr or io.StringIO()
     with ui.watcher(output, verbosity, stdout, stderr) as watcher:
         for event in events:
@@ -414,8 +414,8 @@ def watch(
     return stdout, stderr
 
 
-def cut_off(reason: type[BaseException], terminal: Terminal) -> None:
-    """A run that does not come to its result."""
+def interrupted_run(reason: type[BaseException], terminal: Terminal) -> None:
+    """Abort a run before its result."""
     with ui.watcher("text", 0, io.StringIO(), terminal) as watcher:
         watcher.emit(Event("boot", "started"))
         watcher.emit(Event("boot", "progress", "vagrant up"))

@@ -1,4 +1,4 @@
-"""How a demo is shown: on a terminal, in plain text, and in a recording."""
+"""Output of a demo on a terminal, in plain text, and in a recording."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LOAD: LoadReport = {
 ERROR = BrokenError("demo tour, scene 1: it broke\nand more", id="demo-failed", hint="Look at it.")
 
 
-class Recorded(Cast):
-    """A recording that keeps how much time it was given, and what it left out."""
+class FakeCast(Cast):
+    """A recording that keeps its pauses, and the time that it skipped."""
 
     def __init__(self) -> None:
         io.StringIO.__init__(self)
@@ -64,11 +64,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # The stage
 
 
-def test_everything_is_shown_as_plain_text_where_there_is_no_terminal(golden: Golden) -> None:
+def test_without_a_terminal_a_demo_is_shown_as_plain_text(golden: Golden) -> None:
     golden(shown(io.StringIO()))
 
 
-def test_where_signs_are_plain_so_are_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_are_ascii_if_symbols_are(monkeypatch: pytest.MonkeyPatch) -> None:
     rich = shown(io.StringIO())
     monkeypatch.setenv("LANG", "C")
 
@@ -76,16 +76,18 @@ def test_where_signs_are_plain_so_are_the_bars(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool) -> None:
+def test_a_demo_has_colours_on_a_terminal_unless_no_color_is_set(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool
+) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
 
-    said = shown(Terminal())
+    output = shown(Terminal())
 
-    assert ("\x1b[" in said) is coloured
-    assert (f"{GREEN}STATUS" in said) is coloured
+    assert ("\x1b[" in output) is coloured
+    assert (f"{GREEN}STATUS" in output) is coloured
 
 
-def test_long_text_is_wrapped_and_long_lines_of_commands_are_not() -> None:
+def test_prose_is_wrapped_and_output_of_commands_is_not() -> None:
     stream = io.StringIO()
     stage = Stage(stream, None, None)
     stage.heading("Long", "word " * 20)
@@ -96,30 +98,30 @@ def test_long_text_is_wrapped_and_long_lines_of_commands_are_not() -> None:
     assert lines[-1] == "word " * 20
 
 
-def test_what_a_command_says_cannot_draw_on_the_terminal() -> None:
+def test_escape_sequences_in_output_of_commands_are_removed_except_colours() -> None:
     terminal = Terminal()
     stage = Stage(terminal, None, None)
 
     stage.output("\x1b[2J\x1b[32mgreen\x1b[0m\x07 \x1b]0;title\x07plain\rback [bold]")
 
-    said = terminal.getvalue()
-    assert "green" in said
-    assert "plainback [bold]" in said
-    assert not [each for each in ("\x1b[2J", "\x07", "\r", "\x1b]") if each in said]
+    output = terminal.getvalue()
+    assert "green" in output
+    assert "plainback [bold]" in output
+    assert not [each for each in ("\x1b[2J", "\x07", "\r", "\x1b]") if each in output]
 
 
-def test_programs_are_told_of_colours_only_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_are_told_to_use_colours_only_if_the_output_has_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Stage(io.StringIO(), None, None).environment == {}
     assert Stage(Terminal(), None, None).environment == {"FORCE_COLOR": "1", "TERM": "xterm"}
     monkeypatch.setenv("TERM", "dumb")
     assert Stage(Terminal(), None, None).environment == {}
-    assert Stage(io.StringIO(), Recorded(), None).environment == {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    assert Stage(io.StringIO(), FakeCast(), None).environment == {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
     monkeypatch.setenv("NO_COLOR", "1")
-    assert Stage(Terminal(), Recorded(), None).environment == {}
+    assert Stage(Terminal(), FakeCast(), None).environment == {}
 
 
-def test_enter_is_waited_for_on_the_terminal_alone() -> None:
-    terminal, recorded, stdin = Terminal(), Recorded(), io.StringIO("\nmore")
+def test_the_prompt_for_enter_is_shown_on_the_terminal_and_not_recorded() -> None:
+    terminal, recorded, stdin = Terminal(), FakeCast(), io.StringIO("\nmore")
 
     Stage(terminal, recorded, stdin).wait_for_enter()
 
@@ -129,16 +131,18 @@ def test_enter_is_waited_for_on_the_terminal_alone() -> None:
 
 
 @pytest.mark.parametrize(("stream", "stdin"), [(Terminal(), None), (None, io.StringIO("\n"))])
-def test_nobody_is_waited_for_where_nobody_would_know(stream: Terminal | None, stdin: io.StringIO | None) -> None:
+def test_enter_is_not_waited_for_without_a_terminal_or_stdin(
+    stream: Terminal | None, stdin: io.StringIO | None
+) -> None:
     Stage(stream, None, stdin).wait_for_enter()
 
     assert stream is None or stream.getvalue() == ""
 
 
-def test_a_stage_may_be_nowhere() -> None:
+def test_a_stage_can_have_no_output() -> None:
     stage = Stage(None, None, None)
 
-    played(stage)
+    play(stage)
 
     assert stage.environment == {}
 
@@ -146,12 +150,12 @@ def test_a_stage_may_be_nowhere() -> None:
 # The recording
 
 
-def test_a_recording_is_asciicast_of_what_a_coloured_terminal_shows(tmp_path: Path) -> None:
+def test_a_recording_is_an_asciicast_with_colours(tmp_path: Path) -> None:
     clock = iter([100.0, *(100.5 + number / 4 for number in range(100))])
     cast = Cast(tmp_path / "a.cast", "The tour", lambda: next(clock), lambda: 1700000000.9)
     stdout = io.StringIO()
     stage = Stage(stdout, cast, None)
-    played(stage)
+    play(stage)
     stage.end(ERROR)
     files = cast.save("report")
 
@@ -168,7 +172,7 @@ def test_a_recording_is_asciicast_of_what_a_coloured_terminal_shows(tmp_path: Pa
     }
     assert events[0][0] == 0.5
     assert [kind for _, kind, _ in events] == ["o"] * len(events)
-    text = "".join(said for _, _, said in events)
+    text = "".join(output for _, _, output in events)
     assert f"{GREEN}STATUS" in text
     assert text.replace("\x1b[0m", "").endswith("Look at it.\r\n")
     assert "\n" not in text.replace("\r\n", "")
@@ -177,7 +181,7 @@ def test_a_recording_is_asciicast_of_what_a_coloured_terminal_shows(tmp_path: Pa
     assert (tmp_path / "a.md").read_text() == "report"
 
 
-def test_the_time_that_the_user_took_is_not_in_it(tmp_path: Path) -> None:
+def test_a_recording_skips_the_time_that_the_user_took(tmp_path: Path) -> None:
     clock = iter([0.0, 1.0, 101.5])
     cast = Cast(tmp_path / "a.cast", "", lambda: next(clock))
     cast.write("one")
@@ -188,8 +192,8 @@ def test_the_time_that_the_user_took_is_not_in_it(tmp_path: Path) -> None:
     assert [json.loads(line)[0] for line in (tmp_path / "a.cast").read_text().splitlines()[1:]] == [1.0, 1.5]
 
 
-def test_a_recording_leaves_time_to_read_prose_and_what_programs_say() -> None:
-    recording = Recorded()
+def test_a_recording_pauses_to_read_prose_and_output() -> None:
+    recording = FakeCast()
     stage = Stage(None, recording, None)
     stage.heading("Title", "word " * 40)
     stage.command("kubectl get nodes", None)
@@ -200,14 +204,14 @@ def test_a_recording_leaves_time_to_read_prose_and_what_programs_say() -> None:
     assert recording.pauses == [pytest.approx(205 / 20), 1.0, pytest.approx(119 / 60), pytest.approx(5 / 60)]
 
 
-def test_no_text_stops_a_recording_for_long() -> None:
-    recording = Recorded()
+def test_pauses_of_a_recording_are_limited() -> None:
+    recording = FakeCast()
     Stage(None, recording, None).heading("Title", "word " * 400)
 
     assert recording.pauses == [15.0]
 
 
-def test_players_that_shorten_silences_leave_pauses_as_they_are(tmp_path: Path) -> None:
+def test_a_long_pause_is_recorded_as_several_short_ones(tmp_path: Path) -> None:
     cast = Cast(tmp_path / "a.cast", "", lambda: 10.0)
     cast.write("one")
     cast.pause(5)
@@ -219,11 +223,11 @@ def test_players_that_shorten_silences_leave_pauses_as_they_are(tmp_path: Path) 
     assert max(later[0] - earlier[0] for earlier, later in pairwise(events)) <= 2
 
 
-def test_what_is_hidden_is_in_no_recording_and_on_the_terminal_all_the_same() -> None:
-    stream, recording = io.StringIO(), Recorded()
+def test_hidden_scenes_are_shown_on_the_terminal_and_not_recorded() -> None:
+    stream, recording = io.StringIO(), FakeCast()
     stage = Stage(stream, recording, None)
     with stage.hidden(hide=True), stage.hidden(hide=True):
-        played(stage)
+        play(stage)
     with stage.hidden(hide=False):
         stage.output("seen")
 
@@ -236,7 +240,7 @@ def test_what_is_hidden_is_in_no_recording_and_on_the_terminal_all_the_same() ->
     ("lines", "width", "widest"),
     [(["short"], 100, 5), (["x" * 130], 130, 130), (["x " * 200], 180, 180), (["word " * 30 + "last"], 154, 154)],
 )
-def test_a_recording_is_as_wide_as_what_programs_say_and_breaks_no_line_but_endless_ones(
+def test_a_recording_is_as_wide_as_its_output_and_wraps_only_very_long_lines(
     lines: list[str], width: int, widest: int, tmp_path: Path
 ) -> None:
     cast = Cast(tmp_path / "a.cast", "")
@@ -251,8 +255,8 @@ def test_a_recording_is_as_wide_as_what_programs_say_and_breaks_no_line_but_endl
     assert max(len(line.rstrip()) for line in shown.split("\r\n")) <= widest
 
 
-def test_prose_of_a_recording_is_wrapped_between_words() -> None:
-    recording = Recorded()
+def test_prose_in_a_recording_is_wrapped_between_words() -> None:
+    recording = FakeCast()
     Stage(None, recording, None).heading("Title", "word " * 60)
 
     *_, first, second, third = (line.rstrip() for line in recording.getvalue().splitlines())
@@ -260,7 +264,7 @@ def test_prose_of_a_recording_is_wrapped_between_words() -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "x.md", "missing/x.cast", "folder.cast", "taken.cast"])
-def test_a_recording_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+def test_an_unwritable_recording_is_refused_at_once(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.cast").mkdir()
     (tmp_path / "taken.md").mkdir()
 
@@ -270,7 +274,7 @@ def test_a_recording_that_cannot_be_written_is_refused_at_once(tmp_path: Path, n
     assert caught.value.id == "record-not-written"
 
 
-def test_a_recording_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+def test_a_recording_replaces_an_older_one(tmp_path: Path) -> None:
     for text in ("older and longer", "new"):
         cast = Cast(tmp_path / "a.cast", "")
         cast.write(text)
@@ -282,7 +286,7 @@ def test_a_recording_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["# My project\n", "{", "[1]", '{"version": 2}', '{"command": "bash"}', "\ud800"])
 @pytest.mark.parametrize("name", ["README.md", "README.cast"])
-def test_a_recording_never_takes_the_place_of_a_file_that_is_none(tmp_path: Path, name: str, content: str) -> None:
+def test_a_recording_never_replaces_any_other_file(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_bytes(content.encode(errors="surrogatepass"))
 
     with pytest.raises(UsageError) as caught:
@@ -294,7 +298,7 @@ def test_a_recording_never_takes_the_place_of_a_file_that_is_none(tmp_path: Path
     assert (tmp_path / name).read_bytes() == content.encode(errors="surrogatepass")
 
 
-def test_what_an_interrupted_recording_left_is_no_obstacle(tmp_path: Path) -> None:
+def test_leftovers_of_an_interrupted_recording_are_replaced(tmp_path: Path) -> None:
     Cast(tmp_path / "a.cast", "")
 
     Cast(tmp_path / "a.cast", "").save(_report(""))
@@ -306,7 +310,7 @@ def _report(text: str) -> str:
     return f"# {text}\n\n- versions: labctl 1.0\n"
 
 
-def played(stage: Stage) -> None:
+def play(stage: Stage) -> None:
     stage.heading("1/2 The site", "It is there,\nand so are we.\n\nA second paragraph.\n")
     stage.command("kubectl get nodes", "kind: Pod\n")
     stage.output(f"NAME   {GREEN}STATUS\x1b[0m")
@@ -318,6 +322,6 @@ def played(stage: Stage) -> None:
 
 def shown(stream: io.StringIO) -> str:
     stage = Stage(stream, None, None)
-    played(stage)
+    play(stage)
     stage.end(ERROR)
     return stream.getvalue()

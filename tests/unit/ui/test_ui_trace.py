@@ -1,4 +1,4 @@
-"""How the path of a request is shown: whole, broken, in colour, and as JSON."""
+"""Output of the path of a request: healthy, broken, in colour, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from fake_trace import hop as told
+from fake_trace import hop as hop_report
 from golden_files import Golden
 
 from labctl import ui
@@ -79,35 +79,35 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_a_whole_path_is_shown_with_its_evidence_however_narrow_the_terminal_is(golden: Golden) -> None:
+def test_a_healthy_path_is_shown_with_its_evidence_on_any_terminal_width(golden: Golden) -> None:
     golden(shown(EVIDENCE))
 
 
-def test_where_signs_are_plain_so_is_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_is_ascii_if_symbols_are(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = shown(EVIDENCE)
     monkeypatch.setenv("LANG", "C")
 
     assert shown(EVIDENCE) == whole.replace("✓", "+").replace("│", "|")
 
 
-def test_a_broken_hop_is_shown_with_cause_what_was_seen_and_fix(golden: Golden) -> None:
+def test_a_broken_hop_is_shown_with_cause_evidence_and_fix(golden: Golden) -> None:
     stranger = NODE | {"announced_by": None, "answers_arp": [{"mac": "02:00:00:00:00:99", "node": None}]}
 
     golden(shown({"name": NAME, "address": ADDRESS}, "node", stranger))
 
 
-@pytest.mark.parametrize(("state", "sign"), [("warning", "!"), ("unknown", "?")])
-def test_a_hop_that_is_not_broken_and_not_well_has_a_sign_of_its_own(state: HopState, sign: str) -> None:
+@pytest.mark.parametrize(("state", "symbol"), [("warning", "!"), ("unknown", "?")])
+def test_a_warning_and_an_unknown_hop_have_symbols_of_their_own(state: HopState, symbol: str) -> None:
     stdout = io.StringIO()
-    report = traced(EVIDENCE)
-    report["hops"][0] = told("name", "hosts-entry-doubled", "two lines", state=state, evidence=NAME)
+    report = trace_report(EVIDENCE)
+    report["hops"][0] = hop_report("name", "hosts-entry-doubled", "two lines", state=state, evidence=NAME)
 
     ui.trace(report, stdout)
 
-    assert stdout.getvalue().splitlines()[1] == f"  {sign} name      two lines"
+    assert stdout.getvalue().splitlines()[1] == f"  {symbol} name      two lines"
 
 
-def test_a_canary_a_redirect_and_a_name_outside_are_shown(golden: Golden) -> None:
+def test_a_canary_a_redirect_and_an_external_name_are_shown(golden: Golden) -> None:
     canary = {"ingress": "default/canary", "service": "canary", "weight": 10, "total": 100, "by": ["x-canary"]}
     redirect = {"location": "/login", "status": 200, "failure": ""}
     rule, response = RULE | {"split": canary, "other_ingresses": ["default/b"]}, RESPONSE | {"redirect": redirect}
@@ -116,7 +116,7 @@ def test_a_canary_a_redirect_and_a_name_outside_are_shown(golden: Golden) -> Non
     golden(shown(EVIDENCE | {"rule": rule, "pod": pod, "response": response}))
 
 
-def test_a_broken_hop_at_which_nothing_was_seen_has_a_cause_and_a_fix(golden: Golden) -> None:
+def test_a_broken_hop_without_evidence_has_a_cause_and_a_fix(golden: Golden) -> None:
     golden(shown({}, "name"))
 
 
@@ -158,18 +158,20 @@ def test_unusual_evidence_is_shown(name: str, golden: Golden) -> None:
     golden(shown({}, *UNUSUAL[name]))
 
 
-def test_what_a_server_says_cannot_draw_on_the_terminal() -> None:
+def test_escape_sequences_in_evidence_are_removed() -> None:
     forged = NAME | {"source": "line 1: \x1b[2J10.0.0.1\nmy-app.local"}
 
     assert "  │           line 1: 10.0.0.1 my-app.local\n" in shown(EVIDENCE | {"name": forged})
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_states_have_colours_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool) -> None:
+def test_states_have_colours_on_a_terminal_unless_no_color_is_set(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool
+) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
     terminal = Terminal()
 
-    ui.trace(traced({"name": NAME}, "address"), terminal)
+    ui.trace(trace_report({"name": NAME}, "address"), terminal)
     ok, broken, not_reached = (
         next(line for line in terminal.getvalue().splitlines() if hop in line) for hop in ("name", "address", "rule")
     )
@@ -177,34 +179,40 @@ def test_states_have_colours_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_c
     assert ("\x1b[32m" in ok, "\x1b[1;31m" in broken, "\x1b[2m" in not_reached) == (coloured,) * 3
 
 
-def test_scripts_get_the_report_itself() -> None:
+def test_with_json_the_report_is_printed_unchanged() -> None:
     stdout = io.StringIO()
-    report = traced({"name": NAME}, "address")
+    report = trace_report({"name": NAME}, "address")
 
     ui.document(report, "json", stdout, ui.trace)
 
     assert json.loads(stdout.getvalue()) == {"version": 1, **report}
 
 
-def traced(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> TraceReport:
-    hops = [hop(name, seen, broken, evidence or {}) for name in EVIDENCE]
+def trace_report(
+    evidence_by_hop: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None
+) -> TraceReport:
+    hops = [hop(name, evidence_by_hop, broken, evidence or {}) for name in EVIDENCE]
     return {"version": 1, "hostname": "my-app.local", "ok": not broken, "hops": hops}
 
 
-def hop(name: str, seen: Mapping[str, Any], broken: str, evidence: Mapping[str, Any]) -> HopReport:
+def hop(name: str, evidence_by_hop: Mapping[str, Any], broken: str, evidence: Mapping[str, Any]) -> HopReport:
     if name == broken:
-        return told(name, "no-answer", "it is [not]\nright", fix="Type this.", evidence=evidence)
-    return told(name, evidence=seen[name]) if name in seen else told(name, state="not reached")
+        return hop_report(name, "no-answer", "it is [not]\nright", fix="Type this.", evidence=evidence)
+    return (
+        hop_report(name, evidence=evidence_by_hop[name])
+        if name in evidence_by_hop
+        else hop_report(name, state="not reached")
+    )
 
 
-def shown(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> str:
+def shown(evidence_by_hop: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> str:
     stdout = io.StringIO()
-    ui.trace(traced(seen, broken, evidence), stdout)
+    ui.trace(trace_report(evidence_by_hop, broken, evidence), stdout)
     return stdout.getvalue()
 
 
-def test_what_was_opened_is_told_with_what_is_not_well_on_its_way(golden: Golden) -> None:
-    warning = told("pod", "pod-not-ready", "one of two is not ready", state="warning", fix="Look at it.")
+def test_an_opened_page_is_printed_with_the_warnings_on_its_path(golden: Golden) -> None:
+    warning = hop_report("pod", "pod-not-ready", "one of two is not ready", state="warning", fix="Look at it.")
     screen = io.StringIO()
     ui.opened({"version": 1, "url": "http://my-app.local", "browser": "firefox", "warnings": [warning]}, screen)
 
