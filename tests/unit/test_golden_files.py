@@ -1,4 +1,4 @@
-"""Golden files: what differs fails, what is updated is written, and what no test produces any more is found."""
+"""Golden files: a changed value fails, an update writes it, and entries that no test produces are found."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ def wording(*, update: bool = False) -> Wording:
     return Wording(Path(__file__), update=update)
 
 
-def keep(values: dict[str, golden_files.Value]) -> None:
+def save_reviewed(values: dict[str, golden_files.Value]) -> None:
     updated = wording(update=True)
     for key, value in values.items():
         updated.hold(key, value)
     updated.finish(complete=True)
 
 
-def test_what_was_updated_is_held(folder: Path) -> None:
-    keep({"one": SHOWN, "two": [{"seen": "x", "fix": ""}]})
-    held = wording()
+def test_updated_values_pass(folder: Path) -> None:
+    save_reviewed({"one": SHOWN, "two": [{"seen": "x", "fix": ""}]})
+    reviewed = wording()
 
-    held.hold("one", SHOWN)
-    held.hold("two", [{"seen": "x", "fix": ""}])
-    held.finish(complete=True)
+    reviewed.hold("one", SHOWN)
+    reviewed.hold("two", [{"seen": "x", "fix": ""}])
+    reviewed.finish(complete=True)
     assert (folder / "wording/unit/test_golden_files.yaml").read_text().startswith("one: |\n  two lines\n")
 
 
 @pytest.mark.parametrize(("key", "value"), [("one", "another text"), ("two", SHOWN)])
-def test_what_differs_or_was_never_reviewed_fails(key: str, value: str) -> None:
-    keep({"one": SHOWN})
+def test_a_changed_or_unreviewed_value_fails(key: str, value: str) -> None:
+    save_reviewed({"one": SHOWN})
 
     with pytest.raises((AssertionError, pytest.fail.Exception), match="--update-golden"):
         wording().hold(key, value)
 
 
-def test_what_no_test_produces_is_found_and_goes_with_an_update_unless_only_a_part_ran() -> None:
-    keep({"one": SHOWN, "two": "x"})
+def test_a_stale_entry_fails_and_is_removed_by_an_update_of_all_tests() -> None:
+    save_reviewed({"one": SHOWN, "two": "x"})
     with pytest.raises(AssertionError, match="two"):
-        held_one().finish(complete=True)
-    held_one().finish(complete=False)
-    held_one(update=True).finish(complete=False)
+        hold_one().finish(complete=True)
+    hold_one().finish(complete=False)
+    hold_one(update=True).finish(complete=False)
     assert wording().kept.keys() == {"one", "two"}
 
-    held_one(update=True).finish(complete=True)
+    hold_one(update=True).finish(complete=True)
     assert wording().kept.keys() == {"one"}
 
 
-def test_what_differs_in_each_run_has_a_placeholder() -> None:
-    keep({"test_x": "a file of $TMP", "test_x lines": ["$TMP/x"]})
+def test_values_that_differ_in_each_run_get_a_placeholder() -> None:
+    save_reviewed({"test_x": "a file of $TMP", "test_x lines": ["$TMP/x"]})
     golden = Golden("test_x", wording(), {"/a/folder-7": "$TMP"})
 
     golden("a file of /a/folder-7")
     golden(["/a/folder-7/x"], "lines")
 
 
-def test_a_folder_has_its_files_and_no_other(folder: Path) -> None:
+def test_an_unexpected_file_in_a_golden_folder_fails(folder: Path) -> None:
     Golden("test_x", wording(update=True), {}).files("case", {"a/b": "x"})
     golden = Golden("test_x", wording(), {})
 
@@ -76,7 +76,7 @@ def test_a_folder_has_its_files_and_no_other(folder: Path) -> None:
         golden.files("case", {"a/b": "x"})
 
 
-def held_one(*, update: bool = False) -> Wording:
-    held = wording(update=update)
-    held.hold("one", SHOWN)
-    return held
+def hold_one(*, update: bool = False) -> Wording:
+    reviewed = wording(update=update)
+    reviewed.hold("one", SHOWN)
+    return reviewed

@@ -1,4 +1,4 @@
-"""Which tests share a process where everything runs in two."""
+"""Groups of tests that share a process, and their order, when the tests run in two processes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ E2E = Path(groups.__file__).parent / "e2e"
 
 
 @pytest.mark.parametrize("name", [*groups.LABS_OF_THEIR_OWN, *groups.AT_THE_END])
-def test_a_file_with_a_group_of_its_own_is_there_and_leaves_the_first_lab_alone(name: str) -> None:
+def test_a_file_with_its_own_group_exists_and_does_not_use_the_first_lab(name: str) -> None:
     text = (E2E / name).read_text(encoding="utf-8")
 
     assert re.search(r"^def test_[^)]*\blab: RealLab", text, re.MULTILINE) is None or "def lab(" in text
 
 
-def test_groups_begin_in_this_order() -> None:
+def test_groups_start_in_this_order() -> None:
     files = ("e2e/test_9_faults.py", "e2e/test_9_kills.py", "e2e/test_b_release.py", "unit/test_groups.py")
     names = [f"tests/{file}::test" for file in (*files, *(f"e2e/{name}" for name in groups.AT_THE_END))]
 

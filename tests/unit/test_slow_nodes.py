@@ -1,4 +1,4 @@
-"""A lab whose nodes are slow: its time limits reach whatever waits for them."""
+"""Time limits of a lab with slow nodes apply to everything that waits for the nodes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _lab(slowness: int) -> Lab:
 
 
 @pytest.mark.parametrize("slowness", SLOWNESS)
-def test_what_asks_the_nodes_gives_them_as_much_more_time(slowness: int) -> None:
+def test_time_limits_of_requests_grow_with_the_slowness(slowness: int) -> None:
     context = Context(_lab(slowness), Path("/state"), Path("/cache"))
     trail = Trail(context, Client(context.lab.limits), "my-app.local", "/", FakeCluster())
 
@@ -40,7 +40,7 @@ def test_what_asks_the_nodes_gives_them_as_much_more_time(slowness: int) -> None
 
 
 @pytest.mark.parametrize("name", ["libvirt", "virtualbox"])
-def test_a_provider_of_machines_waits_for_them_as_long_as_they_need(name: str) -> None:
+def test_time_limits_of_node_commands_grow_with_the_slowness(name: str) -> None:
     provider = HYPERVISORS[name].provider(replace(_lab(13), provider=name), Path("/state"), {})
 
     assert isinstance(provider, VagrantProvider)
@@ -50,7 +50,7 @@ def test_a_provider_of_machines_waits_for_them_as_long_as_they_need(name: str) -
 @pytest.mark.parametrize(
     ("slowness", "has_detector", "lacks"), [(1, False, True), (1, True, False), (13, False, False)]
 )
-def test_slow_nodes_do_not_lack_a_failure_detector(
+def test_slow_nodes_need_no_failure_detector(
     context: Context, slowness: int, *, has_detector: bool, lacks: bool
 ) -> None:
     images = tuple(each for each in context.bundle.images if has_detector or each.short_name != "failure-detector")
@@ -61,7 +61,7 @@ def test_slow_nodes_do_not_lack_a_failure_detector(
 
 
 @pytest.mark.parametrize("slowness", SLOWNESS)
-def test_a_container_that_crashes_is_given_up_later_on_slow_nodes(slowness: int) -> None:
+def test_a_crashing_container_is_given_up_later_on_slow_nodes(slowness: int) -> None:
     cluster = FakeCluster()
     cluster.limits = limits(slowness)
     cluster.put("apps/v1", "Deployment", "shop", "default", spec={"selector": {"matchLabels": {"app": "shop"}}})
@@ -77,7 +77,7 @@ def test_a_container_that_crashes_is_given_up_later_on_slow_nodes(slowness: int)
 
 
 @pytest.mark.parametrize("slowness", SLOWNESS)
-def test_an_api_that_never_answers_is_waited_for_as_long_as_the_nodes_need(
+def test_an_api_that_never_responds_is_waited_for_longer_on_slow_nodes(
     context: Context, cluster: FakeCluster, watched: Watched, monkeypatch: pytest.MonkeyPatch, slowness: int
 ) -> None:
     pauses: list[float] = []
