@@ -33,17 +33,19 @@ CONTEXT_FIELDS = 8
 def test_no_file_is_longer_than_its_budget() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PRODUCT if path.is_file()}
 
-    assert _over({_shown(path): length for path, length in lengths.items()}, FILE_LINES) == {}, "split these files"
+    assert _over_budget({_relative(path): length for path, length in lengths.items()}, FILE_LINES) == {}, (
+        "split these files"
+    )
 
 
 def test_no_function_is_longer_than_its_budget() -> None:
     lengths = {
-        f"{_shown(path)}:{function.lineno} {function.name}": (function.end_lineno or 0) - function.lineno + 1
+        f"{_relative(path)}:{function.lineno} {function.name}": (function.end_lineno or 0) - function.lineno + 1
         for path in MODULES
         for function in _functions(path)
     }
 
-    assert _over(lengths, FUNCTION_LINES) == {}, "split these functions"
+    assert _over_budget(lengths, FUNCTION_LINES) == {}, "split these functions"
 
 
 def test_no_command_does_more_than_turn_options_into_calls() -> None:
@@ -57,17 +59,17 @@ def test_no_command_does_more_than_turn_options_into_calls() -> None:
     }
 
     assert len(commands) > 10
-    assert _over(commands, COMMAND_STATEMENTS) == {}, "move the work of these commands out of cli"
+    assert _over_budget(commands, COMMAND_STATEMENTS) == {}, "move the work of these commands out of cli"
 
 
-@pytest.mark.parametrize(("door", "budget"), [(Provider, PROVIDER_METHODS), (Cluster, CLUSTER_METHODS)])
-def test_the_doors_stay_narrow(door: type, budget: int) -> None:
-    methods = [name for name, _ in inspect.getmembers(door, inspect.isfunction) if not name.startswith("_")]
+@pytest.mark.parametrize(("interface", "budget"), [(Provider, PROVIDER_METHODS), (Cluster, CLUSTER_METHODS)])
+def test_interfaces_stay_small(interface: type, budget: int) -> None:
+    methods = [name for name, _ in inspect.getmembers(interface, inspect.isfunction) if not name.startswith("_")]
 
-    assert len(methods) <= budget, f"{door.__name__} has {methods}"
+    assert len(methods) <= budget, f"{interface.__name__} has {methods}"
 
 
-def test_a_step_can_touch_only_so_much() -> None:
+def test_the_context_stays_small() -> None:
     fields = [field.name for field in dataclasses.fields(Context)]
 
     assert len(fields) <= CONTEXT_FIELDS, f"Context has {fields}"
@@ -89,15 +91,15 @@ def _acts(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Constant)
 
 
-def _over(sizes: dict[str, int], budget: int) -> dict[str, int]:
+def _over_budget(sizes: dict[str, int], budget: int) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size > budget}
 
 
-def _shown(path: Path) -> str:
+def _relative(path: Path) -> str:
     return str(path.relative_to(CHECKOUT))
 
 
-def test_programs_that_tests_carry_as_text_import_what_exists() -> None:
+def test_programs_embedded_in_tests_import_only_what_exists() -> None:
     """No type checker sees these programs, and some run only on a machine that an end-to-end test creates."""
     texts = (
         node.value

@@ -1,4 +1,4 @@
-"""The generated pages of docs/ match the sources, and links of the papers beside it lead somewhere.
+"""The generated pages of docs/ match the sources, and links in the documents beside it are valid.
 
 `python docs/generate.py` writes the pages; so does `pytest --update-golden`.
 """
@@ -15,7 +15,7 @@ from generator.markdown import slug
 
 CHECKOUT = FOLDER.parent
 GENERATED = pages()
-PAPERS = sorted(CHECKOUT.glob("*.md"))
+DOCUMENTS = sorted(CHECKOUT.glob("*.md"))
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)")
 
 
@@ -31,15 +31,15 @@ def test_the_page_has_every_variable_that_is_read() -> None:
     assert environment.read() - environment.described() == set()
 
 
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.name)
-def test_links_of_a_paper_lead_to_files_and_headings(paper: Path) -> None:
-    links = LINK.findall(paper.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_of_a_document_lead_to_files_and_headings(document: Path) -> None:
+    links = LINK.findall(document.read_text(encoding="utf-8"))
 
-    assert [(name, anchor) for name, anchor in links if not _leads_somewhere(paper, name, anchor)] == []
+    assert [(name, anchor) for name, anchor in links if not _target_exists(document, name, anchor)] == []
 
 
-def _leads_somewhere(paper: Path, name: str, anchor: str) -> bool:
-    target = paper.parent / name if name else paper
+def _target_exists(document: Path, name: str, anchor: str) -> bool:
+    target = document.parent / name if name else document
     return target.exists() and (not anchor or anchor in _anchors(target))
 
 

@@ -1,4 +1,4 @@
-"""What every template and provider renders, held against the folders beside this file; see golden_files.py."""
+"""The rendered files of every template and provider, compared with the folders beside this file; see golden_files.py."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CASES: dict[str, Case] = {
     "no-worker": (lab(workers=0), "docker", MACHINE, ("Vagrantfile", "*/kubeadm.yaml")),
     "no-nameserver": (lab(), "docker", replace(MACHINE, nameservers=()), ("*-plane/resolv.conf",)),
 }
-"""What is rendered, and which of its files differ from those of the first case in a way worth a look."""
+"""The labs to render, and patterns of the files to compare: those that differ notably from the first case's."""
 
 LIKE_UPSTREAM = """\
 apiVersion: v1
@@ -183,14 +183,14 @@ INGRESS_NGINX = next(row for row in ingress.CONTROLLERS if row.name == "ingress-
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_files_of_nodes_are_as_they_were_reviewed(name: str, golden: Golden) -> None:
+def test_node_files_match_the_reviewed_ones(name: str, golden: Golden) -> None:
     described, provider, machine, patterns = CASES[name]
     files = lab_files(described, provider, machine, SUPPLIES, CREDENTIALS)
 
     golden.files(name, {path: text for path, text in files.items() if any(fnmatch(path, each) for each in patterns)})
 
 
-def test_the_manifests_are_as_they_were_reviewed(golden: Golden) -> None:
+def test_manifests_match_the_reviewed_ones(golden: Golden) -> None:
     apps = [{"name": "my-app"}, {"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", "replicas": 3}]
     described = lab(pool="192.168.56.200-192.168.56.220", apps=apps)
     context = Context(described, Path("/state"), Path("/cache"))
@@ -207,7 +207,7 @@ def test_the_manifests_are_as_they_were_reviewed(golden: Golden) -> None:
     golden.files("manifests", files)
 
 
-def test_what_upstreams_ingress_nginx_becomes_is_as_it_was_reviewed(golden: Golden) -> None:
+def test_the_adapted_ingress_nginx_matches_the_reviewed_one(golden: Golden) -> None:
     certificate = ingress.Certificate("certificate", "key")
     adapted = ingress.objects(
         INGRESS_NGINX, documents(LIKE_UPSTREAM), {NGINX_IMAGE: ""}, replicas=2, certificate=certificate
@@ -216,19 +216,19 @@ def test_what_upstreams_ingress_nginx_becomes_is_as_it_was_reviewed(golden: Gold
     golden.files("ingress-nginx", {"adapted.yaml": yaml_stream(adapted)})
 
 
-def test_what_upstreams_metallb_becomes_is_as_it_was_reviewed(golden: Golden) -> None:
+def test_the_adapted_metallb_matches_the_reviewed_one(golden: Golden) -> None:
     golden.files("metallb", {"adapted.yaml": manifests.metallb(LIKE_METALLB, "certificate", "key")})
 
 
 @pytest.mark.parametrize("slowness", [1, 13])
-def test_every_time_limit_is_as_it_was_reviewed(slowness: int, golden: Golden) -> None:
+def test_time_limits_match_the_reviewed_ones(slowness: int, golden: Golden) -> None:
     patience = {name: cause.patience * slowness for name, cause in CAUSES.items() if cause.patience < math.inf}
     values = {"limits": asdict(limits(slowness)), "patience of causes": patience}
 
     golden.files(f"limits-{slowness}", {"limits.yaml": yaml_stream([values])})
 
 
-def test_the_manifests_for_slow_nodes_are_as_they_were_reviewed(golden: Golden, tmp_path: Path) -> None:
+def test_manifests_for_slow_nodes_match_the_reviewed_ones(golden: Golden, tmp_path: Path) -> None:
     carried, kinds = bundle(tmp_path), {"Deployment", "DaemonSet", "ValidatingWebhookConfiguration"}
     released = documents(upstream.content("metallb-native-v0.16.1.yaml").decode())
     carried.path("manifests/metallb-native.yaml").write_text(yaml_stream([x for x in released if x["kind"] in kinds]))
@@ -243,7 +243,7 @@ def test_the_manifests_for_slow_nodes_are_as_they_were_reviewed(golden: Golden, 
     golden.files("manifests-slow", labfiles.cluster_files(context, tmp_path))
 
 
-def test_nothing_else_of_upstreams_real_metallb_changes() -> None:
+def test_only_three_objects_of_upstreams_metallb_change() -> None:
     released = upstream.content("metallb-native-v0.16.1.yaml").decode()
     pairs = zip(documents(released), documents(manifests.metallb(released, "certificate", "key")), strict=True)
 
@@ -251,8 +251,8 @@ def test_nothing_else_of_upstreams_real_metallb_changes() -> None:
     assert sorted(changed) == ["DaemonSet speaker", "Deployment controller", "Secret metallb-webhook-cert"]
 
 
-def test_adapting_upstreams_real_baremetal_manifest_gives_its_cloud_manifest() -> None:
-    """Upstream's own two manifests differ in what labctl changes, but for the Jobs, and for what ends or dies."""
+def test_adapting_upstreams_baremetal_manifest_gives_its_cloud_manifest() -> None:
+    """Upstream's two manifests differ in what labctl changes, except for Jobs and the handling of termination."""
     cloud = [
         each
         for each in documents(upstream.content("ingress-nginx-cloud.yaml").decode())
@@ -267,7 +267,7 @@ def test_adapting_upstreams_real_baremetal_manifest_gives_its_cloud_manifest() -
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_file_of_a_node_can_be_read_by_what_it_is_for(name: str) -> None:
+def test_every_node_file_can_be_parsed(name: str) -> None:
     readers: dict[str, Callable[[str], object]] = {".yaml": documents, ".conflist": json.loads, ".toml": tomllib.loads}
     described, provider, machine, _ = CASES[name]
 
@@ -277,13 +277,13 @@ def test_every_file_of_a_node_can_be_read_by_what_it_is_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["true", "null", "no", "1e3", "0x10", "2026-11-23", "12345678"])
-def test_a_name_stays_text_in_every_manifest_whatever_yaml_would_take_it_for(name: str) -> None:
+def test_a_name_that_yaml_reads_as_another_type_stays_text_in_manifests(name: str) -> None:
     app_name = name if name[0].isalpha() else f"a{name}"
     described = lab(name=name, apps=[{"name": app_name, "hostname": f"{name}.test", "image": f"{app_name}:{name}"}])
     application = described.apps[0]
     objects = documents(manifests.app(application, application.image, "true") + "---\n" + manifests.pool(described))
 
-    assert {found["metadata"]["name"] for found in objects} == {app_name, name}
+    assert {each["metadata"]["name"] for each in objects} == {app_name, name}
     assert objects[0]["spec"]["template"]["spec"]["containers"][0]["image"] == f"{app_name}:{name}"
     assert objects[2]["spec"]["ingressClassName"] == "true"
     assert objects[2]["spec"]["rules"][0]["host"] == f"{name}.test"
@@ -301,11 +301,11 @@ def test_a_token_of_digits_and_a_numeric_cluster_name_stay_text_for_kubeadm() ->
     assert join[0]["discovery"]["tlsBootstrapToken"] == credentials.token
 
 
-def test_keys_do_not_show_where_credentials_are_printed() -> None:
+def test_the_repr_of_credentials_has_no_key() -> None:
     assert "key" not in repr(CREDENTIALS)
 
 
-def test_nodes_know_the_way_to_the_pods_of_every_node_that_may_join_later() -> None:
+def test_nodes_have_routes_to_the_pods_of_nodes_that_may_join_later() -> None:
     script = lab_files(lab(), "docker", MACHINE, SUPPLIES, CREDENTIALS)["nodes/demo-control-plane/bootstrap.sh"]
 
     assert "10.244.20.0/24 via 192.168.56.30" in script
@@ -328,7 +328,7 @@ def _controller(context: Context) -> str:
 
 
 def _comparable(document: dict[str, Any]) -> dict[str, Any]:
-    """Without the order of arguments, the spread of the controller's pods, and how they end and wait for an app's."""
+    """Return the document without the order of arguments, and the controller's replicas, affinity and own options."""
     name = document["metadata"]["name"]
     match document["kind"]:
         case "Deployment" if name == INGRESS_NGINX.deployment:

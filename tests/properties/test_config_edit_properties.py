@@ -1,4 +1,4 @@
-"""An app more or less in labctl.yaml, in whatever style the user wrote it."""
+"""Adding and removing an app in labctl.yaml, in any style of YAML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VALUES = {"image": '"a:1"', "port": "81", "hostname": "'{name}.test'  # ours"}
 
 @st.composite
 def _files(draw: st.DrawFn) -> str:
-    """A labctl.yaml in anybody's style, with one app or more."""
+    """Generate a labctl.yaml in any style, with one app or more."""
     indent, gap = draw(st.sampled_from(["", "  ", "    "])), draw(st.sampled_from([" ", "   "]))
     apps = ""
     for number in range(draw(st.integers(1, 3))):
@@ -37,16 +37,16 @@ def _files(draw: st.DrawFn) -> str:
     return text.replace("\n", "\r\n") if draw(st.booleans()) else text
 
 
-def _meaning(text: str) -> dict[str, Any]:
-    """What another reader than labctl's own finds in it."""
-    found: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    return found
+def _parsed(text: str) -> dict[str, Any]:
+    """Return the text as parsed by a YAML parser other than labctl's."""
+    document: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    return document
 
 
 @given(text=_files(), which=st.integers(0, 2))
 @settings(max_examples=150)
-def test_in_whatever_style_a_file_is_nothing_but_the_app_comes_and_goes(text: str, which: int) -> None:
-    values = _meaning(text)
+def test_adding_or_removing_an_app_changes_nothing_else_in_any_style(text: str, which: int) -> None:
+    values = _parsed(text)
     source = edit.Source(Path("labctl.yaml"), text, values)
 
     added = source.with_app(SHOP)
@@ -54,9 +54,9 @@ def test_in_whatever_style_a_file_is_nothing_but_the_app_comes_and_goes(text: st
         (index for index, (old, new) in enumerate(zip(text, added.text, strict=False)) if old != new), len(text)
     )
     assert added.text.endswith(text[same:])
-    assert _meaning(added.text) == {**values, "apps": [*values["apps"], SHOP]}
+    assert _parsed(added.text) == {**values, "apps": [*values["apps"], SHOP]}
     assert added.without_app("shop").text == text
 
-    gone = values["apps"][which % len(values["apps"])]["name"]
-    left = [app for app in values["apps"] if app["name"] != gone]
-    assert _meaning(source.without_app(gone).text) == {**values, "apps": left}
+    removed = values["apps"][which % len(values["apps"])]["name"]
+    left = [app for app in values["apps"] if app["name"] != removed]
+    assert _parsed(source.without_app(removed).text) == {**values, "apps": left}

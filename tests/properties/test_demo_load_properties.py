@@ -1,4 +1,4 @@
-"""The numbers and the chart of a client that goes on asking, whatever it saw."""
+"""The report and the chart of a client that sends requests continuously, for any responses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SAMPLES = st.lists(st.builds(Sample, st.floats(min_value=0, max_value=30), st.sa
 
 
 @given(samples=SAMPLES, began=st.floats(0, 15), length=st.floats(0, 15))
-def test_the_numbers_agree_with_each_other(samples: list[Sample], began: float, length: float) -> None:
-    seen = http_load.report("my-app.local", samples, began, began + length, None)
+def test_the_numbers_of_a_report_are_consistent(samples: list[Sample], began: float, length: float) -> None:
+    report = http_load.report("my-app.local", samples, began, began + length, None)
 
-    assert sum(seen["per_second"]) == seen["answers"]
-    assert seen["answers"] + seen["failures"] <= len(samples)
-    assert 0 <= seen["gap"] <= seen["seconds"] + 0.01
-    assert length - 1e-9 <= len(seen["per_second"]) <= length + 1
-    # As many answers as there are cannot leave shorter gaps than if they came evenly.
-    assert seen["gap"] >= length / (seen["answers"] + 1) - 0.01
+    assert sum(report["per_second"]) == report["answers"]
+    assert report["answers"] + report["failures"] <= len(samples)
+    assert 0 <= report["gap"] <= report["seconds"] + 0.01
+    assert length - 1e-9 <= len(report["per_second"]) <= length + 1
+    # The longest gap is at least that of evenly spaced answers.
+    assert report["gap"] >= length / (report["answers"] + 1) - 0.01
 
 
 @given(

@@ -1,4 +1,4 @@
-"""The names in files of demos."""
+"""The placeholders in files of demos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A demo's recording, whatever was said in it and whenever."""
+"""A demo's recording, for any output at any time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from labctl.ui.recording import Cast
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(said=st.lists(st.tuples(st.text(), st.floats(0, 10), st.floats(0, 10))))
-def test_a_recordings_times_never_decrease_and_its_text_comes_back(
-    tmp_path: Path, said: list[tuple[str, float, float]]
+@given(outputs=st.lists(st.tuples(st.text(), st.floats(0, 10), st.floats(0, 10))))
+def test_a_recordings_times_never_decrease_and_its_text_is_complete(
+    tmp_path: Path, outputs: list[tuple[str, float, float]]
 ) -> None:
     now = 50.0
     cast = Cast(tmp_path / "a.cast", "", lambda: now)
-    for text, pause, waited in said:
+    for text, pause, waited in outputs:
         now += pause + waited
         cast.skip(waited)
         cast.write(text)
@@ -27,5 +27,5 @@ def test_a_recordings_times_never_decrease_and_its_text_comes_back(
     events = [json.loads(line) for line in (tmp_path / "a.cast").read_text(encoding="utf-8").splitlines()[1:]]
     moments = [moment for moment, *_ in events]
     assert moments == sorted(moments)
-    assert all(0 <= moment <= sum(pause for _, pause, _ in said) + 1e-5 for moment in moments)
-    assert "".join(text for *_, text in events) == "".join(text for text, *_ in said).replace("\n", "\r\n")
+    assert all(0 <= moment <= sum(pause for _, pause, _ in outputs) + 1e-5 for moment in moments)
+    assert "".join(text for *_, text in events) == "".join(text for text, *_ in outputs).replace("\n", "\r\n")

@@ -1,4 +1,4 @@
-"""The choice of a pool that nobody has, whatever is taken."""
+"""The choice of a free pool, for any addresses in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lab's block in the hosts file, whatever stands around it."""
+"""A lab's block in the hosts file, for any other content of the file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _is_sound(content: bytes) -> bool:
 
 @given(content=foreign, lines=lines)
 @quick
-def test_removing_a_block_gives_back_what_was_there_byte_for_byte(content: bytes, lines: list[str]) -> None:
+def test_removing_a_block_restores_the_file_byte_for_byte(content: bytes, lines: list[str]) -> None:
     assert without_block(with_block(content, "demo", lines), "demo") == content
 
 
@@ -55,7 +55,7 @@ def test_writing_a_block_leaves_only_the_last_one_written(content: bytes, first:
 
 @given(content=foreign, lines=lines)
 @quick
-def test_foreign_bytes_stay_and_the_block_starts_on_a_line_of_its_own(content: bytes, lines: list[str]) -> None:
+def test_foreign_bytes_are_kept_and_the_block_starts_on_a_new_line(content: bytes, lines: list[str]) -> None:
     before, marker, _ = with_block(content, "demo", lines).rpartition(b"# BEGIN labctl demo")
 
     assert marker
@@ -66,7 +66,7 @@ def test_foreign_bytes_stay_and_the_block_starts_on_a_line_of_its_own(content: b
 
 @given(content=foreign.filter(lambda content: block(content, "two") is None), lines=lines, last=st.booleans())
 @quick
-def test_the_blocks_of_two_labs_do_not_touch_each_other(content: bytes, lines: list[str], *, last: bool) -> None:
+def test_the_blocks_of_two_labs_are_independent(content: bytes, lines: list[str], *, last: bool) -> None:
     both = with_block(with_block(content, "demo", lines), "two", ["10.0.0.2 two.local"])
     first, second = ("two", "demo") if last else ("demo", "two")
 
@@ -78,7 +78,7 @@ def test_the_blocks_of_two_labs_do_not_touch_each_other(content: bytes, lines: l
 
 @given(content=st.binary(max_size=40), after=st.binary(max_size=40), lines=lines)
 @quick
-def test_a_block_in_the_middle_is_replaced_where_it_is(content: bytes, after: bytes, lines: list[str]) -> None:
+def test_a_block_in_the_middle_is_replaced_in_place(content: bytes, after: bytes, lines: list[str]) -> None:
     start, end = (content + b"\n", b"\n" + after) if content else (b"", b"\n" + after)
 
     changed = with_block(start + BLOCK + end, "demo", lines)

@@ -51,7 +51,7 @@ WITHOUT_COMMANDS: Mapping[str, str] = {
 
 IN_UNIT_TESTS = "tests of the trace cover it; in a lab it passes too quickly to be traced three times"
 LATE = "it requires a lab whose nodes stop: the tests of halt, resume and kills have those"
-NOT_MADE: Mapping[str, str] = {
+NOT_COVERED: Mapping[str, str] = {
     "hosts-damaged": "`up` refuses the file as a whole, which tests of the hosts file and of `up` cover",
     "name-resolves-elsewhere": "it requires a name server with wrong answers",
     "resolver-silent": "it requires a silent name server, and a resolver that asks it first",

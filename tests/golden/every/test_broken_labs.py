@@ -1,4 +1,4 @@
-"""The table of broken labs has every cause that `trace` names, or says why not, and nothing that contradicts itself."""
+"""The table of broken labs: it covers every cause that `trace` reports, or gives a reason, and is consistent."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from labctl.trace import CAUSES, MISSING_NAME
 AT_LEAST = 40
 TRACE = Path(trace.__file__).parent
 AT_A_HOP = {cause for cause, row in CAUSES.items() if row.hop != "status"}
-MADE = {row.cause for row in table.ROWS}
+COVERED = {row.cause for row in table.ROWS}
 UP_SECONDS = 15.0
-"""What the steps of `up` take before the one that waits for a cause to go."""
+"""Duration of the steps of `up` before the one that waits until a cause is gone."""
 
 
-def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
+def test_there_are_enough_rows_and_every_name_is_unique() -> None:
     names = {row.name for row in table.ROWS}
     assert names >= table.SWEPT
     assert len(names - table.SWEPT) >= AT_LEAST
     assert [name for name, times in Counter(row.name for row in table.ROWS).items() if times > 1] == []
 
 
-def test_every_cause_at_a_hop_is_made_or_it_is_said_why_not() -> None:
-    assert sorted(AT_A_HOP - MADE - table.NOT_MADE.keys()) == []
-    assert sorted(MADE & table.NOT_MADE.keys()) == []
-    assert sorted((MADE | table.NOT_MADE.keys()) - AT_A_HOP) == []
+def test_every_cause_at_a_hop_has_a_row_or_a_reason_for_having_none() -> None:
+    assert sorted(AT_A_HOP - COVERED - table.NOT_COVERED.keys()) == []
+    assert sorted(COVERED & table.NOT_COVERED.keys()) == []
+    assert sorted((COVERED | table.NOT_COVERED.keys()) - AT_A_HOP) == []
 
 
-def test_a_cause_that_no_row_makes_is_shown_by_a_unit_test() -> None:
+def test_a_cause_without_a_row_has_a_unit_test() -> None:
     folder = Path(__file__).parents[2] / "unit" / "trace"
     tests = "".join(file.read_text(encoding="utf-8") for file in folder.glob("test_*.py"))
 
-    assert [cause for cause in table.NOT_MADE if f'"{cause}"' not in tests] == []
+    assert [cause for cause in table.NOT_COVERED if f'"{cause}"' not in tests] == []
 
 
-def test_a_row_is_undone_only_for_causes_that_were_reviewed() -> None:
+def test_only_reviewed_causes_have_rows_that_are_undone() -> None:
     assert sorted({row.cause for row in table.ROWS if row.mended_by == "undo"} - table.WITHOUT_COMMANDS.keys()) == []
     assert sorted(table.WITHOUT_COMMANDS.keys() - AT_A_HOP) == []
 
 
-def test_a_hop_prints_no_command_only_for_causes_that_were_reviewed() -> None:
+def test_only_reviewed_causes_have_no_commands() -> None:
     without = {cause for file in TRACE.rglob("*.py") for cause in _without_commands(ast.parse(file.read_bytes()))}
 
     assert sorted(without - table.WITHOUT_COMMANDS.keys()) == []
 
 
-@pytest.mark.parametrize("reviewed", [table.NOT_MADE, table.WITHOUT_COMMANDS], ids=["not made", "without commands"])
+@pytest.mark.parametrize("reviewed", [table.NOT_COVERED, table.WITHOUT_COMMANDS], ids=["not made", "without commands"])
 def test_every_exception_has_a_reason(reviewed: dict[str, str]) -> None:
     assert all(reason.strip() for reason in reviewed.values())
 
@@ -72,7 +72,7 @@ def test_a_row_agrees_with_its_cause(row: BrokenLab) -> None:
 
 
 def _without_commands(tree: ast.AST) -> Iterator[str]:
-    """The causes, where they are written out, of problems with an empty tuple of commands."""
+    """Yield the literal causes of problems with an empty tuple of commands."""
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and any(
             word.arg == "commands" and isinstance(word.value, ast.Tuple) and not word.value.elts

@@ -1,4 +1,4 @@
-"""Every command: its help, the examples in it, and how it meets what is wrong or gone."""
+"""Every command: its help, its examples, and its errors for invalid values and missing files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_h_is_help(words: str, labctl: Run, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
-def test_every_example_is_a_command_line_that_labctl_takes(line: str) -> None:
+def test_labctl_accepts_every_example(line: str) -> None:
     words = shlex.split(line.removeprefix("source <(").removesuffix(")"))
     words = words[words.index("labctl") + 1 :]
     ends = [index for index, word in enumerate(words) if word in REDIRECTIONS]
@@ -70,14 +70,14 @@ def test_every_example_is_a_command_line_that_labctl_takes(line: str) -> None:
 @pytest.mark.parametrize(
     "line", [("up", "--dry-run", "--workers"), ("app", "add", "a", "--port"), ("app", "add", "a", "--replicas")]
 )
-def test_a_number_that_is_written_in_another_way_is_wrong_usage(
+def test_a_number_in_another_notation_is_a_usage_error(
     labctl: Run, capsys: pytest.CaptureFixture[str], line: tuple[str, ...], written: str
 ) -> None:
     assert labctl(*line, written) == 2
     assert f"{written}: " in capsys.readouterr().err
 
 
-ABOUT_A_LAB = (
+FOR_A_SAVED_LAB = (
     *(("halt",), ("halt", "worker-1"), ("resume",), ("destroy", "--yes"), ("status",), ("trace",), ("open",)),
     *(
         ("kubeconfig",),
@@ -87,11 +87,11 @@ ABOUT_A_LAB = (
     ),
     *(("hosts", "show"), ("hosts", "sync"), ("hosts", "remove"), ("demo", "run", "scale")),
 )
-"""Commands about a lab that was made."""
+"""Commands that need a lab that exists."""
 
 
-@pytest.mark.parametrize("line", ABOUT_A_LAB, ids=" ".join)
-def test_a_command_about_a_lab_needs_no_more_of_the_configuration_than_its_name(
+@pytest.mark.parametrize("line", FOR_A_SAVED_LAB, ids=" ".join)
+def test_a_command_for_a_saved_lab_reads_only_its_name_from_the_configuration(
     labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
 ) -> None:
     (home / "labctl.yaml").write_text("name: class\nworker: 010\ningress: contour\ncpus: 1\ncpus: 2\n")
@@ -100,8 +100,8 @@ def test_a_command_about_a_lab_needs_no_more_of_the_configuration_than_its_name(
     assert "lab class" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", [*ABOUT_A_LAB, ("up",), ("render",), ("doctor",), ("app", "list")], ids=" ".join)
-def test_no_command_takes_the_default_lab_where_the_name_cannot_be_read(
+@pytest.mark.parametrize("line", [*FOR_A_SAVED_LAB, ("up",), ("render",), ("doctor",), ("app", "list")], ids=" ".join)
+def test_no_command_uses_the_default_lab_if_the_name_cannot_be_read(
     labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
 ) -> None:
     (home / "labctl.yaml").write_text("apps: [")
@@ -131,7 +131,7 @@ def test_no_command_takes_the_default_lab_where_the_name_cannot_be_read(
         ("resume", 3),
     ],
 )
-def test_a_command_needs_the_bundle_of_a_lab_that_runs_only_if_it_uses_it(
+def test_a_command_for_a_running_lab_needs_the_bundle_only_if_it_uses_it(
     line: str,
     code: int,
     rendered: Context,

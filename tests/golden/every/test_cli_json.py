@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("home", "machine")
 ROOT = tree(cli.app)
 COMMANDS = {words for words, command in commands(ROOT) if not hasattr(command, "commands")}
 OTHER_PROGRAMS = {"exec", "ssh"}
-"""What these print is not labctl's."""
+"""Commands that print another program's output."""
 TRACE: TraceReport = {"version": 1, "hostname": "my-app.local", "ok": True, "hops": [hop(name) for name in HOPS]}
 DEMO: DemoReport = {
     "version": 1,
@@ -77,11 +77,11 @@ IMAGE: ImageEntry = {
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, and the exit code that it ends with in the world of these tests."""
+    """A command line, and its exit code with the fixture `world`."""
 
     line: str
     answer: str = ""
-    """What it is called among the answers, if it writes a document; else it is a run, which writes events."""
+    """Its name in ANSWERS if it writes a document; a run, which writes events, has none."""
     code: int = 0
 
     @property
@@ -137,7 +137,7 @@ DOCUMENTS = (
     Case("version", "version"),
 )
 CASES = (*RUNS, *DOCUMENTS)
-FOUND = [
+EXAMINED = [
     doctor.Examined(doctor.CHECKS[0], doctor.Finding(doctor.State.OK, "vagrant, docker")),
     doctor.Examined(doctor.CHECKS[1], doctor.Finding(doctor.State.WARNING, "seen", "fix it", "a-cause")),
 ]
@@ -145,7 +145,7 @@ FOUND = [
 
 @pytest.fixture
 def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], Any]:
-    """Runs a command line in this process, with -o json; returns its exit code and what it printed."""
+    """Return a function that runs a command line in this process with -o json and returns exit code and stdout."""
     monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
 
     def run(line: str) -> tuple[int, str]:
@@ -160,7 +160,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """A lab that was made and has a log, a bundle in the cache, and no tool that is really run."""
+    """Return a lab with keys and a log, a bundle in the cache, and fakes for everything that runs a program."""
     for name in ("requested", "saved", "entered", "entered_if_up", "known", "known_and_entered"):
         monkeypatch.setattr(labs, name, lambda *_arguments, **_options: keyed)
     carried = bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2")
@@ -172,9 +172,9 @@ def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytes
     monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
     monkeypatch.setattr(browser, "opened", lambda *_arguments: opened)
     monkeypatch.setattr(trace, "traces", lambda *_arguments, **_options: iter([TRACE]))
-    ended = SimpleNamespace(report=DEMO, error=BrokenError("it failed", id="demo-failed"))
-    monkeypatch.setattr(demos, "perform", lambda *_arguments: ended)
-    monkeypatch.setattr(doctor, "examine", lambda *_arguments: FOUND)
+    performance = SimpleNamespace(report=DEMO, error=BrokenError("it failed", id="demo-failed"))
+    monkeypatch.setattr(demos, "perform", lambda *_arguments: performance)
+    monkeypatch.setattr(doctor, "examine", lambda *_arguments: EXAMINED)
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
     monkeypatch.setattr(boxes, "Machine", partial(Recorded, absent={"vagrant"}))
     monkeypatch.setattr(bundle_choice, "build_bundle", lambda *_arguments: Outcome(changed=False))
@@ -192,7 +192,7 @@ def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytes
     return keyed
 
 
-def test_every_command_is_here() -> None:
+def test_every_command_has_a_case() -> None:
     assert isinstance(ROOT, Root)
     named = {words for words in COMMANDS for case in CASES if f"{case.line} ".startswith(f"{words} ")}
 
@@ -221,7 +221,7 @@ def test_a_document_has_the_keys_and_types_of_its_kind(case: Case, labctl: Calla
 
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("case", RUNS, ids=lambda case: case.line)
-def test_a_run_writes_an_event_a_line_and_its_result_last(case: Case, labctl: Callable[[str], Any]) -> None:
+def test_a_run_writes_one_event_per_line_and_its_result_last(case: Case, labctl: Callable[[str], Any]) -> None:
     code, out = labctl(case.line)
     *events, result = (json.loads(line) for line in out.splitlines())
 
@@ -267,7 +267,7 @@ def test_an_error_carries_its_details(labctl: Callable[[str], Any], monkeypatch:
     assert _error(DOCUMENTS[1], out) == {"id": "no", "message": "no", "hint": "Do it.", "details": ["line 1", "line 2"]}
 
 
-def test_a_bug_before_a_run_ends_with_its_result_too(
+def test_a_bug_before_a_run_still_ends_with_a_result(
     labctl: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object, **_options: object) -> NoReturn:
@@ -281,7 +281,7 @@ def test_a_bug_before_a_run_ends_with_its_result_too(
 
 
 def _error(case: Case, out: str) -> dict[str, Any]:
-    """Return the error that is the last line of a run, or the one document of another command."""
+    """Return the error from the last line of a run, or from the only document of another command."""
     document = json.loads(out.splitlines()[-1] if case in RUNS else out)
     assert list(differences(document, ResultEvent if case in RUNS else ErrorDocument)) == []
     error: dict[str, Any] = document["error"]

@@ -1,4 +1,4 @@
-"""The manual pages say what the command tree has."""
+"""The manual pages match the command tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMANDS = dict(commands(ROOT))
 
 
 def _plain(roff: str) -> str:
-    """The words of a page, as somebody reads them."""
+    """Return the text of a page without roff markup."""
     return re.sub(r"\\f[BIR]|\\&", "", roff).replace("\\-", "-").replace("\\e", "\\")
 
 
@@ -42,12 +42,12 @@ def test_a_page_has_every_parameter_command_and_example(words: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_line_is_a_request_by_accident(name: str) -> None:
+def test_no_text_line_is_read_as_a_roff_request(name: str) -> None:
     requests = {line.split()[0] for line in PAGES[name].splitlines() if line.startswith((".", "'"))}
 
     assert requests <= {".TH", ".SH", ".PP", ".TP", ".EX", ".EE"}
 
 
-def test_the_programs_page_has_every_exit_code() -> None:
+def test_the_main_page_has_every_exit_code() -> None:
     assert set(EXIT_CODES) == set(ExitCode)
     assert all(f"\n{int(code)}\n" in _plain(PAGES["labctl.1"]) for code in ExitCode)

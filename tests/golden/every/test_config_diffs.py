@@ -1,4 +1,4 @@
-"""Apps that come and go in labctl.yaml, as diffs: every other line stays, whatever ends the lines."""
+"""Adding and removing apps in labctl.yaml, as diffs: no other line changes, with any kind of line end."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SHOP = {"name": "shop", "port": 8080}
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A file before and after, as `diff` shows it: what is gone is marked -, what is new +, and the rest not at all."""
+    """A file before and after, as in the output of `diff`: - marks removed lines, + marks added lines."""
 
     diff: str
 
     def text(self, mark: str, line_end: str, *, last: bool) -> str:
-        kept = (line[1:] for line in self.diff.strip("\n").splitlines() if line[:1] in {" ", mark, ""})
-        text = "".join(f"{line}{line_end}" for line in kept)
+        lines = (line[1:] for line in self.diff.strip("\n").splitlines() if line[:1] in {" ", mark, ""})
+        text = "".join(f"{line}{line_end}" for line in lines)
         return text if last else text.removesuffix(line_end)
 
 
@@ -178,9 +178,9 @@ ADDED = {
  }
 """,
 }
-"""Where an app stands that has come, by what it stands in; without it the file is what it was, to the letter."""
+"""Where an app is added, by the file's style. Removing the app restores the file."""
 
-MADE = {
+CREATED = {
     "a list that was empty": """
  workers: 1
 -apps: []  # none yet
@@ -232,7 +232,7 @@ MADE = {
 +    port: 8080
 """,
 }
-"""What becomes of a file that has no app to put another one behind."""
+"""Files that list no app: adding one creates the list."""
 
 REMOVED = {
     "the first": """
@@ -308,23 +308,21 @@ REMOVED = {
 """,
 }
 
-WAYS = (("\n", True), ("\n", False), ("\r\n", True), ("\r\n", False))
+LINE_ENDS = (("\n", True), ("\n", False), ("\r\n", True), ("\r\n", False))
 """How lines end, and whether the last one does."""
 
 
-def _opened(folder: Path, text: str) -> edit.Source:
+def _open(folder: Path, text: str) -> edit.Source:
     path = folder / "labctl.yaml"
     path.write_bytes(text.encode())
     return edit.opened(path)
 
 
-@pytest.mark.parametrize("name", [*ADDED, *MADE])
-def test_an_app_comes_and_every_other_line_stays_and_where_others_were_it_goes_without_a_trace(
-    tmp_path: Path, name: str
-) -> None:
-    for line_end, last in WAYS:
-        before, after = (Edit((ADDED | MADE)[name]).text(mark, line_end, last=last) for mark in "-+")
-        added = _opened(tmp_path, before).with_app(SHOP)
+@pytest.mark.parametrize("name", [*ADDED, *CREATED])
+def test_adding_an_app_changes_no_other_line_and_removing_it_restores_the_file(tmp_path: Path, name: str) -> None:
+    for line_end, last in LINE_ENDS:
+        before, after = (Edit((ADDED | CREATED)[name]).text(mark, line_end, last=last) for mark in "-+")
+        added = _open(tmp_path, before).with_app(SHOP)
 
         assert added.text == after, (line_end, last)
         if name in ADDED:
@@ -332,8 +330,8 @@ def test_an_app_comes_and_every_other_line_stays_and_where_others_were_it_goes_w
 
 
 @pytest.mark.parametrize("diff", REMOVED.values(), ids=REMOVED)
-def test_an_app_goes_and_every_other_line_stays(tmp_path: Path, diff: str) -> None:
-    for line_end, last in WAYS:
+def test_removing_an_app_changes_no_other_line(tmp_path: Path, diff: str) -> None:
+    for line_end, last in LINE_ENDS:
         before, after = (Edit(diff).text(mark, line_end, last=last) for mark in "-+")
 
-        assert _opened(tmp_path, before).without_app("shop").text == after, (line_end, last)
+        assert _open(tmp_path, before).without_app("shop").text == after, (line_end, last)

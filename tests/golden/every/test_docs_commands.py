@@ -1,4 +1,4 @@
-"""Every labctl command in README and docs can be typed: its commands and options are there, and take what is given."""
+"""Every labctl command in README and docs is valid: its commands and options exist and accept the given values."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ SCRIPTS = re.compile(r"`(?:python |pytest )((?:bench|docs|tests)/[\w/]+\.py)`")
 
 
 def _commands(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield the words behind each labctl, and whether they are only a mention, which may lack an argument."""
+    """Yield the words after each labctl, and whether they are only a mention, which may lack an argument."""
     lines = [(line, False) for block in SHELL.findall(text) for line in block.splitlines()]
     for line, is_mention in [*lines, *((line, True) for line in INLINE.findall(text))]:
         yield from ((words.strip(), is_mention) for words in LABCTL.findall(line.removeprefix("$ ")))
 
 
 def _parse(command: Any, words: list[str], parent: Any = None) -> None:  # noqa: ANN401 - click's, which typer has inside
-    """Raise UsageError, as labctl does, where the words are no command line. Nothing is run."""
+    """Raise UsageError, as labctl does, if the words are no valid command line. Run nothing."""
     context = command.make_context(
         command.name or "labctl", [word for word in words if word != "--help"], parent=parent
     )
     rest = [*getattr(context, "_protected_args", ()), *context.args]
     if hasattr(command, "resolve_command") and (rest or "--help" not in words):
-        _, found, rest = command.resolve_command(context, rest)
-        _parse(found, rest, context)
+        _, subcommand, rest = command.resolve_command(context, rest)
+        _parse(subcommand, rest, context)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_in_the_docs_can_be_typed(page: Path) -> None:
+def test_commands_in_the_docs_are_valid(page: Path) -> None:
     root = tree(app)
     wrong = []
     for line, is_mention in dict.fromkeys(_commands(page.read_text(encoding="utf-8"))):
@@ -56,12 +56,12 @@ def test_commands_in_the_docs_can_be_typed(page: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["frobnicate", "up --frobnicate", "app add", "up --workers many", "demo play failover"]
 )
-def test_what_is_no_command_is_found(line: str) -> None:
+def test_an_invalid_command_is_rejected(line: str) -> None:
     with pytest.raises(UsageError):
         _parse(tree(app), shlex.split(line))
 
 
-def test_scripts_named_in_the_docs_are_there() -> None:
+def test_scripts_named_in_the_docs_exist() -> None:
     named = {name for page in PAGES for name in SCRIPTS.findall(page.read_text(encoding="utf-8"))}
 
     assert named

@@ -1,8 +1,8 @@
-"""What each check finds on a machine: the cases in doctor_cases, one file for each group of checks.
+"""The finding of each check on a machine: the cases in doctor_cases, one file for each group of checks.
 
-A case has the values of labctl.yaml (`lab`), how the machine differs from one that has everything (`machine`, see
-recorded_machine.py) and the text of the hosts file (`hosts`); then the state that is found, and values that the finding
-names. Its wording is held by tests/golden/wording.
+A case has the values of labctl.yaml (`lab`), the differences from a machine that has everything (`machine`, see
+recorded_machine.py) and the text of the hosts file (`hosts`); then the expected state, and values that the finding
+names. Its wording is in tests/golden/wording.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEYS = {"lab", "machine", "hosts", "state", "names"}
 
 
 def _cases() -> list[Any]:
-    """Return every case as a parameter of its own: the check's id, and what the file says."""
+    """Return every case as a parameter: the check's id, and the case as read from the file."""
     return [
         pytest.param(check, case, id=f"{check}: {name}")
         for file in sorted((Path(__file__).parent / "doctor_cases").glob("*.yaml"))
@@ -33,7 +33,9 @@ def _cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("check", "case"), _cases())
-def test_a_check_finds(context: Context, hosts_file: Path, check: str, case: dict[str, Any], golden: Golden) -> None:
+def test_a_check_returns_the_reviewed_finding(
+    context: Context, hosts_file: Path, check: str, case: dict[str, Any], golden: Golden
+) -> None:
     hosts_file.write_text(hosts := case.get("hosts", hosts_file.read_text()))
     described = replace(lab(**case["lab"]), hosts_file=hosts_file) if "lab" in case else context.lab
 
@@ -54,7 +56,7 @@ def test_an_isolated_lab_has_a_hosts_file_of_its_own(context: Context, check: st
 
 
 def _differences(machine: dict[str, Any]) -> dict[str, Any]:
-    """Return what a case says of the machine as `Recorded` takes it."""
+    """Return a case's differences of the machine as arguments of `Recorded`."""
     files = {
         path: content if isinstance(content, str) else text(content["recorded"])
         for path, content in machine.get("files", {}).items()
@@ -64,7 +66,7 @@ def _differences(machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def _said(*, recorded: str = "", prints: str = "", fails: str | None = None) -> str | tuple[str, int]:
-    """Return the name of a recorded output, or what a tool prints and its exit code."""
+    """Return the name of a recorded output, or a tool's output and exit code."""
     if recorded:
         return recorded
     return (prints, 0) if fails is None else (fails, 1)

@@ -1,4 +1,4 @@
-"""What the project's papers promise: workflows, issue forms, pinned packages, links and the changelog."""
+"""The project's documents and settings: workflows, issue forms, pinned packages, links and the changelog."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PYPROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-
 PROJECT = PYPROJECT["project"]
 WORKFLOWS = {path.name: yaml.safe_load(path.read_bytes()) for path in (CHECKOUT / ".github/workflows").glob("*.yml")}
 FORMS = [path for path in (CHECKOUT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml"]
-PAPERS = sorted(
+DOCUMENTS = sorted(
     [
         *CHECKOUT.glob("*.md"),
         *(path for path in CHECKOUT.glob("docs/**/*.md") if path.name != "troubleshooting.md"),  # it quotes other tools
@@ -47,9 +47,9 @@ HOSTS = {
     "semver.org",
     "www.contributor-covenant.org",
 }
-"""The hosts that papers link to. Every one was looked up: add one when you have opened its page."""
-NO_PLACES = (".example", ".internal", ".invalid", ".local", ".localhost", ".test")
-"""Names that no public host can have: labs, and examples."""
+"""The hosts that documents link to. Add one only after opening its page."""
+RESERVED_DOMAINS = (".example", ".internal", ".invalid", ".local", ".localhost", ".test")
+"""Domains that no public host can have, used by labs and in examples."""
 SECTIONS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 OWN_PATHS = re.compile(r"`((?:labctl|templates|tests|docs|bench|\.ci|\.github)/[\w./*-]*|[A-Z_]+\.md|pyproject\.toml)`")
 URL = re.compile(r"https?://[^\s\"'`<>)\]}]+")
@@ -61,7 +61,7 @@ def _steps() -> Iterator[dict[str, Any]]:
             yield from job.get("steps", [])
 
 
-def test_every_command_of_a_workflow_is_a_script_that_runs_outside_of_it_as_well() -> None:
+def test_every_command_of_a_workflow_is_a_script_that_also_runs_locally() -> None:
     run_here = (CHECKOUT / ".ci/run").read_text() + (CHECKOUT / "tests/e2e/test_b_release.py").read_text()
     commands = [step["run"] for step in _steps() if "run" in step]
 
@@ -73,7 +73,7 @@ def test_every_command_of_a_workflow_is_a_script_that_runs_outside_of_it_as_well
         assert re.fullmatch(r"\.ci/\w+( --\w+)*", command), f"put this into a script of .ci/: {command}"
 
 
-def test_every_action_is_pinned_to_a_commit_and_says_its_release() -> None:
+def test_every_action_is_pinned_to_a_commit_and_names_its_release() -> None:
     lines = [
         line.strip()
         for path in (CHECKOUT / ".github/workflows").glob("*.yml")
@@ -89,7 +89,7 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_release() -> None:
     ), "one action, one release"
 
 
-def test_workflows_may_read_and_a_job_asks_for_more() -> None:
+def test_workflows_may_only_read_and_a_job_requests_more() -> None:
     assert [workflow["permissions"] for workflow in WORKFLOWS.values()] == [{"contents": "read"}] * len(WORKFLOWS)
     may_write = {
         name: sorted(key for key, value in job.get("permissions", {}).items() if value == "write")
@@ -110,7 +110,7 @@ def test_a_release_has_bundles_of_two_architectures() -> None:
     assert [row["architecture"] for row in matrix] == ["amd64", "arm64"]
 
 
-def test_the_pythons_that_the_package_claims_are_tested() -> None:
+def test_every_python_version_of_the_classifiers_is_tested() -> None:
     named = {classifier.rpartition(" ")[2] for classifier in PROJECT["classifiers"] if ":: 3." in classifier}
     tested = WORKFLOWS["tests.yml"]["jobs"]["fast"]["strategy"]["matrix"]["python"]
 
@@ -126,17 +126,17 @@ def test_every_issue_form_asks_for_the_exported_logs(form: Path) -> None:
     assert "labctl logs --export" in fields["logs"]["attributes"]["description"]
 
 
-def test_papers_name_only_hosts_that_were_looked_up() -> None:
+def test_documents_link_only_to_reviewed_hosts() -> None:
     unknown = {
         str(path.relative_to(CHECKOUT)): hosts
-        for path in PAPERS
+        for path in DOCUMENTS
         if (hosts := {host for host in map(_host, URL.findall(path.read_text())) if not _is_known(host)})
     }
 
     assert unknown == {}
 
 
-def test_the_constraints_name_no_place() -> None:
+def test_the_constraints_name_no_url_or_index() -> None:
     text = (CHECKOUT / ".ci/constraints.txt").read_text()
 
     assert "://" not in text
@@ -151,7 +151,7 @@ def test_the_constraints_pin_every_package_with_checksums() -> None:
     ] == []
 
 
-def test_the_constraints_fit_what_the_project_requires() -> None:
+def test_the_constraints_satisfy_the_requirements_of_the_project() -> None:
     lines = [*PROJECT["dependencies"], *PYPROJECT["build-system"]["requires"]]
     for extra in PROJECT["optional-dependencies"].values():
         lines += extra
@@ -165,15 +165,15 @@ def test_the_constraints_fit_what_the_project_requires() -> None:
     assert wrong == {}, "`pip install '.[release]'`, run .ci/lock and commit what it writes"
 
 
-def test_only_one_place_names_the_repository() -> None:
+def test_only_pyproject_names_the_repository() -> None:
     repository = PYPROJECT["tool"]["labctl"]["repository"]
 
-    naming = [path.name for path in PAPERS if repository and repository in path.read_text()]
+    naming = [path.name for path in DOCUMENTS if repository and repository in path.read_text()]
     assert naming in ([], ["pyproject.toml"])
     assert "urls" in PROJECT["dynamic"]
 
 
-def test_the_changelog_has_known_sections_alone() -> None:
+def test_the_changelog_has_only_known_sections() -> None:
     lines = (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
     releases = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
     sections = [line.removeprefix("### ") for line in lines if line.startswith("### ")]
@@ -185,7 +185,7 @@ def test_the_changelog_has_known_sections_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "docs/compatibility.md", "docs/releasing.md"])
-def test_the_files_that_papers_name_are_there(name: str) -> None:
+def test_files_named_in_documents_exist(name: str) -> None:
     paths = OWN_PATHS.findall((CHECKOUT / name).read_text(encoding="utf-8"))
 
     patterns = [path.replace("TOOL-ID", "*").replace("NAME", "*").rstrip("/") for path in paths]
@@ -197,4 +197,4 @@ def _host(url: str) -> str:
 
 
 def _is_known(host: str) -> bool:
-    return host in HOSTS or host.endswith(NO_PLACES) or re.fullmatch(r"[\d.]+|localhost", host) is not None
+    return host in HOSTS or host.endswith(RESERVED_DOMAINS) or re.fullmatch(r"[\d.]+|localhost", host) is not None

@@ -1,4 +1,4 @@
-"""Every row of the table of known failures, held against what the tools really print."""
+"""Every row of the table of known failures, compared with recorded output of the tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN = ProviderError("`tool` ended with exit code 1", id="tool-failed", hint=
 
 
 @pytest.mark.parametrize("failure", table(), ids=lambda failure: failure.id)
-def test_a_failure_is_recognised_by_its_own_row_alone_and_says_in_one_line_what_to_do(failure: Failure) -> None:
+def test_a_failure_matches_only_its_own_row_and_has_a_message_and_hint_of_one_line(failure: Failure) -> None:
     output = _sample(failure).read_text()
     error = recognised(UNKNOWN, output, node="demo-worker-1")
 
@@ -30,13 +30,13 @@ def test_a_failure_is_recognised_by_its_own_row_alone_and_says_in_one_line_what_
     assert error.hint.endswith((".", "/"))
 
 
-def test_every_sample_has_its_row_and_every_id_is_one_rows() -> None:
+def test_every_sample_has_a_row_and_every_id_is_unique() -> None:
     assert {path.name for path in RECORDED.glob("*.txt")} == {_sample(failure).name for failure in table()}
     assert len({failure.id for failure in table()}) == len(table())
 
 
 @pytest.mark.parametrize("sample", HARMLESS, ids=lambda sample: sample.stem)
-def test_warnings_of_a_tool_that_goes_on_are_no_failure(sample: Path) -> None:
+def test_warnings_of_a_tool_that_continues_are_no_failure(sample: Path) -> None:
     assert recognised(UNKNOWN, sample.read_text()) is UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""The docs' pictures of a terminal: what it was sent, what it showed when, and the SVG that plays it."""
+"""The docs' pictures of a terminal: its output, its screen at each time, and the animated SVG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _words(svg: str) -> set[str]:
 
 
 def _last_words(svg: str) -> set[str]:
-    """Return what a viewer shows that plays no animations."""
+    """Return every text that a viewer without animations shows."""
     return _words("".join(re.findall(r'<g class="a\d+">(.*?)</g>', svg)))
 
 
@@ -49,11 +49,11 @@ def _size(svg: str) -> str:
         ("one\r\ntwo\r\x1b[2K\x1b[1A\x1b[2Kthree\r\n", ["three"]),
     ],
 )
-def test_what_was_erased_is_not_shown(sent: str, lines: list[str]) -> None:
+def test_erased_text_is_not_shown(sent: str, lines: list[str]) -> None:
     assert terminal.shown([(0.0, sent)]) == lines
 
 
-def test_dim_text_is_grey_and_colours_by_number_stay() -> None:
+def test_dim_text_is_grey_and_numbered_colours_are_kept() -> None:
     screen = terminal.Screen(**SIZE)
     screen.feed("\x1b[2mdim\x1b[0m \x1b[1;2mboth\x1b[0m \x1b[38;5;2mgreen\x1b[0m")
 
@@ -76,7 +76,7 @@ def test_the_users_own_folders_are_not_shown() -> None:
 # The picture
 
 
-def test_a_line_is_visible_while_it_stood_on_the_screen() -> None:
+def test_a_line_is_visible_while_it_was_on_the_screen() -> None:
     svg = picture([(0.0, "first"), (1.0, "\r\x1b[2Ksecond"), (2.0, "\r\n\x1b[32mthird\x1b[0m")], "t", **SIZE)
     total = 2.0 + animation.HOLD_SECONDS
 
@@ -97,19 +97,19 @@ def test_a_viewer_without_animations_sees_the_last_screen() -> None:
     assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
 
 
-def test_a_picture_is_as_wide_as_what_stays() -> None:
+def test_a_picture_is_as_wide_as_its_last_screen() -> None:
     passing = picture([(0.0, "a line that is long"), (1.0, "\r\x1b[2Kshort")], "t", **SIZE)
 
     assert _size(passing) == _size(picture([(0.0, "short")], "t", **SIZE))
 
 
-def test_silences_are_cut_and_the_picture_is_as_quick_as_asked() -> None:
+def test_pauses_are_shortened_and_the_speed_is_applied() -> None:
     svg = picture([(0.0, "first"), (1.0, "\r\x1b[2Ksecond"), (101.0, "\r\x1b[2Kthird")], "t", **SIZE, speed=2.0)
 
     assert f"{0.5 + animation.IDLE_SECONDS + animation.HOLD_SECONDS:.1f}s step-end" in svg
 
 
-def test_changes_that_follow_each_other_at_once_are_one_frame() -> None:
+def test_changes_in_quick_succession_share_a_frame() -> None:
     events = [(number / 100, f"\r\x1b[2Kframe {number}") for number in range(60)]
     svg = picture(events, "t", **SIZE)
 
@@ -118,14 +118,14 @@ def test_changes_that_follow_each_other_at_once_are_one_frame() -> None:
     assert picture(events, "t", **SIZE) == svg
 
 
-def test_what_was_printed_cannot_change_the_picture() -> None:
+def test_printed_markup_is_escaped() -> None:
     assert "&lt;/svg&gt; &amp;" in picture([(0.0, "</svg> &")], "a < b", **SIZE)
 
 
 # The tutorial
 
 
-def test_commands_are_the_lines_behind_a_prompt() -> None:
+def test_commands_are_the_lines_after_a_prompt() -> None:
     assert refresh.commands("$ labctl up\n✓ boot\n  │  $ labctl up\n$ labctl trace\n") == ["labctl up", "labctl trace"]
 
 
