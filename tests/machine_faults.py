@@ -78,7 +78,7 @@ def fault(make: Callable[[Machine], object]) -> Callable[[Machine], object]:
 
 
 @fault
-def nothing_at_all(_machine: Machine) -> None:
+def empty_machine(_machine: Machine) -> None:
     """No lab, no configuration and no tools."""
 
 
@@ -137,7 +137,7 @@ def configuration_has_odd_values(machine: Machine) -> None:
 
 
 @fault
-def configuration_is_somebody_elses(machine: Machine) -> None:
+def configuration_of_another_user(machine: Machine) -> None:
     (machine.home / "labctl.yaml").write_text("workers: 1\n")
     _forbid(machine, machine.home / "labctl.yaml")
 
@@ -151,8 +151,8 @@ def state_is_a_file(machine: Machine) -> None:
 
 
 @fault
-def state_is_somebody_elses(machine: Machine) -> None:
-    _a_lab(machine)
+def state_of_another_user(machine: Machine) -> None:
+    _save_lab(machine)
     _forbid(machine, machine.home / "state")
 
 
@@ -168,12 +168,12 @@ def state_has_too_long_a_name(machine: Machine) -> None:
 
 @fault
 def cache_is_a_file(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     (machine.home / "cache").write_text("")
 
 
 @fault
-def cache_is_somebody_elses(machine: Machine) -> None:
+def cache_of_another_user(machine: Machine) -> None:
     (machine.home / "cache" / "labctl" / "bundles" / "x").mkdir(parents=True)
     _forbid(machine, machine.home / "cache")
 
@@ -194,31 +194,31 @@ def cache_has_a_bundle_that_is_a_fifo(machine: Machine) -> None:
 
 
 @fault
-def a_lab_and_no_tools(machine: Machine) -> None:
-    _a_lab(machine)
+def lab_without_tools(machine: Machine) -> None:
+    _save_lab(machine)
 
 
 @fault
 def record_is_damaged(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     (machine.folder / lab_folder.RECORD).write_text('{"lab": ')
 
 
 @fault
 def record_is_no_text(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     (machine.folder / lab_folder.RECORD).write_bytes(b"\xff\xfe{")
 
 
 @fault
 def record_is_deep(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     (machine.folder / lab_folder.RECORD).write_text("[" * 100_000)
 
 
 @fault
 def record_is_of_another_version(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     path = machine.folder / lab_folder.RECORD
     path.write_text(path.read_text().replace('"workers": 1', '"workers": {"count": 1}, "colour": "red"'))
 
@@ -235,14 +235,14 @@ def record_is_a_fifo(machine: Machine) -> None:
 
 
 @fault
-def record_is_somebody_elses(machine: Machine) -> None:
-    _a_lab(machine)
+def record_of_another_user(machine: Machine) -> None:
+    _save_lab(machine)
     _forbid(machine, machine.folder / lab_folder.RECORD)
 
 
 @fault
 def kubeconfigs_are_fifos(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     os.mkfifo(machine.folder / "kubeconfig")
     os.mkfifo(machine.home / "theirs")
     machine.monkeypatch.setenv("KUBECONFIG", str(machine.home / "theirs"))
@@ -250,14 +250,14 @@ def kubeconfigs_are_fifos(machine: Machine) -> None:
 
 @fault
 def log_and_lock_are_folders(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     (machine.folder / "log").mkdir()
     (machine.folder / "lock").mkdir()
 
 
 @fault
 def log_and_lock_are_fifos(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     os.mkfifo(machine.folder / "log")
     os.mkfifo(machine.folder / "lock")
 
@@ -265,12 +265,12 @@ def log_and_lock_are_fifos(machine: Machine) -> None:
 @fault
 def hosts_file_is_a_fifo(machine: Machine) -> None:
     os.mkfifo(machine.home / "hosts")
-    _a_lab(machine)
+    _save_lab(machine)
 
 
 @fault
 def hosts_file_is_missing(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     (machine.home / "hosts").unlink()
 
 
@@ -284,18 +284,18 @@ def disk_is_full(machine: Machine) -> None:
 
 @fault
 def disk_fills_up_while_a_file_is_written(machine: Machine) -> None:
-    machine.around = _no_file_may_grow
+    machine.around = _limit_file_size
 
 
 @fault
 def disk_is_read_only(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     _refuse_to_open_for_writing(machine, errno.EROFS)
 
 
 @fault
 def no_more_files_can_be_opened(machine: Machine) -> None:
-    _a_lab(machine)
+    _save_lab(machine)
     _refuse_to_open_for_writing(machine, errno.EMFILE)
 
 
@@ -327,21 +327,21 @@ def home_is_relative(machine: Machine) -> None:
 
 
 @fault
-def folders_of_the_environment_are_odd(machine: Machine) -> None:
+def xdg_folders_are_odd(machine: Machine) -> None:
     for name, value in {"XDG_STATE_HOME": "relative", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "/dev/null"}.items():
         machine.monkeypatch.setenv(name, value)
 
 
 @fault
-def folders_of_the_environment_are_no_text(machine: Machine) -> None:
+def xdg_folders_are_no_text(machine: Machine) -> None:
     machine.monkeypatch.setenv("XDG_STATE_HOME", str(machine.home / "st\udcffate"))
     machine.monkeypatch.setenv("XDG_CACHE_HOME", str(machine.home / "ca\udcffche"))
-    _a_lab(machine)
+    _save_lab(machine)
 
 
 @fault
-def nothing_is_on_path(machine: Machine) -> None:
-    _a_lab(machine)
+def path_is_empty(machine: Machine) -> None:
+    _save_lab(machine)
     machine.monkeypatch.setenv("PATH", "")
 
 
@@ -383,7 +383,7 @@ def streams_are_ascii(machine: Machine) -> None:
 
 
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     """The exit code of a command, and its output where it can be read."""
 
     code: int
@@ -412,35 +412,35 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def complaints(fault: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def violations(fault: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Run every command with the fault; return, by the command's words, how it violated the contract."""
     wrong = {}
     for number, (words, command) in enumerate(COMMANDS.items()):
         with monkeypatch.context() as patch, bare(patch):
             machine = _machine(home / str(number), patch)
             FAULTS[fault](machine)
-            ended = run(machine, [*machine.options, "-o", form, *words.split(), *_needed(command)])
-        if complaint := _complaint(ended, form) or _half_written(machine.home):
-            wrong[words] = complaint
+            outcome = run(machine, [*machine.options, "-o", form, *words.split(), *_required_arguments(command)])
+        if violation := _violation(outcome, form) or _half_written(machine.home):
+            wrong[words] = violation
     return wrong
 
 
-def odd_lines(word: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def violations_with_word(word: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Run every command with the word as each of its arguments and options; return how it violated the contract."""
     wrong = {}
     globally = [("--config", word), ("--name", word), ("-o", word)]
     for words, command in COMMANDS.items():
-        needed = _needed(command)
+        needed = _required_arguments(command)
         lines = [[*option, *words.split(), *needed] for option in globally]
         lines += [[*words.split(), *needed[:place], word, *needed[place + 1 :]] for place in range(len(needed) + 1)]
-        lines += [[*words.split(), *needed, option, word] for option in _valued(command)]
+        lines += [[*words.split(), *needed, option, word] for option in _options_with_value(command)]
         for line in lines:
             with monkeypatch.context() as patch, bare(patch):
                 machine = _machine(home / str(next(NUMBERS)), patch)
-                _a_lab(machine)
-                ended = run(machine, ["-o", form, *line])
-            if complaint := _complaint(ended, "" if line[0] == "-o" else form):
-                wrong[repr(line)[:200]] = complaint
+                _save_lab(machine)
+                outcome = run(machine, ["-o", form, *line])
+            if violation := _violation(outcome, "" if line[0] == "-o" else form):
+                wrong[repr(line)[:200]] = violation
     return wrong
 
 
@@ -455,39 +455,39 @@ def _machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(home, monkeypatch)
 
 
-def run(machine: Machine, arguments: list[str]) -> Ended:
+def run(machine: Machine, arguments: list[str]) -> Outcome:
     for name in ("stdin", "stdout", "stderr"):
         machine.monkeypatch.setattr(sys, name, getattr(machine, name))
     machine.monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
     with machine.around(), pytest.raises(SystemExit) as end:
         cli.main()
-    return Ended(int(end.value.code or 0), _said(machine.stdout), _said(machine.stderr))
+    return Outcome(int(end.value.code or 0), _output_of(machine.stdout), _output_of(machine.stderr))
 
 
-def _said(stream: io.TextIOWrapper | None) -> str | None:
+def _output_of(stream: io.TextIOWrapper | None) -> str | None:
     if stream is None or not isinstance(stream.buffer, io.BytesIO):
         return None
     return stream.buffer.getvalue().decode()
 
 
-def _complaint(ended: Ended, form: str) -> str:
+def _violation(outcome: Outcome, form: str) -> str:
     """Return how a command's exit code or output violated the contract, or an empty text."""
-    said = f"{ended.out or ''}\n{ended.err or ''}"
-    if ended.code not in set(ExitCode) - {ExitCode.BUG}:
-        return f"exit code {ended.code}: {said}"
-    if "Traceback" in said or "a bug in labctl" in said:
-        return said
-    if form == "json" and ended.out:
-        documents = ended.out.splitlines() if ended.out.startswith('{"event"') else [ended.out]
+    output = f"{outcome.out or ''}\n{outcome.err or ''}"
+    if outcome.code not in set(ExitCode) - {ExitCode.BUG}:
+        return f"exit code {outcome.code}: {output}"
+    if "Traceback" in output or "a bug in labctl" in output:
+        return output
+    if form == "json" and outcome.out:
+        documents = outcome.out.splitlines() if outcome.out.startswith('{"event"') else [outcome.out]
         error = json.loads(documents[-1]).get("error")
-        failed = ended.code not in {ExitCode.OK, ExitCode.BROKEN}
+        failed = outcome.code not in {ExitCode.OK, ExitCode.BROKEN}
         return (
-            f"exit code {ended.code}, {ended.out}"
+            f"exit code {outcome.code}, {outcome.out}"
             if failed and not (error and error["id"] and error["message"])
             else ""
         )
-    if form == "text" and ended.err is not None and ended.code not in {ExitCode.OK, ExitCode.BROKEN, ExitCode.PIPE}:
-        return "" if ended.err.count("error: ") == 1 else f"exit code {ended.code}, {ended.err}"
+    if form == "text" and outcome.err is not None and outcome.code not in {ExitCode.OK, ExitCode.BROKEN, ExitCode.PIPE}:
+        return "" if outcome.err.count("error: ") == 1 else f"exit code {outcome.code}, {outcome.err}"
     return ""
 
 
@@ -503,13 +503,13 @@ def _half_written(home: Path) -> str:
     return f"left behind: {', '.join(map(str, left))}" if left else ""
 
 
-def _valued(command: TyperCommand) -> list[str]:
+def _options_with_value(command: TyperCommand) -> list[str]:
     """Return the command's options that take a value, except `--wait`, which makes it wait."""
     options = (parameter for parameter in command.params if isinstance(parameter, TyperOption))
     return [option.opts[0] for option in options if not option.is_flag and option.name != "wait"]
 
 
-def _needed(command: TyperCommand) -> list[str]:
+def _required_arguments(command: TyperCommand) -> list[str]:
     """Return values for the command's required arguments."""
     return [
         NEEDED.get(parameter.name or "", "word")
@@ -518,11 +518,11 @@ def _needed(command: TyperCommand) -> list[str]:
     ]
 
 
-def _a_lab(machine: Machine) -> None:
+def _save_lab(machine: Machine) -> None:
     """Save a lab of which nothing runs."""
     (machine.home / "hosts").touch()
-    made = lab(hosts_file=str(machine.home / "hosts"))
-    saved_lab.write(paths.state(made.name), saved_lab.SavedLab(made, isolated=False))
+    new_lab = lab(hosts_file=str(machine.home / "hosts"))
+    saved_lab.write(paths.state(new_lab.name), saved_lab.SavedLab(new_lab, isolated=False))
 
 
 def _forbid(machine: Machine, folder: Path) -> None:
@@ -568,7 +568,7 @@ def _refusing(
 
 
 @contextmanager
-def _no_file_may_grow() -> Iterator[None]:
+def _limit_file_size() -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:

@@ -16,8 +16,8 @@ import requests
 from platformdirs.unix import Unix
 
 SECONDS = 20.0
-KEPT = Unix("labctl-tests").user_cache_path / "upstream"
-BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
+CACHE = Unix("labctl-tests").user_cache_path / "upstream"
+SIBLING = Path(__file__).parents[2] / "shared" / "upstream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,22 @@ def content(name: str) -> bytes:
         if path.exists():
             return _checked(path.read_bytes(), file, str(path))
     try:
-        answer = requests.get(file.url, timeout=SECONDS)
-        answer.raise_for_status()
+        response = requests.get(file.url, timeout=SECONDS)
+        response.raise_for_status()
     except requests.RequestException as error:
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         stop(f"{name} cannot be downloaded: {error}. Put it into a folder, and name the folder in LABCTL_UPSTREAM.")
-    downloaded = _checked(answer.content, file, file.url)
-    KEPT.mkdir(parents=True, exist_ok=True)
-    partial = KEPT / f"{name}.{os.getpid()}"
+    downloaded = _checked(response.content, file, file.url)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    partial = CACHE / f"{name}.{os.getpid()}"
     partial.write_bytes(downloaded)
-    partial.replace(KEPT / name)
+    partial.replace(CACHE / name)
     return downloaded
 
 
 def _places(name: str) -> list[Path]:
     folders = [Path(os.environ[variable]) for variable in ("LABCTL_UPSTREAM",) if variable in os.environ]
-    return [folder / name for folder in (*folders, BESIDE, KEPT)]
+    return [folder / name for folder in (*folders, SIBLING, CACHE)]
 
 
 def _checked(content: bytes, file: File, place: str) -> bytes:

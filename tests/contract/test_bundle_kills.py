@@ -19,17 +19,17 @@ FILES = sum(len(artefact.files) for artefact in RECIPE)
 
 
 @pytest.fixture(autouse=True)
-def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def _enough_disk_space(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1 << 40)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
 
 
-def test_a_build_that_was_killed_at_every_file_ends_with_the_same_bundle(tmp_path: Path) -> None:
+def test_builds_that_are_killed_at_every_file_resume_to_the_same_bundle(tmp_path: Path) -> None:
     whole = build(tmp_path / "whole", _ignore, FakeMakers())
     kills = 0
 
     # An artefact has at most two files and is recorded once both are in place, so each build completes one more.
-    while _build_and_die(tmp_path / "killed", at=3) == -signal.SIGKILL:
+    while _build_until_killed(tmp_path / "killed", at=3) == -signal.SIGKILL:
         kills += 1
     killed = load(tmp_path / "killed" / "bundles" / whole.id)
 
@@ -40,7 +40,7 @@ def test_a_build_that_was_killed_at_every_file_ends_with_the_same_bundle(tmp_pat
     assert left == {"bundle.yaml", *(Path(file.path).name for file in killed.files)}
 
 
-def _build_and_die(cache: Path, at: int) -> int:
+def _build_until_killed(cache: Path, at: int) -> int:
     """Return the exit code of a build that is killed when it moves its file number `at` into place."""
     pid = os.fork()
     if pid == 0:

@@ -56,17 +56,17 @@ class ClassRoom:
         return self.folder / "student"
 
     def bundle(self, architecture: str = "amd64", shop: str = "shop") -> Bundle:
-        return travelling.bundle(self.folder / f"made-{shop}", architecture, shop)
+        return travelling.bundle(self.folder / f"built-{shop}", architecture, shop)
 
     def push(self, bundle: Bundle) -> Pushed:
-        self.wire.forget()
+        self.wire.reset()
         return push(artefact(bundle), self.reference, Registry(mirrors.Mirrors(), _silent), self.folder, _silent)
 
     def pull(self, architecture: str = "amd64", *, may_move: bool = True, needs_registry: bool = True) -> Arrived:
-        self.wire.forget()
-        asked = Registry(mirrors.Mirrors(), _silent)
+        self.wire.reset()
+        client = Registry(mirrors.Mirrors(), _silent)
         options = {"may_move": may_move, "needs_registry": needs_registry}
-        return pulling.pull(self.reference, asked, architecture, self.cache, _silent, **options)
+        return pulling.pull(self.reference, client, architecture, self.cache, _silent, **options)
 
     def installed(self) -> list[str]:
         return [path.name for path in (self.cache / "bundles").glob("[!.]*") if path.is_dir()]
@@ -87,7 +87,7 @@ def wire(served: DockerRegistry) -> Iterator[Wire]:
 @pytest.fixture
 def room(served: DockerRegistry, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClassRoom:
     log_in(tmp_path / "docker", wire.host)
-    wire.forget()
+    wire.reset()
     monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
     monkeypatch.setattr(os, "fsync", lambda _file: None)  # no power cut is tested
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
@@ -95,42 +95,42 @@ def room(served: DockerRegistry, wire: Wire, tmp_path: Path, monkeypatch: pytest
     return ClassRoom(served, wire, tmp_path)
 
 
-def _fails(act: Callable[[], object]) -> str:
+def _error_id(act: Callable[[], object]) -> str:
     with pytest.raises(LabError) as failed:
         act()
     assert failed.value.hint
     return failed.value.id
 
 
-def test_the_bundle_that_is_pulled_is_the_one_that_was_pushed(room: ClassRoom) -> None:
-    made = room.bundle()
-    whole = sum(map(size_of, artefact(made).blobs.values()))
+def test_the_pulled_bundle_equals_the_pushed_one(room: ClassRoom) -> None:
+    built = room.bundle()
+    whole = sum(map(size_of, artefact(built).blobs.values()))
 
-    first = room.push(made)
+    first = room.push(built)
     assert whole <= room.wire.sent < whole + MANIFESTS
-    again = room.push(made)
+    again = room.push(built)
     assert (first.changed, again.changed, again.moved) == (True, False, 0)
     assert room.wire.sent < MANIFESTS
 
     arrived = room.pull()
-    assert travelling.same(arrived.bundle.folder, made.folder)
+    assert travelling.same(arrived.bundle.folder, built.folder)
     checksums.verify(arrived.bundle, room.cache, _silent)
     assert whole <= room.wire.received < whole + MANIFESTS
     assert not room.pull().changed
     assert room.wire.received < MANIFESTS
-    assert room.installed() == [made.id]
+    assert room.installed() == [built.id]
 
 
-def test_what_changed_is_pushed_and_pulled_alone(room: ClassRoom) -> None:
-    made, changed = room.bundle(), room.bundle(shop="stall")
-    before = room.push(made)
+def test_only_changed_blobs_are_pushed_and_pulled(room: ClassRoom) -> None:
+    built, changed = room.bundle(), room.bundle(shop="stall")
+    before = room.push(built)
     room.pull()
     moved = room.push(changed)
     archive = 30_000
     assert moved.moved < travelling.LAYER + archive + MANIFESTS
     assert room.wire.sent < moved.moved + MANIFESTS
 
-    assert _fails(lambda: room.pull(may_move=False)) == "reference-moved"
+    assert _error_id(lambda: room.pull(may_move=False)) == "reference-moved"
     with pytest.raises(LabError) as refused:
         room.pull()
     assert refused.value.id == "bundle-differs"
@@ -142,145 +142,145 @@ def test_what_changed_is_pushed_and_pulled_alone(room: ClassRoom) -> None:
     assert travelling.same(arrived.bundle.folder, changed.folder)
 
 
-def test_two_architectures_are_under_one_reference(room: ClassRoom) -> None:
+def test_one_reference_serves_two_architectures(room: ClassRoom) -> None:
     amd64, arm64 = room.bundle("amd64"), room.bundle("arm64")
     room.push(amd64)
-    assert _fails(lambda: room.pull("arm64")) == "bundle-architecture"
+    assert _error_id(lambda: room.pull("arm64")) == "bundle-architecture"
     room.push(arm64)
-    for made in (arm64, amd64):
-        arrived = room.pull(made.architecture)
-        assert travelling.same(arrived.bundle.folder, made.folder)
+    for built in (arm64, amd64):
+        arrived = room.pull(built.architecture)
+        assert travelling.same(arrived.bundle.folder, built.folder)
 
 
-def test_a_bundle_is_pulled_out_of_an_index_of_references(room: ClassRoom) -> None:
-    made = {name: room.bundle(name) for name in ("amd64", "arm64")}
-    asked = Registry(mirrors.Mirrors(), _silent)
+def test_a_bundle_is_pulled_from_a_nested_index(room: ClassRoom) -> None:
+    built = {name: room.bundle(name) for name in ("amd64", "arm64")}
+    client = Registry(mirrors.Mirrors(), _silent)
     nested = []
-    for room.tag, bundle in made.items():
+    for room.tag, bundle in built.items():
         room.push(bundle)
-        nested.append(asked.manifest(room.reference).descriptor())
+        nested.append(client.manifest(room.reference).descriptor())
     room.tag = "all"
-    asked.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": nested}))
+    client.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": nested}))
 
-    for name, bundle in made.items():
+    for name, bundle in built.items():
         assert travelling.same(room.pull(name).bundle.folder, bundle.folder)
 
 
-def test_a_push_into_an_index_of_references_keeps_them_if_one_has_a_bundle(room: ClassRoom) -> None:
-    made = {name: room.bundle(name) for name in ("amd64", "arm64")}
-    asked = Registry(mirrors.Mirrors(), _silent)
+def test_a_push_into_a_nested_index_keeps_its_entries_if_one_has_a_bundle(room: ClassRoom) -> None:
+    built = {name: room.bundle(name) for name in ("amd64", "arm64")}
+    client = Registry(mirrors.Mirrors(), _silent)
 
     def nest(tag: str) -> dict[str, object]:
         """Write an index of the index that the tag names; return the entry in it."""
         room.tag = tag
-        entry = asked.manifest(room.reference).descriptor()
+        entry = client.manifest(room.reference).descriptor()
         room.tag = f"index-of-{tag}"
-        asked.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": [entry]}))
+        client.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": [entry]}))
         return entry
 
     room.tag = "arm64"
-    room.push(made["arm64"])
-    of_bundle = nest("arm64")
-    room.push(made["amd64"])
-    assert of_bundle in json.loads(asked.manifest(room.reference).content)["manifests"]
-    for name, bundle in made.items():
+    room.push(built["arm64"])
+    bundle_entry = nest("arm64")
+    room.push(built["amd64"])
+    assert bundle_entry in json.loads(client.manifest(room.reference).content)["manifests"]
+    for name, bundle in built.items():
         assert travelling.same(room.pull(name).bundle.folder, bundle.folder)
 
     nest("nginx-1.26.3")
-    assert _fails(lambda: room.push(made["amd64"])) == "reference-taken"
+    assert _error_id(lambda: room.push(built["amd64"])) == "reference-taken"
 
 
-def test_the_images_are_images_of_that_repository(room: ClassRoom) -> None:
+def test_the_images_of_a_bundle_have_tags_in_its_repository(room: ClassRoom) -> None:
     room.push(room.bundle("arm64"))
     room.push(room.bundle("amd64"))
-    asked = Registry(mirrors.Mirrors(), _silent)
+    client = Registry(mirrors.Mirrors(), _silent)
     with pytest.raises(LabError) as refused:
-        asked.image(room.reference, "amd64")
+        client.image(room.reference, "amd64")
     assert (refused.value.id, ARTIFACT in refused.value.message) == ("manifest-invalid", True)
     digests = set()
     for architecture in ("amd64", "arm64"):
         for tag, layers in {"nginx-1.26.3": 2, "saved-2": 1}.items():
             named = reference.parse(str(room.reference).replace(":1.37", f":{tag}"))
-            image = asked.image(named, architecture)
+            image = client.image(named, architecture)
             assert len(image.layers) == layers
             digests.add(image.digest)
     assert len(digests) == 4  # each architecture has an image of its own under both tags
 
 
 @pytest.mark.parametrize("share", [0.2, 0.9])
-def test_a_wire_that_is_cut_costs_what_was_on_it(room: ClassRoom, share: float) -> None:
-    made = room.bundle()
-    whole = sum(map(size_of, artefact(made).blobs.values()))
-    room.push(made)
+def test_a_pull_after_a_lost_connection_fetches_only_what_is_missing(room: ClassRoom, share: float) -> None:
+    built = room.bundle()
+    whole = sum(map(size_of, artefact(built).blobs.values()))
+    room.push(built)
     room.wire.left = int(whole * share)
     wire = room.wire
-    wire.forget = lambda: None  # type: ignore[method-assign]
+    wire.reset = lambda: None  # type: ignore[method-assign]
     try:
-        identity = _fails(room.pull)
+        identity = _error_id(room.pull)
     finally:
-        del wire.forget
+        del wire.reset
     assert identity in {"source-cut-off", "source-unreachable"}
     assert room.installed() == []
     kept = sum(path.stat().st_size for path in (room.cache / "blobs").rglob("*") if path.is_file())
     arrived = room.pull()
     assert room.wire.received < whole - kept + MANIFESTS
-    assert travelling.same(arrived.bundle.folder, made.folder)
+    assert travelling.same(arrived.bundle.folder, built.folder)
 
 
-def test_a_push_that_is_cut_once_goes_on(room: ClassRoom, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = room.bundle()
-    whole = sum(map(size_of, artefact(made).blobs.values()))
+def test_a_push_resumes_after_a_lost_connection(room: ClassRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = room.bundle()
+    whole = sum(map(size_of, artefact(built).blobs.values()))
     original, cuts = room.wire.count, list[int]()
 
     def count(size: int, *, is_sent: bool) -> bool:
-        goes = original(size, is_sent=is_sent)
-        if not goes:
+        passes = original(size, is_sent=is_sent)
+        if not passes:
             room.wire.left = None
             cuts.append(size)
-        return goes
+        return passes
 
-    room.wire.forget()
+    room.wire.reset()
     room.wire.left = int(whole * 0.6)
     with monkeypatch.context() as patch:
         patch.setattr(room.wire, "count", count)
-        asked = Registry(mirrors.Mirrors(), _silent)
-        assert push(artefact(made), room.reference, asked, room.folder, _silent).moved == whole
+        client = Registry(mirrors.Mirrors(), _silent)
+        assert push(artefact(built), room.reference, client, room.folder, _silent).moved == whole
     assert (len(cuts), room.wire.sent < 2 * whole + MANIFESTS) == (1, True)
-    assert travelling.same(room.pull().bundle.folder, made.folder)
+    assert travelling.same(room.pull().bundle.folder, built.folder)
 
 
-def test_a_registry_that_dies_in_the_middle_keeps_what_it_has(room: ClassRoom) -> None:
-    made = room.bundle()
-    whole = sum(map(size_of, artefact(made).blobs.values()))
-    room.wire.forget()
+def test_a_push_after_a_registry_crash_skips_uploaded_blobs(room: ClassRoom) -> None:
+    built = room.bundle()
+    whole = sum(map(size_of, artefact(built).blobs.values()))
+    room.wire.reset()
     room.wire.left = int(whole * 0.8)
     original = room.wire.count
 
     def count(size: int, *, is_sent: bool) -> bool:
-        goes = original(size, is_sent=is_sent)
-        if not goes and room.registry.is_running:
+        passes = original(size, is_sent=is_sent)
+        if not passes and room.registry.is_running:
             room.registry.kill()
-        return goes
+        return passes
 
     room.wire.count = count  # type: ignore[method-assign]
     try:
-        asked = Registry(mirrors.Mirrors(), _silent)
-        identity = _fails(lambda: push(artefact(made), room.reference, asked, room.folder, _silent))
+        client = Registry(mirrors.Mirrors(), _silent)
+        identity = _error_id(lambda: push(artefact(built), room.reference, client, room.folder, _silent))
     finally:
         del room.wire.count
         room.registry.kill()
         room.registry.start()
     assert identity in {"source-cut-off", "source-unreachable"}
-    assert _fails(room.pull) == "tag-not-found"
-    assert 0 < room.push(made).moved < whole
-    assert travelling.same(room.pull().bundle.folder, made.folder)
+    assert _error_id(room.pull) == "tag-not-found"
+    assert 0 < room.push(built).moved < whole
+    assert travelling.same(room.pull().bundle.folder, built.folder)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
-def test_a_damaged_registry_is_noticed_and_nothing_is_installed(room: ClassRoom, damage: str) -> None:
-    made = room.bundle()
-    room.push(made)
-    largest = max(artefact(made).blobs.items(), key=lambda each: size_of(each[1]))[0]
+def test_damage_in_the_registry_is_detected_and_nothing_is_installed(room: ClassRoom, damage: str) -> None:
+    built = room.bundle()
+    room.push(built)
+    largest = max(artefact(built).blobs.items(), key=lambda each: size_of(each[1]))[0]
     blob = room.registry.blob(largest)
     good = blob.read_bytes()
     bad = {"flipped": good[:-1] + bytes([good[-1] ^ 1]), "short": good[: len(good) // 2], "gone": b""}[damage]
@@ -289,72 +289,72 @@ def test_a_damaged_registry_is_noticed_and_nothing_is_installed(room: ClassRoom,
     else:
         blob.write_bytes(bad)
     try:
-        assert _fails(room.pull) in {"digest-mismatch", "size-mismatch", "source-cut-off", "source-not-found"}
+        assert _error_id(room.pull) in {"digest-mismatch", "size-mismatch", "source-cut-off", "source-not-found"}
         assert room.installed() == []
     finally:
         blob.write_bytes(good)
-    assert travelling.same(room.pull().bundle.folder, made.folder)
+    assert travelling.same(room.pull().bundle.folder, built.folder)
 
 
 def test_a_blob_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom) -> None:
-    made = room.bundle()
-    room.push(made)
+    built = room.bundle()
+    room.push(built)
     arrived = room.pull()
     arrived.bundle.path("base/node.tar").write_bytes(b"damaged")  # the same file as the blob's
-    assert _fails(room.pull) == "blob-damaged"
-    assert travelling.same(room.pull().bundle.folder, made.folder)
+    assert _error_id(room.pull) == "blob-damaged"
+    assert travelling.same(room.pull().bundle.folder, built.folder)
 
 
 @pytest.mark.parametrize("kind", ["config", "skeleton"])
 def test_a_document_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom, kind: str) -> None:
-    made = room.bundle()
-    room.push(made)
+    built = room.bundle()
+    room.push(built)
     arrived = room.pull()
-    found = json.loads(artefact(made).manifest.content)
-    skeletons = [layer for layer in found["layers"] if layer["mediaType"] == SKELETON]
-    digest = (found["config"] if kind == "config" else skeletons[0])["digest"]
+    manifest = json.loads(artefact(built).manifest.content)
+    skeletons = [layer for layer in manifest["layers"] if layer["mediaType"] == SKELETON]
+    digest = (manifest["config"] if kind == "config" else skeletons[0])["digest"]
     arrived.bundle.path("images/nginx.tar").unlink()
     BlobStore(room.cache / "blobs").path(digest).write_bytes(b"{}")
-    assert _fails(room.pull) == "blob-damaged"
-    assert travelling.same(room.pull().bundle.folder, made.folder)
+    assert _error_id(room.pull) == "blob-damaged"
+    assert travelling.same(room.pull().bundle.folder, built.folder)
 
 
-def test_wrong_passwords_and_other_things_are_refused(room: ClassRoom, tmp_path: Path) -> None:
-    made = room.bundle()
+def test_a_wrong_password_and_a_tag_of_another_artefact_are_rejected(room: ClassRoom, tmp_path: Path) -> None:
+    built = room.bundle()
     log_in(tmp_path / "docker", room.wire.host, "wrong")
-    assert _fails(lambda: room.push(made)) == "login-refused"
+    assert _error_id(lambda: room.push(built)) == "login-refused"
     log_in(tmp_path / "docker", room.wire.host)
-    assert _fails(room.pull) == "tag-not-found"
-    room.push(made)
-    (nginx, *_) = artefact(made).images
+    assert _error_id(room.pull) == "tag-not-found"
+    room.push(built)
+    (nginx, *_) = artefact(built).images
     room.tag = "taken"
-    asked = Registry(mirrors.Mirrors(), _silent)
-    asked.put_manifest(room.reference, nginx.manifest)
-    assert _fails(lambda: room.push(made)) == "reference-taken"
-    assert _fails(room.pull) == "bundle-artefact"
+    client = Registry(mirrors.Mirrors(), _silent)
+    client.put_manifest(room.reference, nginx.manifest)
+    assert _error_id(lambda: room.push(built)) == "reference-taken"
+    assert _error_id(room.pull) == "bundle-artefact"
 
 
-def test_what_was_pulled_is_used_while_the_registry_is_away(room: ClassRoom) -> None:
-    made = room.bundle()
-    room.push(made)
+def test_a_pulled_bundle_is_used_while_the_registry_is_unreachable(room: ClassRoom) -> None:
+    built = room.bundle()
+    room.push(built)
     room.pull()
     room.registry.kill()
     try:
         kept = room.pull(needs_registry=False)
-        assert (kept.bundle.id, kept.changed, bool(kept.note)) == (made.id, False, True)
-        assert _fails(room.pull) in {"source-unreachable", "source-cut-off"}
+        assert (kept.bundle.id, kept.changed, bool(kept.note)) == (built.id, False, True)
+        assert _error_id(room.pull) in {"source-unreachable", "source-cut-off"}
     finally:
         room.registry.start()
 
 
-def test_a_full_disk_is_told_with_both_sizes_and_leaves_nothing(room: ClassRoom) -> None:
+def test_a_full_disk_is_an_error_and_leaves_nothing(room: ClassRoom) -> None:
     room.push(room.bundle())
     disk = room.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], check=True)
     try:
         room.cache.symlink_to(disk)
-        assert _fails(room.pull) == "disk-full"
+        assert _error_id(room.pull) == "disk-full"
         assert room.installed() == []
         assert not list(disk.rglob(".incoming-*"))
     finally:

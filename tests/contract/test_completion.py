@@ -40,7 +40,7 @@ def _bash(home: Path, script: str) -> Finished:
         ("trace", ["my-app.local"]),
     ],
 )
-def test_bash_completes_what_is_there(tmp_path: Path, words: str, expected: list[str]) -> None:
+def test_bash_completes_names_and_commands(tmp_path: Path, words: str, expected: list[str]) -> None:
     saved_lab.write(tmp_path / "state" / "labctl" / "demo", saved_lab.SavedLab(lab(), isolated=False))
 
     finished = _bash(tmp_path, BASH.format(words=words))
@@ -49,7 +49,7 @@ def test_bash_completes_what_is_there(tmp_path: Path, words: str, expected: list
     assert list(finished.last_lines) == finished.out.splitlines(), "there is other output"
 
 
-def test_bash_is_told_nothing_where_the_configuration_is_wrong(tmp_path: Path) -> None:
+def test_bash_completion_is_silent_if_the_configuration_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "labctl.yaml").write_text("workers: [\n")
 
     finished = _bash(tmp_path, BASH.format(words="ssh"))

@@ -39,11 +39,11 @@ def shims(tmp_path: Path) -> Iterator[dict[str, Started]]:
     for shim, child in started.values():
         shim.kill()
         shim.communicate()
-        if _runs(child):
+        if _is_running(child):
             os.kill(child, signal.SIGKILL)
 
 
-def test_the_containers_of_one_containerd_end_with_their_control_groups_and_no_others(
+def test_only_the_containers_of_this_containerd_are_killed_and_their_cgroups_removed(
     shims: dict[str, Started], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups = tmp_path / "cgroup"
@@ -53,8 +53,8 @@ def test_the_containers_of_one_containerd_end_with_their_control_groups_and_no_o
 
     assert containers.end(tmp_path / "ours")
 
-    _await_end(shims["ours"][1])
-    assert _runs(shims["theirs"][1])
+    _wait_for_exit(shims["ours"][1])
+    assert _is_running(shims["theirs"][1])
     assert sorted(str(path.relative_to(groups)) for path in groups.glob("*/**")) == [
         "memory",
         "memory/docker",
@@ -63,7 +63,7 @@ def test_the_containers_of_one_containerd_end_with_their_control_groups_and_no_o
     ]
 
 
-def test_a_container_whose_shim_was_killed_as_well_ends_and_no_other(
+def test_a_container_without_its_shim_is_killed_and_no_other(
     shims: dict[str, Started], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, groups, identity = tmp_path / "engine", tmp_path / "cgroup", "0123456789abcdef" * 4
@@ -80,20 +80,20 @@ def test_a_container_whose_shim_was_killed_as_well_ends_and_no_other(
     assert containers.made_by(engine) == [identity]
     assert containers.end(tmp_path / "gone", containers.made_by(engine))
 
-    _await_end(child)
-    assert _runs(shims["theirs"][1])
+    _wait_for_exit(child)
+    assert _is_running(shims["theirs"][1])
 
 
-def test_there_is_nothing_to_end_of_a_containerd_that_never_ran(tmp_path: Path) -> None:
+def test_a_containerd_that_never_ran_has_no_containers(tmp_path: Path) -> None:
     assert not containers.end(tmp_path / "containerd.sock", ["0123456789abcdef" * 4])
     assert containers.made_by(tmp_path / "engine") == []
 
 
-def _await_end(pid: int) -> None:
-    until(lambda: Pending("it runs") if _runs(pid) else None, what=f"the end of {pid}", timeout=10)
+def _wait_for_exit(pid: int) -> None:
+    until(lambda: Pending("it runs") if _is_running(pid) else None, what=f"the end of {pid}", timeout=10)
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     state = Path("/proc", str(pid), "stat")
     try:
         return state.read_text().rpartition(")")[2].split()[0] != "Z"

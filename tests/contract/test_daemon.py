@@ -34,20 +34,20 @@ pytestmark = [
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Make]:
     """Return a factory of daemons that run a Python program in this process's network; stop them afterwards."""
-    made: list[Daemon] = []
+    daemons: list[Daemon] = []
 
     def make(program: str) -> Daemon:
         socket, pidfile = tmp_path / "socket", tmp_path / "pid"
         line = (sys.executable, "-c", program, str(socket), str(pidfile))
-        made.append(Daemon(Path("/proc/self/ns/net"), line, socket, pidfile, tmp_path / "log"))
-        return made[-1]
+        daemons.append(Daemon(Path("/proc/self/ns/net"), line, socket, pidfile, tmp_path / "log"))
+        return daemons[-1]
 
     yield make
-    for each in made:
+    for each in daemons:
         each.stop()
 
 
-def test_a_daemon_is_started_once_and_serves_from_then_on(daemon: Make) -> None:
+def test_a_running_daemon_is_not_started_again(daemon: Make) -> None:
     served = daemon(SERVER)
 
     assert served.start()
@@ -67,7 +67,7 @@ def test_a_daemon_that_was_killed_is_started_again(daemon: Make) -> None:
     assert served._pid() not in {None, pid}
 
 
-def test_a_stopped_daemon_leaves_nothing(daemon: Make, tmp_path: Path) -> None:
+def test_a_stopped_daemon_leaves_only_its_log(daemon: Make, tmp_path: Path) -> None:
     served = daemon(SERVER)
     served.start()
 
@@ -77,11 +77,11 @@ def test_a_stopped_daemon_leaves_nothing(daemon: Make, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"log"}
 
 
-def test_what_never_ran_can_be_stopped_and_nothing_is_said_to_have_ended(daemon: Make) -> None:
+def test_stopping_a_daemon_that_never_ran_reports_no_change(daemon: Make) -> None:
     assert not daemon(SERVER).stop()
 
 
-def test_a_daemon_that_ends_at_once_is_an_error_with_its_last_lines(daemon: Make) -> None:
+def test_a_daemon_that_exits_at_once_is_an_error_with_its_last_lines(daemon: Make) -> None:
     with pytest.raises(ProviderError, match="exit code 3") as raised:
         daemon("print('no space left'); raise SystemExit(3)").start()
 
@@ -89,7 +89,7 @@ def test_a_daemon_that_ends_at_once_is_an_error_with_its_last_lines(daemon: Make
     assert raised.value.details == ("no space left",)
 
 
-def test_what_an_earlier_start_wrote_is_not_taken_for_the_reason(daemon: Make, tmp_path: Path) -> None:
+def test_log_lines_of_an_earlier_start_are_not_reported(daemon: Make, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("failed to start daemon: Devices cgroup isn't mounted\n")
 
     with pytest.raises(ProviderError, match="exit code 3") as raised:
@@ -99,7 +99,7 @@ def test_what_an_earlier_start_wrote_is_not_taken_for_the_reason(daemon: Make, t
     assert str(tmp_path / "log") in raised.value.hint
 
 
-def test_a_daemon_that_ends_for_a_known_reason_says_what_to_do(daemon: Make) -> None:
+def test_a_daemon_that_exits_for_a_known_reason_gets_its_own_error(daemon: Make) -> None:
     with pytest.raises(ProviderError) as raised:
         daemon("raise SystemExit('failed to start daemon: Devices cgroup is' + 'n\\'t mounted')").start()
 

@@ -52,11 +52,11 @@ def lab(home: Path) -> Context:
     programs.mkdir()
     (programs / "kubectl").write_text(KUBECTL)
     (programs / "kubectl").chmod(0o755)
-    made = Context(from_values({}), home / "state", home / "cache")
-    made.folder.mkdir()
+    context = Context(from_values({}), home / "state", home / "cache")
+    context.folder.mkdir()
     provider = FakeProvider()
-    provider.nodes |= {node.name for node in made.lab.nodes}
-    return with_doors(made, provider, FakeCluster(), bundle(home / "bundle"))
+    provider.nodes |= {node.name for node in context.lab.nodes}
+    return with_doors(context, provider, FakeCluster(), bundle(home / "bundle"))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def site() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def test_real_commands_are_run_as_they_are_written(
+def test_commands_run_exactly_as_written(
     lab: Context, environment: dict[str, str], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = {
@@ -114,9 +114,9 @@ def test_real_commands_are_run_as_they_are_written(
     }
     demo(home, scene)
 
-    ended = play(lab, environment, home / "a.cast")
+    performance = play(lab, environment, home / "a.cast")
 
-    assert ended.error is None
+    assert performance.error is None
     out = capsys.readouterr().out
     assert "$ kubectl my-app 'a  b' '$HOME' *\nmy-app a  b $HOME *\n" in out
     assert "$ kubectl read\n  kind: my-app\n  name: x\nkind: my-app\nname: x\n" in out
@@ -126,55 +126,55 @@ def test_real_commands_are_run_as_they_are_written(
     assert "one\x1b[32m two\x1b[0m\r\nthree\r\n" in recorded
 
 
-def test_a_command_that_reads_and_fails_is_shown_with_what_it_said(
+def test_a_failed_command_is_shown_with_its_output(
     lab: Context, environment: dict[str, str], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo(home, {"title": "Fails", "run": [{"command": "kubectl colours", "input": "x"}]})
 
-    ended = play(lab, environment)
+    performance = play(lab, environment)
 
-    assert exit_code(ended) is ExitCode.BROKEN
+    assert exit_code(performance) is ExitCode.BROKEN
     assert "three\n" in capsys.readouterr().out
-    assert "`kubectl colours` ended with exit code 3, expected was 0" in str(ended.error)
+    assert "`kubectl colours` ended with exit code 3, expected was 0" in str(performance.error)
 
 
-def test_a_program_that_is_not_there_is_told_of(lab: Context, home: Path) -> None:
+def test_a_missing_program_is_an_error(lab: Context, home: Path) -> None:
     demo(home, {"title": "Fails", "run": ["kubectl get pods"]})
 
-    ended = play(lab, {"PATH": str(home)})
+    performance = play(lab, {"PATH": str(home)})
 
-    assert exit_code(ended) is ExitCode.PROVIDER
-    assert "cannot run kubectl: No such file or directory" in str(ended.error)
+    assert exit_code(performance) is ExitCode.PROVIDER
+    assert "cannot run kubectl: No such file or directory" in str(performance.error)
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_reaches_the_command_which_ends_in_order_and_then_all_is_cleaned_up(
+def test_ctrl_c_stops_the_command_cleanly_and_runs_the_cleanup(
     lab: Context, environment: dict[str, str], home: Path
 ) -> None:
     demo(home, {"title": "One", "run": [f"kubectl interrupt {os.getpid()}"]}, "kubectl cleaned up")
 
-    ended = play(lab, environment)
+    performance = play(lab, environment)
 
-    assert exit_code(ended) is ExitCode.INTERRUPTED
-    assert ended.report["scenes"][0]["seconds"] < STOP_SECONDS
-    assert [(each["command"], each["code"]) for each in ended.report["cleanup"]] == [("kubectl cleaned up", 0)]
+    assert exit_code(performance) is ExitCode.INTERRUPTED
+    assert performance.report["scenes"][0]["seconds"] < STOP_SECONDS
+    assert [(each["command"], each["code"]) for each in performance.report["cleanup"]] == [("kubectl cleaned up", 0)]
 
 
-def test_a_client_sees_when_a_real_server_is_away_and_when_it_is_back(site: ThreadingHTTPServer) -> None:
+def test_the_load_client_measures_how_long_a_server_is_away(site: ThreadingHTTPServer) -> None:
     port = site.server_address[1]
-    asking = Load("my-app.local", lambda _name: ask(port))
+    load = Load("my-app.local", lambda _name: fetch_page(port))
     began = time.monotonic()
-    asking.begin(0.3)
+    load.begin(0.3)
     Page.away.set()
     threading.Event().wait(0.8)
     Page.away.clear()
-    asking.finish(0.3)
+    load.finish(0.3)
     Page.back.set()
-    seen = asking.stop()
+    report = load.stop()
 
-    assert 0.7 <= seen["gap"] < time.monotonic() - began
-    assert seen["answers"] >= 5
-    assert seen["failures"] == 0  # requests that hang have not failed yet
+    assert 0.7 <= report["gap"] < time.monotonic() - began
+    assert report["answers"] >= 5
+    assert report["failures"] == 0  # requests that hang have not failed yet
     assert not [each.name for each in threading.enumerate() if each.name.startswith("load")]
 
 
@@ -187,24 +187,26 @@ def test_listing_demos_needs_no_kubernetes_client() -> None:
 
 
 @pytest.mark.skipif(shutil.which("asciinema") is None, reason="asciinema is not installed")
-def test_asciinema_takes_the_recording(lab: Context, environment: dict[str, str], home: Path) -> None:
+def test_asciinema_plays_the_recording(lab: Context, environment: dict[str, str], home: Path) -> None:
     demo(home, {"title": "One", "run": ["kubectl hello"]})
     play(lab, environment, home / "a.cast")
 
-    said = subprocess.run(["asciinema", "cat", str(home / "a.cast")], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        ["asciinema", "cat", str(home / "a.cast")], check=True, capture_output=True, text=True
+    ).stdout
 
-    assert "hello" in said
+    assert "hello" in output
 
 
 def play(lab: Context, environment: Mapping[str, str], record: Path | None = None) -> Performance:
     return perform(find("./tour.yaml"), lab, environment, GlobalOptions(None, None, "text", 0), record)
 
 
-def exit_code(ended: Performance) -> ExitCode:
-    return ExitCode.OK if ended.error is None else ended.error.exit_code
+def exit_code(performance: Performance) -> ExitCode:
+    return ExitCode.OK if performance.error is None else performance.error.exit_code
 
 
-def ask(port: int) -> Answer:
+def fetch_page(port: int) -> Answer:
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/")

@@ -55,40 +55,40 @@ class ToolMachine:
             "XDG_CACHE_HOME": str(self.folder / "cache"),
         }
         line = [sys.executable, str(LABCTL), "-o", "json", *words]
-        ended = subprocess.run(line, env=environment, cwd=self.folder, capture_output=True, timeout=60, check=False)
-        assert b"Traceback" not in ended.stderr, ended.stderr.decode()
-        return ended.returncode, json.loads(ended.stdout.splitlines()[-1] if "up" in words else ended.stdout)
+        finished = subprocess.run(line, env=environment, cwd=self.folder, capture_output=True, timeout=60, check=False)
+        assert b"Traceback" not in finished.stderr, finished.stderr.decode()
+        return finished.returncode, json.loads(finished.stdout.splitlines()[-1] if "up" in words else finished.stdout)
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> ToolMachine:
     """A machine without programs, with a hosts file of its own."""
-    made = ToolMachine(tmp_path)
+    tool_machine = ToolMachine(tmp_path)
     (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
     (tmp_path / "labctl.yaml").write_text(f"hosts_file: {tmp_path}/hosts\n")
-    return made
+    return tool_machine
 
 
-def _states(answer: dict[str, Any]) -> dict[str, str]:
-    return {check["id"]: check["state"] for check in answer["checks"]}
+def _states(report: dict[str, Any]) -> dict[str, str]:
+    return {check["id"]: check["state"] for check in report["checks"]}
 
 
-def test_without_any_tool_every_check_is_told_and_the_exit_code_is_8(machine: ToolMachine) -> None:
-    code, answer = machine.labctl("doctor")
+def test_without_tools_every_check_is_reported_and_the_exit_code_is_8(machine: ToolMachine) -> None:
+    code, report = machine.labctl("doctor")
 
-    assert (code, answer["ok"], answer["lab"]) == (8, False, "demo")
-    assert list(_states(answer)) == [check.id for check in CHECKS]
-    assert _states(answer)["tools"] == "broken"
+    assert (code, report["ok"], report["lab"]) == (8, False, "demo")
+    assert list(_states(report)) == [check.id for check in CHECKS]
+    assert _states(report)["tools"] == "broken"
 
 
-def test_tools_are_asked_and_what_they_say_is_understood(machine: ToolMachine) -> None:
+def test_the_output_of_tools_is_parsed(machine: ToolMachine) -> None:
     machine.put("docker", DOCKER)
     machine.put("vagrant", "echo Vagrant 2.3.4")
     machine.put("VBoxManage", VBOXMANAGE)
 
-    code, answer = machine.labctl("doctor")
+    code, report = machine.labctl("doctor")
 
-    states = _states(answer)
+    states = _states(report)
     assert code == 8
     assert {name: states[name] for name in ("engine", "vagrant", "docker-networks", "pool-dhcp")} == {
         "engine": "ok",
@@ -98,56 +98,58 @@ def test_tools_are_asked_and_what_they_say_is_understood(machine: ToolMachine) -
     }
 
 
-def test_a_pool_beside_virtualboxs_dhcp_server_is_chosen(machine: ToolMachine) -> None:
+def test_a_pool_outside_virtualboxs_dhcp_range_is_chosen(machine: ToolMachine) -> None:
     machine.put("docker", DOCKER)
     machine.put("VBoxManage", VBOXMANAGE)
     (machine.folder / "labctl.yaml").write_text(f"pool: auto\nhosts_file: {machine.folder}/hosts\n")
 
-    _, answer = machine.labctl("doctor")
+    _, report = machine.labctl("doctor")
 
-    assert _states(answer)["pool-dhcp"] == "ok"
-    (pool,) = (check for check in answer["checks"] if check["id"] == "pool")
+    assert _states(report)["pool-dhcp"] == "ok"
+    (pool,) = (check for check in report["checks"] if check["id"] == "pool")
     assert "192.168.56.31-192.168.56.99" in pool["seen"]
 
 
-def test_up_says_all_that_is_missing_at_once(machine: ToolMachine) -> None:
+def test_up_reports_everything_that_is_missing_at_once(machine: ToolMachine) -> None:
     machine.put("docker", DOCKER)
     machine.put("ssh", "exit 0")
     (machine.folder / "labctl.yaml").write_text("hosts_file: /nowhere/hosts\n")
 
-    code, answer = machine.labctl("up")
+    code, result = machine.labctl("up")
 
     assert code == 3
-    assert answer["error"]["id"] == "machine-not-ready"
-    assert "not on this machine: vagrant" in answer["error"]["message"]
-    assert "/nowhere/hosts" in answer["error"]["message"]
+    assert result["error"]["id"] == "machine-not-ready"
+    assert "not on this machine: vagrant" in result["error"]["message"]
+    assert "/nowhere/hosts" in result["error"]["message"]
 
 
 # Machine itself
 
 
 @pytest.fixture
-def seen() -> Machine:
+def this_machine() -> Machine:
     return Machine()
 
 
-def test_a_program_that_is_not_there_is_none_and_one_that_fails_says_why(
-    seen: Machine, machine: ToolMachine, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_program_is_none_and_a_failed_one_has_its_last_lines(
+    this_machine: Machine, machine: ToolMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(machine.programs))
     machine.put("fails", "echo reason >&2; exit 3")
-    failed = seen.run("fails")
+    failed = this_machine.run("fails")
 
-    assert seen.run("no-such-program") is None
+    assert this_machine.run("no-such-program") is None
     assert failed is not None
     assert (failed.code, failed.last_lines) == (3, ("reason",))
 
 
-def test_a_program_that_hangs_has_failed(seen: Machine, machine: ToolMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_hangs_counts_as_failed(
+    this_machine: Machine, machine: ToolMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(machine.programs))
     monkeypatch.setattr("labctl.host.machine.TOOL_SECONDS", 0.2)
     machine.put("hangs", "sleep 30")
-    hung = seen.run("hangs")
+    hung = this_machine.run("hangs")
 
     assert hung is not None
     assert hung.code != 0
@@ -155,40 +157,42 @@ def test_a_program_that_hangs_has_failed(seen: Machine, machine: ToolMachine, mo
 
 
 @pytest.mark.parametrize("act", [Machine.read, Machine.names])
-def test_what_is_not_there_or_not_readable_is_no_error(
-    seen: Machine, tmp_path: Path, act: Callable[[Machine, Path], object]
+def test_missing_and_unreadable_files_are_no_error(
+    this_machine: Machine, tmp_path: Path, act: Callable[[Machine, Path], object]
 ) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff")
 
-    assert not act(seen, tmp_path / "none")
-    assert seen.read(tmp_path) is None
-    assert seen.read(tmp_path / "bytes") == "\N{REPLACEMENT CHARACTER}"
-    assert seen.names(tmp_path / "bytes") == ()
+    assert not act(this_machine, tmp_path / "none")
+    assert this_machine.read(tmp_path) is None
+    assert this_machine.read(tmp_path / "bytes") == "\N{REPLACEMENT CHARACTER}"
+    assert this_machine.names(tmp_path / "bytes") == ()
 
 
-def test_space_is_told_of_folders_that_are_yet_to_be_made(seen: Machine, tmp_path: Path) -> None:
-    assert seen.free_space(tmp_path / "a" / "b") > 0
+def test_free_space_is_known_for_folders_that_do_not_exist_yet(this_machine: Machine, tmp_path: Path) -> None:
+    assert this_machine.free_space(tmp_path / "a" / "b") > 0
 
 
-def test_addresses_that_no_interface_is_near_do_not_answer(seen: Machine) -> None:
-    begun = time.monotonic()
+def test_addresses_outside_all_connected_networks_do_not_respond(this_machine: Machine) -> None:
+    began = time.monotonic()
 
-    assert interfaces.answering([IPv4Address("203.0.113.7")], seen) == frozenset()
-    assert time.monotonic() - begun < 5
+    assert interfaces.answering([IPv4Address("203.0.113.7")], this_machine) == frozenset()
+    assert time.monotonic() - began < 5
 
 
-def test_an_interface_that_is_gone_answers_nothing(seen: Machine) -> None:
+def test_no_address_responds_on_a_missing_interface(this_machine: Machine) -> None:
     address = IPv4Address("203.0.113.7")
 
-    assert seen.answering([address], Route("labctl-none", address, "")) == frozenset()
+    assert this_machine.answering([address], Route("labctl-none", address, "")) == frozenset()
 
 
-def test_a_server_that_is_not_there_says_why(seen: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported_with_the_reason(
+    this_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
-    assert "refused" in seen.unreachable("http://127.0.0.1:9/")
-    assert seen.unreachable("no url")
+    assert "refused" in this_machine.unreachable("http://127.0.0.1:9/")
+    assert this_machine.unreachable("no url")
 
     def answer(server: socket.socket) -> None:
         with server.accept()[0] as connection:
@@ -198,5 +202,5 @@ def test_a_server_that_is_not_there_says_why(seen: Machine, monkeypatch: pytest.
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer, args=(server,))
         thread.start()
-        assert "SSH" in seen.unreachable(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        assert "SSH" in this_machine.unreachable(f"http://127.0.0.1:{server.getsockname()[1]}/")
         thread.join()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 
 import pytest
-from tracing import ended, own_network, start
+from tracing import start, unshare_network, wait_for_exit
 
 from labctl.doctor import Machine
 from labctl.doctor.routes import conflict
@@ -15,7 +15,7 @@ from labctl.host.routes import routes, rules
 pytestmark = pytest.mark.root
 
 LAB = IPv4Network("192.168.56.0/24")
-ASKED = ("192.168.56.10", "192.168.56.100", "192.168.56.200")
+DESTINATIONS = ("192.168.56.10", "192.168.56.100", "192.168.56.200")
 FIRST = ("rule add priority 100 lookup 52",)
 
 
@@ -56,8 +56,8 @@ FIRST = ("rule add priority 100 lookup 52",)
     ids=", ".join,
 )
 def test_the_doctor_and_the_kernel_agree(lines: tuple[str, ...]) -> None:
-    def looked() -> None:
-        own_network()
+    def in_child() -> None:
+        unshare_network()
         for line in (
             "link add tun type veth peer name far",
             "link add lab type veth peer name node",
@@ -66,14 +66,14 @@ def test_the_doctor_and_the_kernel_agree(lines: tuple[str, ...]) -> None:
             *lines,
         ):
             check(["ip", *line.split()])
-        seen = Machine()
-        known = routes(seen)
+        machine = Machine()
+        known = routes(machine)
         assert known is not None
-        taken = conflict(LAB, known, rules(seen))
+        obstacle = conflict(LAB, known, rules(machine))
         # Add the lab's network as Docker does.
         check(["ip", "address", "add", "192.168.56.1/24", "dev", "lab"])
-        reached = [run(["ip", "route", "get", address]).out for address in ASKED]
+        reached = [run(["ip", "route", "get", address]).out for address in DESTINATIONS]
 
-        assert (taken is None) == all(" dev lab " in answer for answer in reached), (taken, reached)
+        assert (obstacle is None) == all(" dev lab " in route for route in reached), (obstacle, reached)
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0

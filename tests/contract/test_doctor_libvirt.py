@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 Rows = dict[str, dict[str, Any]]
 NETWORK = '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.56.1" prefix="24"/></network>'
 POOL = Path("/var/lib/libvirt/images")
-OF_LIBVIRT = ("libvirt", "libvirt-plugin", "libvirt-pool", "qemu-access", "libvirt-networks")
+LIBVIRT_CHECKS = ("libvirt", "libvirt-plugin", "libvirt-pool", "qemu-access", "libvirt-networks")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def machine() -> Iterator[LibvirtMachine]:
         shutil.rmtree(disk)
 
 
-def test_what_a_real_libvirt_says_is_understood(machine: LibvirtMachine) -> None:
+def test_doctor_parses_the_output_of_a_real_libvirt(machine: LibvirtMachine) -> None:
     new = _doctor(machine, "auto")
     assert "libvirt can be used" in new["provider"]["seen"]
     assert _states(new) == ["ok", "ok", "ok", "not relevant", "ok"]
@@ -61,9 +61,9 @@ def test_what_a_real_libvirt_says_is_understood(machine: LibvirtMachine) -> None
 
 def _doctor(machine: LibvirtMachine, provider: str) -> Rows:
     machine.path(HOME / "labctl.yaml").write_text(f"provider: {provider}\n", encoding="ascii")
-    answer = json.loads(machine.labctl("-o", "json", "doctor", code=None).out)
-    return {check["id"]: check for check in answer["checks"]}
+    report = json.loads(machine.labctl("-o", "json", "doctor", code=None).out)
+    return {check["id"]: check for check in report["checks"]}
 
 
 def _states(rows: Rows) -> list[str]:
-    return [rows[name]["state"] for name in OF_LIBVIRT]
+    return [rows[name]["state"] for name in LIBVIRT_CHECKS]

@@ -58,7 +58,7 @@ RECIPE = {
 
 
 @pytest.fixture(autouse=True)
-def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def _enough_disk_space(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1 << 40)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
 
@@ -129,7 +129,7 @@ class Upstream:
 
     def paths(self) -> list[str]:
         """Return the requested paths."""
-        return [asked.path for asked in self.server.asked]
+        return [request.path for request in self.server.requests]
 
     def _blob(self, repository: str, content: bytes) -> str:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -149,7 +149,7 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
         yield upstream
 
 
-def test_a_download_is_a_bundle_like_any_other(upstream: Upstream) -> None:
+def test_a_downloaded_bundle_is_complete_and_installed(upstream: Upstream) -> None:
     bundle = upstream.download()
 
     assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub limits these requests
@@ -171,7 +171,7 @@ def test_a_download_is_a_bundle_like_any_other(upstream: Upstream) -> None:
     assert len(record["digests"]) == 7
 
 
-def test_an_archive_has_the_image_of_this_architecture_as_its_registry_has_it(upstream: Upstream) -> None:
+def test_an_archive_has_the_unmodified_image_of_this_architecture(upstream: Upstream) -> None:
     bundle = upstream.download()
     archive = bundle.path("images/etcd.tar")
 
@@ -188,7 +188,7 @@ def test_an_archive_has_the_image_of_this_architecture_as_its_registry_has_it(up
     assert checksums.sha256(upstream.download().path("images/etcd.tar")) == first
 
 
-def test_the_image_that_an_engine_makes_the_nodes_system_in_is_that_of_the_first_time(upstream: Upstream) -> None:
+def test_the_image_that_builds_the_nodes_system_stays_the_first_one(upstream: Upstream) -> None:
     upstream.tools.way = ways.ENGINE
     digest = upstream.publish_image("library/debian", "trixie-slim", "first")
 
@@ -203,21 +203,21 @@ def test_the_image_that_an_engine_makes_the_nodes_system_in_is_that_of_the_first
     assert upstream.download() == bundle
 
 
-def test_a_bundle_that_is_there_is_taken_without_any_request(upstream: Upstream) -> None:
+def test_an_installed_bundle_is_used_without_any_request(upstream: Upstream) -> None:
     first = upstream.download()
-    upstream.server.forget()
+    upstream.server.reset()
 
     assert upstream.download() == first
-    assert upstream.server.asked == []
+    assert upstream.server.requests == []
 
 
-def test_what_an_interrupted_download_verified_is_not_fetched_again(upstream: Upstream) -> None:
+def test_files_verified_by_an_interrupted_download_are_not_fetched_again(upstream: Upstream) -> None:
     upstream.tools.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         upstream.download()
     assert not [*installed(upstream.cache)]
     upstream.tools.error = None
-    upstream.server.forget()
+    upstream.server.reset()
 
     upstream.download()
 
@@ -233,7 +233,7 @@ def test_a_damaged_bundle_is_repaired(upstream: Upstream) -> None:
     assert first.path("bin/kubelet").read_text(encoding="utf-8") == "kubelet"
 
 
-def test_a_damaged_bundle_stays_where_it_is_until_upstream_answers(upstream: Upstream) -> None:
+def test_a_damaged_bundle_stays_in_place_until_upstream_responds(upstream: Upstream) -> None:
     first = upstream.download()
     first.path("bin/kubelet").write_text("other", encoding="utf-8")
     upstream.server.url = f"http://127.0.0.1:{free_port()}"
@@ -245,7 +245,7 @@ def test_a_damaged_bundle_stays_where_it_is_until_upstream_answers(upstream: Ups
     assert first.path("bin/kubelet").exists()
 
 
-def test_servers_are_asked_all_at_once_without_following_where_they_lead(
+def test_servers_are_probed_in_parallel_without_following_redirects(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert probe.SECONDS < 5
@@ -262,7 +262,7 @@ def test_servers_are_asked_all_at_once_without_following_where_they_lead(
         quiet = Order(recipes.load(), of({**table, **mutes}, ""))
 
         assert silent(answering.servers(), unreachable) == ()
-        assert [asked.path for asked in leading.asked] == ["/v2/"]
+        assert [request.path for request in leading.requests] == ["/v2/"]
         started = time.monotonic()
         reasons = silent(quiet.servers(), unreachable)
         assert [f"127.0.0.1:{port}" in reason for reason in reasons] == [True, True]
@@ -284,7 +284,7 @@ def _other_program(upstream: Upstream) -> None:
         (lambda upstream: upstream.publish("metallb.yaml", MANIFEST + "\n"), "metallb.yaml"),
     ],
 )
-def test_what_upstream_changed_since_the_first_download_is_refused_with_both_digests(
+def test_a_file_that_upstream_changed_is_rejected_with_both_digests(
     upstream: Upstream, change: Change, name: str
 ) -> None:
     first = upstream.download()
@@ -318,7 +318,7 @@ def _wrong_pin(upstream: Upstream) -> None:
     upstream.document["manifests"][0]["sha256"] = "0" * 64
 
 
-def _manifest_of_another(upstream: Upstream) -> None:
+def _manifest_with_another_image(upstream: Upstream) -> None:
     upstream.publish("metallb.yaml", MANIFEST.replace("1.30.4", "1.30.5"))
 
 
@@ -330,11 +330,11 @@ def _without_etcd(upstream: Upstream) -> None:
     del upstream.document["images"][1]
 
 
-def _of_another_machine(upstream: Upstream) -> None:
+def _image_of_another_architecture(upstream: Upstream) -> None:
     upstream.publish_image("etcd", "3.7.0-0", "x", "riscv64")
 
 
-def _of_another_machine_and_in_no_index(upstream: Upstream) -> None:
+def _image_of_another_architecture_in_no_index(upstream: Upstream) -> None:
     tagged = "/v2/etcd/manifests/3.7.0-0"
     upstream.publish_image("etcd", "3.7.0-0", "x", "riscv64")
     [listed] = json.loads(upstream.server.files[tagged])["manifests"]
@@ -348,14 +348,16 @@ def _of_another_machine_and_in_no_index(upstream: Upstream) -> None:
         (_no_checksum, "checksum-unreadable"),
         (_wrong_binary, "digest-mismatch"),
         (_wrong_pin, "digest-mismatch"),
-        (_manifest_of_another, "recipe-mismatch"),
+        (_manifest_with_another_image, "recipe-mismatch"),
         (_manifest_by_digest, "recipe-mismatch"),
         (_without_etcd, "recipe-mismatch"),
-        (_of_another_machine, "architecture-missing"),
-        (_of_another_machine_and_in_no_index, "architecture-missing"),
+        (_image_of_another_architecture, "architecture-missing"),
+        (_image_of_another_architecture_in_no_index, "architecture-missing"),
     ],
 )
-def test_what_is_wrong_is_one_error_and_leaves_no_bundle(upstream: Upstream, change: Change, identity: str) -> None:
+def test_invalid_upstream_content_is_one_error_and_leaves_no_bundle(
+    upstream: Upstream, change: Change, identity: str
+) -> None:
     change(upstream)
 
     with pytest.raises(LabError) as raised:
@@ -365,7 +367,7 @@ def test_what_is_wrong_is_one_error_and_leaves_no_bundle(upstream: Upstream, cha
     assert not [*installed(upstream.cache)]
 
 
-def test_another_patch_version_has_the_images_that_its_kubeadm_asks_for(upstream: Upstream) -> None:
+def test_another_patch_version_has_the_images_that_its_kubeadm_lists(upstream: Upstream) -> None:
     for name, content in (
         ("kubeadm", KUBEADM.replace("etcd:3.7.0-0", "etcd:3.6.9-0")),
         ("kubelet", "older"),

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-MADE = Path(__file__).parent / "made_by_0.1.0"
+OLD_FOLDER = Path(__file__).parent / "made_by_0.1.0"
 NODES = ("demo-control-plane", "demo-worker-1")
-THEIRS = "127.0.0.1 localhost\n"
+FOREIGN = "127.0.0.1 localhost\n"
 BLOCK = "# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo\n"
 NETWORK = "vagrant_network_192.168.56.0/24"
 DOCKER = """#!/bin/sh
@@ -59,18 +59,18 @@ class OldLab:
             check=False,
         )
 
-    def asked_of_docker(self) -> list[str]:
+    def docker_calls(self) -> list[str]:
         return (self.home / "notes").read_text().splitlines()
 
 
 @pytest.fixture
 def old_lab(tmp_path: Path) -> OldLab:
     lab = OldLab(tmp_path)
-    shutil.copytree(MADE, lab.folder)
+    shutil.copytree(OLD_FOLDER, lab.folder)
     record = json.loads((lab.folder / "lab.json").read_text())
     record["lab"]["hosts_file"] = str(lab.hosts)
     (lab.folder / "lab.json").write_text(json.dumps(record))
-    lab.hosts.write_text(THEIRS + BLOCK)
+    lab.hosts.write_text(FOREIGN + BLOCK)
     rows = (
         (
             (lab.folder / ".vagrant" / "machines" / node / "docker" / "id").read_text(),
@@ -89,7 +89,7 @@ def old_lab(tmp_path: Path) -> OldLab:
     return lab
 
 
-def test_it_is_listed(old_lab: OldLab) -> None:
+def test_an_old_lab_is_listed(old_lab: OldLab) -> None:
     listed: list[dict[str, Any]] = json.loads(old_lab.labctl("list").stdout)["labs"]
 
     assert [(each["lab"], each["isolated"], each["urls"]) for each in listed] == [
@@ -97,43 +97,43 @@ def test_it_is_listed(old_lab: OldLab) -> None:
     ]
 
 
-def test_its_apps_are_shown(old_lab: OldLab) -> None:
+def test_the_apps_of_an_old_lab_are_listed(old_lab: OldLab) -> None:
     shown = old_lab.labctl("app", "list")
 
     assert [app["name"] for app in json.loads(shown.stdout)["apps"]] == ["my-app"]
 
 
-def test_it_is_halted(old_lab: OldLab) -> None:
-    ended = old_lab.labctl("halt")
+def test_an_old_lab_is_halted(old_lab: OldLab) -> None:
+    finished = old_lab.labctl("halt")
 
-    assert ended.returncode == 0, ended.stderr
-    assert f"stop -t 10 {' '.join(NODES)}" in old_lab.asked_of_docker()
-    assert old_lab.hosts.read_text() == THEIRS + BLOCK
+    assert finished.returncode == 0, finished.stderr
+    assert f"stop -t 10 {' '.join(NODES)}" in old_lab.docker_calls()
+    assert old_lab.hosts.read_text() == FOREIGN + BLOCK
 
 
-def test_it_is_destroyed_with_its_own_network_and_no_other(old_lab: OldLab) -> None:
-    ended = old_lab.labctl("destroy", "--yes")
+def test_an_old_lab_is_destroyed_with_only_its_own_network(old_lab: OldLab) -> None:
+    finished = old_lab.labctl("destroy", "--yes")
 
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout.splitlines()[-1])["ok"]
-    removals = [line for line in old_lab.asked_of_docker() if " rm " in f" {line}"]
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout.splitlines()[-1])["ok"]
+    removals = [line for line in old_lab.docker_calls() if " rm " in f" {line}"]
     assert [line.split()[:2] for line in removals] == [["rm", "--force"], ["network", "rm"]]
     assert removals[1] == f"network rm {NETWORK}"
-    assert old_lab.hosts.read_text() == THEIRS
+    assert old_lab.hosts.read_text() == FOREIGN
     assert {path.name for path in old_lab.folder.iterdir()} <= {"log", "hosts.before"}
 
 
 @pytest.mark.parametrize("content", ["", '{"lab": {"na', "[]", "null"])
-def test_a_lab_whose_record_is_damaged_is_destroyed_by_its_name(old_lab: OldLab, content: str) -> None:
+def test_a_lab_with_a_damaged_record_is_destroyed_by_name(old_lab: OldLab, content: str) -> None:
     # labctl then uses the machine's own hosts file, in which no lab has this name.
     folder = old_lab.folder.rename(old_lab.folder.with_name("contract-damaged"))
     (folder / "lab.json").write_text(content)
     name = ("--name", "contract-damaged")
 
     refused = json.loads(old_lab.labctl(*name, "halt").stdout.splitlines()[-1])["error"]
-    ended = old_lab.labctl(*name, "destroy", "--yes")
+    finished = old_lab.labctl(*name, "destroy", "--yes")
 
     assert refused["id"] == "record-damaged"
-    assert ended.returncode == 0, ended.stdout
-    assert f"network rm {NETWORK}" in old_lab.asked_of_docker()
+    assert finished.returncode == 0, finished.stdout
+    assert f"network rm {NETWORK}" in old_lab.docker_calls()
     assert {path.name for path in folder.iterdir()} <= {"log", "hosts.before"}

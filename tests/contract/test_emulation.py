@@ -9,16 +9,16 @@ import packages
 from labctl.host import accelerator
 
 
-def test_the_firmware_runs_its_loops_and_ends_the_machine(tmp_path: Path) -> None:
+def test_the_firmware_runs_its_loops_and_powers_off(tmp_path: Path) -> None:
     emulator = accelerator.EMULATORS[0]
     packages.bring((emulator,), ("qemu-system-x86",))
     firmware = tmp_path / "firmware"
 
     def seconds(loops: int) -> float:
         firmware.write_bytes(accelerator._firmware(loops))
-        taken = accelerator._seconds(emulator, firmware)
-        assert taken is not None
-        return taken
+        measured = accelerator._seconds(emulator, firmware)
+        assert measured is not None
+        return measured
 
     assert seconds(accelerator.LOOPS) > 2 * seconds(1)
     firmware.write_bytes(b"no firmware")

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from tracing import BIND, READ_ONLY, RECURSIVE, REMOUNT, ended, killed_at, mount, own_mounts, start
+from tracing import BIND, READ_ONLY, RECURSIVE, REMOUNT, killed_at, mount, start, unshare_mounts, wait_for_exit
 
 from labctl.host import hosts_file
 from labctl.model.errors import HostsError
@@ -61,52 +61,52 @@ def test_a_crash_at_any_system_call_leaves_the_old_file_or_the_new_one(
     folder: Path, old: bytes, names: dict[str, IPv4Address], new: bytes
 ) -> None:
     path, backup = folder / "hosts", folder.parent / "backup"
-    seen: set[bytes] = set()
+    contents: set[bytes] = set()
     for stop in itertools.count(1):
         path.write_bytes(old)
         path.chmod(0o664)
-        if not killed_at(stop, partial(_become, path, names, backup)):
+        if not killed_at(stop, partial(_apply, path, names, backup)):
             break
         assert stat.S_IMODE(path.stat().st_mode) == 0o664
-        seen.add(path.read_bytes())
-        _become(path, names, backup)
+        contents.add(path.read_bytes())
+        _apply(path, names, backup)
         assert [entry.name for entry in folder.iterdir()] == ["hosts"], f"killed at stop {stop}, it left files behind"
         assert path.read_bytes() == new
 
     assert stop > 50, "a traced change takes many system calls"
-    assert seen == {old, new}
+    assert contents == {old, new}
 
 
 @pytest.mark.slow
 @pytest.mark.root
 @changes
-def test_a_crash_at_any_system_call_leaves_a_bind_mounted_file_old_or_new_but_for_empty_lines_at_its_end(
+def test_a_crash_leaves_a_bind_mounted_file_old_or_new_except_for_trailing_empty_lines(
     folder: Path, old: bytes, names: dict[str, IPv4Address], new: bytes
 ) -> None:
     """It cannot be replaced, so labctl writes it in place: one write, and a truncation if the new file is shorter."""
     real, path, backup = folder.parent / "real", folder / "hosts", folder.parent / "backup"
     path.touch()
-    seen: set[bytes] = set()
+    contents: set[bytes] = set()
     for stop in itertools.count(1):
         real.write_bytes(old)
-        if not killed_at(stop, partial(_become, path, names, backup), partial(_bind, real, path)):
+        if not killed_at(stop, partial(_apply, path, names, backup), partial(_bind, real, path)):
             break
-        seen.add(real.read_bytes())
+        contents.add(real.read_bytes())
         assert real.read_bytes() == old or backup.read_bytes() == old
         backup.unlink(missing_ok=True)
 
     assert stop > 50
-    assert {old, new} <= seen <= {old, new, new.ljust(len(old), b"\n")}
+    assert {old, new} <= contents <= {old, new, new.ljust(len(old), b"\n")}
     assert real.read_bytes() == new
     assert [entry.name for entry in folder.iterdir()] == ["hosts"]
 
 
-def test_what_a_crash_left_beside_the_file_goes_even_where_there_is_nothing_to_change(folder: Path) -> None:
+def test_temporary_files_of_a_crash_are_removed_even_if_nothing_changes(folder: Path) -> None:
     path, backup = folder / "hosts", folder.parent / "backup"
     path.write_bytes(FOREIGN)
     stops = itertools.count(1)
     while len(list(folder.iterdir())) == 1:
-        assert killed_at(next(stops), partial(_become, path, LONG, backup))
+        assert killed_at(next(stops), partial(_apply, path, LONG, backup))
 
     assert not hosts_file.remove(path, "demo", backup=backup)
 
@@ -117,13 +117,13 @@ def test_what_a_crash_left_beside_the_file_goes_even_where_there_is_nothing_to_c
 # Other writers
 
 
-def test_many_processes_that_write_at_once_lose_nothing(folder: Path) -> None:
+def test_concurrent_writers_lose_no_changes(folder: Path) -> None:
     path = folder / "hosts"
     path.write_bytes(FOREIGN)
 
-    writers = [start(partial(_come_and_go, path, f"lab-{number}")) for number in range(WRITERS)]
+    writers = [start(partial(_add_and_remove, path, f"lab-{number}")) for number in range(WRITERS)]
 
-    assert [ended(pid) for pid in writers] == [0] * WRITERS
+    assert [wait_for_exit(pid) for pid in writers] == [0] * WRITERS
     assert list(folder.iterdir()) == [path]
     for number in range(WRITERS):
         assert hosts_file.show(path, f"lab-{number}") == (f"192.168.56.101 lab-{number}.local",)
@@ -132,18 +132,18 @@ def test_many_processes_that_write_at_once_lose_nothing(folder: Path) -> None:
 
 
 @pytest.mark.root
-def test_many_processes_that_write_a_bind_mounted_file_at_once_lose_nothing(folder: Path) -> None:
+def test_concurrent_writers_of_a_bind_mounted_file_lose_no_changes(folder: Path) -> None:
     real, path = folder.parent / "real", folder / "hosts"
     real.write_bytes(FOREIGN)
     path.touch()
 
     def writer(lab: str) -> None:
         _bind(real, path)
-        _come_and_go(path, lab)
+        _add_and_remove(path, lab)
 
     writers = [start(partial(writer, f"lab-{number}")) for number in range(WRITERS)]
 
-    assert [ended(pid) for pid in writers] == [0] * WRITERS
+    assert [wait_for_exit(pid) for pid in writers] == [0] * WRITERS
     assert {name: hosts_file.show(real, name) for name in map("lab-{}".format, range(WRITERS))} == {
         f"lab-{number}": (f"192.168.56.101 lab-{number}.local",) for number in range(WRITERS)
     }
@@ -152,7 +152,7 @@ def test_many_processes_that_write_a_bind_mounted_file_at_once_lose_nothing(fold
 # Files of every kind
 
 
-def test_links_to_links_stay_and_the_file_at_their_end_is_replaced(folder: Path) -> None:
+def test_chained_symlinks_are_kept_and_their_target_is_replaced(folder: Path) -> None:
     real, elsewhere = folder / "hosts", folder.parent / "elsewhere"
     elsewhere.mkdir()
     real.write_bytes(FOREIGN)
@@ -167,7 +167,7 @@ def test_links_to_links_stay_and_the_file_at_their_end_is_replaced(folder: Path)
     assert sorted(entry.name for entry in elsewhere.iterdir()) == ["first", "second"]
 
 
-def test_a_link_to_nothing_is_refused_and_nothing_is_made(folder: Path) -> None:
+def test_a_dangling_symlink_is_refused_and_nothing_is_created(folder: Path) -> None:
     (folder / "hosts").symlink_to("gone")
 
     with pytest.raises(HostsError, match="No such file") as raised:
@@ -179,53 +179,53 @@ def test_a_link_to_nothing_is_refused_and_nothing_is_made(folder: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_file_system_that_is_read_only_is_refused_in_its_words(folder: Path) -> None:
+def test_a_read_only_file_system_is_reported_with_the_systems_error(folder: Path) -> None:
     (folder / "hosts").write_bytes(FOREIGN)
 
-    def refused() -> None:
-        own_mounts()
+    def in_child() -> None:
+        unshare_mounts()
         mount(folder, folder, flags=BIND)
         mount(folder, folder, flags=BIND | REMOUNT | READ_ONLY)
         _assert_refused(folder / "hosts", folder.parent / "backup", errno.EROFS)
 
-    assert ended(start(refused)) == 0
+    assert wait_for_exit(start(in_child)) == 0
     assert (folder / "hosts").read_bytes() == FOREIGN
 
 
 @pytest.mark.root
-def test_a_bind_mount_that_is_read_only_is_refused_in_its_words(folder: Path) -> None:
+def test_a_read_only_bind_mount_is_reported_with_the_systems_error(folder: Path) -> None:
     real, path = folder.parent / "real", folder / "hosts"
     real.write_bytes(FOREIGN)
     path.touch()
 
-    def refused() -> None:
+    def in_child() -> None:
         _bind(real, path)
         mount(path, path, flags=BIND | REMOUNT | READ_ONLY)
         _assert_refused(path, folder.parent / "backup", errno.EROFS)
 
-    assert ended(start(refused)) == 0
+    assert wait_for_exit(start(in_child)) == 0
     assert real.read_bytes() == FOREIGN
 
 
 @pytest.mark.root
-def test_a_file_in_a_folder_that_is_read_only_is_written_in_place(folder: Path) -> None:
+def test_a_file_in_a_read_only_folder_is_written_in_place(folder: Path) -> None:
     """As in a container with a read-only image and its own hosts file."""
     real = folder.parent / "real"
     real.write_bytes(FOREIGN)
     (folder / "hosts").touch()
 
-    def written() -> None:
+    def in_child() -> None:
         _bind(real, folder.parent / "etc" / "hosts")
         mount(folder, folder, flags=BIND | RECURSIVE)
         mount(folder, folder, flags=BIND | REMOUNT | READ_ONLY)
-        _become(folder / "hosts", SHORT, folder.parent / "backup")
+        _apply(folder / "hosts", SHORT, folder.parent / "backup")
 
-    assert ended(start(written)) == 0
+    assert wait_for_exit(start(in_child)) == 0
     assert real.read_bytes() == _with(SHORT)
 
 
 @pytest.mark.root
-def test_a_file_that_is_immutable_is_refused_until_it_no_longer_is(immutable: Path, folder: Path) -> None:
+def test_an_immutable_file_is_an_error_until_it_is_mutable_again(immutable: Path, folder: Path) -> None:
     _assert_refused(immutable, folder.parent / "backup", errno.EPERM)
     assert immutable.read_bytes() == FOREIGN
     assert list(folder.iterdir()) == [immutable]
@@ -246,7 +246,7 @@ def immutable(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.root
-def test_owner_mode_and_extended_attributes_stay(folder: Path) -> None:
+def test_owner_mode_and_extended_attributes_are_kept(folder: Path) -> None:
     path = folder / "hosts"
     path.write_bytes(FOREIGN)
     path.chmod(0o640)
@@ -261,15 +261,15 @@ def test_owner_mode_and_extended_attributes_stay(folder: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_user_who_may_not_write_is_refused_and_may_still_look(folder: Path) -> None:
+def test_a_user_without_write_permission_can_still_read_the_block(folder: Path) -> None:
     path = folder / "hosts"
     path.write_bytes(_with(SHORT))
     private = folder.parent / "state"
     private.mkdir()
     os.chown(private, 65534, 65534)
 
-    def refused() -> None:
-        own_mounts()
+    def in_child() -> None:
+        unshare_mounts()
         here = Path("/mnt")
         folder.parent.chmod(0o755)
         mount(folder.parent, here, flags=BIND)  # this user may not enter the folders above
@@ -278,17 +278,17 @@ def test_a_user_who_may_not_write_is_refused_and_may_still_look(folder: Path) ->
         assert hosts_file.show(here / "etc" / "hosts", "demo") == ("192.168.56.101 my-app.local",)
         _assert_refused(here / "etc" / "hosts", here / "state" / "backup", errno.EACCES, LONG)
 
-    assert ended(start(refused)) == 0
+    assert wait_for_exit(start(in_child)) == 0
     assert path.read_bytes() == _with(SHORT)
 
 
-def _become(path: Path, names: dict[str, IPv4Address], backup: Path) -> bool:
+def _apply(path: Path, names: dict[str, IPv4Address], backup: Path) -> bool:
     if names:
         return hosts_file.sync(path, "demo", names, backup=backup)
     return hosts_file.remove(path, "demo", backup=backup)
 
 
-def _come_and_go(path: Path, lab: str) -> None:
+def _add_and_remove(path: Path, lab: str) -> None:
     """Write and remove the lab's block repeatedly, and leave it in the file."""
     backup = path.parent.parent / f"backup-{lab}"
     for _ in range(ROUNDS):
@@ -298,7 +298,7 @@ def _come_and_go(path: Path, lab: str) -> None:
 
 
 def _bind(real: Path, path: Path) -> None:
-    own_mounts()
+    unshare_mounts()
     mount(real, path, flags=BIND)
 
 

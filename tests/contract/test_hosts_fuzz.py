@@ -38,7 +38,7 @@ BLOCKS = tuple(
 )
 OWN = BLOCKS[: len(BLOCKS) // len(LABS)]
 MARKERS = tuple(b"# %s labctl %s" % (kind, lab.encode()) for kind in (b"BEGIN", b"END") for lab in LABS)
-NEARLY = tuple(
+ALMOST_MARKERS = tuple(
     near
     for marker in MARKERS
     for near in (
@@ -50,15 +50,17 @@ NEARLY = tuple(
 LINE_ENDS = (b"\n", b"\n", b"\r\n", b"\r", b"")
 
 
-def _ended(*texts: bytes) -> st.SearchStrategy[bytes]:
+def _with_line_ends(*texts: bytes) -> st.SearchStrategy[bytes]:
     return st.sampled_from([text + end for text in texts for end in LINE_ENDS])
 
 
-texts = st.one_of(_ended(*FOREIGN), _ended(*NEARLY), st.binary(max_size=20))
+texts = st.one_of(_with_line_ends(*FOREIGN), _with_line_ends(*ALMOST_MARKERS), st.binary(max_size=20))
 files = st.one_of(
-    st.lists(st.one_of(_ended(*BLOCKS), texts), max_size=6),
-    st.tuples(st.lists(texts, max_size=3).map(b"".join), _ended(*OWN), st.lists(texts, max_size=3).map(b"".join)),
-    st.lists(st.one_of(_ended(*BLOCKS), _ended(*MARKERS), texts), max_size=6),
+    st.lists(st.one_of(_with_line_ends(*BLOCKS), texts), max_size=6),
+    st.tuples(
+        st.lists(texts, max_size=3).map(b"".join), _with_line_ends(*OWN), st.lists(texts, max_size=3).map(b"".join)
+    ),
+    st.lists(st.one_of(_with_line_ends(*BLOCKS), _with_line_ends(*MARKERS), texts), max_size=6),
     st.lists(st.binary(max_size=200), max_size=1),
 ).map(b"".join)
 names = st.dictionaries(
@@ -75,24 +77,24 @@ class Parts(NamedTuple):
 
 
 @pytest.mark.slow
-def test_whatever_is_in_the_file_foreign_bytes_stay(
+def test_foreign_bytes_are_kept_in_any_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # no power cut is tested, and speed means more inputs
-    tried: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     started, first = time.process_time(), time.time_ns()
     for number in count(first):
         if (spent := time.process_time() - started) > SECONDS:
             break
-        seed(number)(_batch(tmp_path, tried))()
+        seed(number)(_batch(tmp_path, counts))()
 
     with capsys.disabled():
-        kinds = ", ".join(f"{number} {kind}" for kind, number in tried.most_common())
-        sys.stdout.write(f"\nhosts file: {tried.total()} inputs in {spent:.0f} s of processor time: {kinds}\n")
-    assert min(tried[kind] for kind in ("damaged", "without a block", "with a block")) > 0
+        kinds = ", ".join(f"{number} {kind}" for kind, number in counts.most_common())
+        sys.stdout.write(f"\nhosts file: {counts.total()} inputs in {spent:.0f} s of processor time: {kinds}\n")
+    assert min(counts[kind] for kind in ("damaged", "without a block", "with a block")) > 0
 
 
-def _batch(folder: Path, tried: Counter[str]) -> Callable[[], None]:
+def _batch(folder: Path, counts: Counter[str]) -> Callable[[], None]:
     @settings(
         max_examples=BATCH,
         deadline=None,
@@ -101,13 +103,13 @@ def _batch(folder: Path, tried: Counter[str]) -> Callable[[], None]:
         suppress_health_check=list(HealthCheck),
     )
     @given(content=files, addresses=names)
-    def hold(content: bytes, addresses: dict[str, IPv4Address]) -> None:
-        tried[_hold(folder, content, LABS[0], addresses)] += 1
+    def check(content: bytes, addresses: dict[str, IPv4Address]) -> None:
+        counts[_check(folder, content, LABS[0], addresses)] += 1
 
-    return hold
+    return check
 
 
-def _hold(folder: Path, content: bytes, lab: str, addresses: dict[str, IPv4Address]) -> str:
+def _check(folder: Path, content: bytes, lab: str, addresses: dict[str, IPv4Address]) -> str:
     """Check all properties for one input; return the kind of the input."""
     path, backup = folder / "hosts", folder / "backup"
     path.write_bytes(content)
@@ -127,7 +129,7 @@ def _hold(folder: Path, content: bytes, lab: str, addresses: dict[str, IPv4Addre
     assert not changed or backup.read_bytes() == content
     assert (hosts_file.show(path, lab) or ()) == tuple(f"{address} {name}" for name, address in addresses.items())
     if addresses:
-        _assert_foreign_bytes_stayed(parts, once)
+        _assert_foreign_bytes_kept(parts, once)
     assert not hosts_file.sync(path, lab, addresses, backup=backup)
     assert path.read_bytes() == once
 
@@ -150,7 +152,7 @@ def _assert_refused(path: Path, backup: Path, lab: str, addresses: dict[str, IPv
         assert raised.value.id == "hosts-damaged"
 
 
-def _assert_foreign_bytes_stayed(parts: Parts, once: bytes) -> None:
+def _assert_foreign_bytes_kept(parts: Parts, once: bytes) -> None:
     added = once.removeprefix(parts.before).removesuffix(parts.after)
     assert once == parts.before + added + parts.after
     if parts.block is None:
@@ -171,25 +173,25 @@ def _without(parts: Parts) -> set[bytes]:
 
 def _parts(content: bytes, lab: str) -> Parts | None:
     """Return the file split around the lab's block, or None if the markers of any lab do not pair up."""
-    found: dict[bytes, slice] = {}
+    blocks: dict[bytes, slice] = {}
     begun: tuple[bytes, int] | None = None
     offset = 0
     for line in content.split(b"\n"):
         text = line.removesuffix(b"\r")
         kind, name = _marker(text)
         if kind == b"BEGIN":
-            if begun or name in found:
+            if begun or name in blocks:
                 return None
             begun = name, offset
         elif kind == b"END":
             if not begun or begun[0] != name:
                 return None
-            found[name] = slice(begun[1], offset + len(text))
+            blocks[name] = slice(begun[1], offset + len(text))
             begun = None
         offset += len(line) + 1
     if begun:
         return None
-    block = found.get(lab.encode())
+    block = blocks.get(lab.encode())
     return Parts(content[: block.start], content[block], content[block.stop :]) if block else Parts(content, None, b"")
 
 

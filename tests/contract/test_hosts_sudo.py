@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from tracing import BIND, ended, mount, own_mounts, start
+from tracing import BIND, mount, start, unshare_mounts, wait_for_exit
 
 from labctl.host import hosts_entry, hosts_file, process, sudo
 from labctl.host.wait import Pending, until
@@ -26,7 +26,7 @@ NOBODY, GROUP = 65534, 65534
 NAMES = {"my-app.local": IPv4Address("192.168.56.100")}
 BEFORE = b"127.0.0.1 localhost\n"
 PASSWORDLESS = "nobody ALL=(ALL) NOPASSWD: ALL\n"
-ASKED = "nobody ALL=(ALL) ALL\n"
+PROMPTING = "nobody ALL=(ALL) ALL\n"
 ONE_PROGRAM = "nobody ALL=(root) NOPASSWD: {python} -I -B {program} *\n"
 ASK = """
 import sys
@@ -52,7 +52,7 @@ def as_user(tmp_path: Path) -> Iterator[AsUser]:
         sudoers.chmod(0o440)
 
         def as_nobody() -> None:
-            own_mounts()
+            unshare_mounts()
             here = Path("/mnt")
             tmp_path.chmod(0o755)
             mount(sudoers, Path("/etc/sudoers"), flags=BIND)
@@ -62,7 +62,7 @@ def as_user(tmp_path: Path) -> Iterator[AsUser]:
             os.setuid(NOBODY)
             what(here)
 
-        return ended(start(as_nobody))
+        return wait_for_exit(start(as_nobody))
 
     yield act
     assert {path.name for path in (tmp_path / "etc").iterdir()} == {"hosts"}
@@ -73,7 +73,7 @@ def as_user(tmp_path: Path) -> Iterator[AsUser]:
     [PASSWORDLESS, ONE_PROGRAM.format(python=sys.executable, program=hosts_file.ROOT_PROGRAM)],
     ids=["any program", "one program"],
 )
-def test_the_block_comes_and_goes(tmp_path: Path, as_user: AsUser, rules: str) -> None:
+def test_the_block_is_added_and_removed(tmp_path: Path, as_user: AsUser, rules: str) -> None:
     path = tmp_path / "etc" / "hosts"
     path.chmod(0o664)
 
@@ -91,25 +91,25 @@ def test_the_block_comes_and_goes(tmp_path: Path, as_user: AsUser, rules: str) -
     assert path.read_bytes() == BEFORE
 
 
-@pytest.mark.parametrize("rules", ["", ASKED], ids=["not in sudoers", "a password"])
-def test_where_sudo_would_ask_or_refuse_the_file_stays_and_the_reason_is_told(
+@pytest.mark.parametrize("rules", ["", PROMPTING], ids=["not in sudoers", "a password"])
+def test_without_passwordless_sudo_the_file_is_unchanged_and_the_reason_is_reported(
     tmp_path: Path, as_user: AsUser, rules: str
 ) -> None:
-    def refused(here: Path) -> None:
+    def attempt(here: Path) -> None:
         with pytest.raises(HostsError, match="Permission denied; sudo: ") as raised:
             hosts_file.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/backup")
         assert raised.value.id == hosts_file.NOT_CHANGED
         assert not hosts_entry.can_change(here / "etc/hosts", "demo")
 
-    assert as_user(rules, refused) == 0
+    assert as_user(rules, attempt) == 0
     assert (tmp_path / "etc/hosts").read_bytes() == BEFORE
 
 
-def test_roots_own_refusal_is_the_error(tmp_path: Path, as_user: AsUser) -> None:
+def test_an_error_of_the_root_program_is_passed_on(tmp_path: Path, as_user: AsUser) -> None:
     """The file is damaged after the user has read it and before root reads it."""
     path = tmp_path / "etc" / "hosts"
 
-    def refused(here: Path) -> None:
+    def attempt(here: Path) -> None:
         line = hosts_file.root_command(
             "sync", here / "etc/hosts", hosts_file.Edit("demo", ("192.168.56.100 my-app.local",))
         )
@@ -117,11 +117,11 @@ def test_roots_own_refusal_is_the_error(tmp_path: Path, as_user: AsUser) -> None
         assert (finished.code, json.loads(finished.out)["id"]) == (7, "hosts-damaged")
 
     path.write_bytes(b"# BEGIN labctl demo\n")
-    assert as_user(PASSWORDLESS, refused) == 0
+    assert as_user(PASSWORDLESS, attempt) == 0
     assert path.read_bytes() == b"# BEGIN labctl demo\n"
 
 
-def test_no_bytecode_of_roots_comes_to_lie_beside_the_program(tmp_path: Path, as_user: AsUser) -> None:
+def test_the_root_program_leaves_no_bytecode(tmp_path: Path, as_user: AsUser) -> None:
     """As in a virtual environment whose installer compiled no bytecode."""
     package = tmp_path / "home" / "labctl"
     shutil.copytree(hosts_file.ROOT_PROGRAM.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -173,14 +173,14 @@ def test_root_writes_nothing_for_a_caller_that_has_given_up(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("code", [0, 1], ids=["the right password", "a wrong one"])
-def test_on_a_terminal_sudo_asks_once_and_says_for_what(tmp_path: Path, code: int) -> None:
+def test_on_a_terminal_sudo_prompts_once_and_names_the_file(tmp_path: Path, code: int) -> None:
     (tmp_path / "hosts").write_bytes(BEFORE)
     fake = tmp_path / "sudo"
     fake.write_text(f"""#!/bin/sh
 [ "$1" = --non-interactive ] && exit 1
 printf '%s' "$2" >/dev/tty
 read -r word </dev/tty
-printf '%s\\n' "$word" "$@" >{tmp_path}/asked
+printf '%s\\n' "$word" "$@" >{tmp_path}/calls
 exit {code}
 """)
     fake.chmod(0o755)
@@ -188,14 +188,14 @@ exit {code}
     if pid == 0:
         os.environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
         os.execv(sys.executable, [sys.executable, "-P", "-c", ASK, str(tmp_path / "hosts")])  # noqa: S606 - in the child
-    said = b""
-    while b"password for" not in said:
-        said += os.read(terminal, 1000)
+    output = b""
+    while b"password for" not in output:
+        output += os.read(terminal, 1000)
     os.write(terminal, b"secret\n")
 
-    assert ended(pid) == code
-    assert str(tmp_path / "hosts").encode() in said
-    word, option, prompt, rest, *line = (tmp_path / "asked").read_text().splitlines()
+    assert wait_for_exit(pid) == code
+    assert str(tmp_path / "hosts").encode() in output
+    word, option, prompt, rest, *line = (tmp_path / "calls").read_text().splitlines()
     assert (word, option, rest) == ("secret", "--prompt", "--")
     assert str(tmp_path / "hosts") in prompt
     assert line == hosts_file.root_command("check", tmp_path / "hosts", hosts_file.Edit("demo"))

@@ -27,11 +27,11 @@ class Site:
     hangs: bool = False
     hanging: threading.Event = field(default_factory=threading.Event)
     free: threading.Event = field(default_factory=threading.Event)
-    asked: int = 0
+    request_count: int = 0
 
     def get(self, hostname: str) -> Answer:
         assert hostname == HOST
-        self.asked += 1
+        self.request_count += 1
         if self.hangs:
             self.hanging.set()
             self.free.wait(10)
@@ -63,97 +63,97 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.free.set()
+    fake = Site()
+    yield fake
+    fake.free.set()
 
 
-def test_it_begins_and_ends_with_a_good_answer(site: Site) -> None:
-    clock = Clock(lambda: len(asking._samples) > 2)
-    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
-    asking.begin(0.02)
-    asking.finish(0.02)
-    seen = asking.stop()
+def test_the_load_starts_and_stops_with_a_good_response(site: Site) -> None:
+    clock = Clock(lambda: len(load._samples) > 2)
+    load = Load(HOST, site.get, lambda: clock.now, clock.sleep)
+    load.begin(0.02)
+    load.finish(0.02)
+    report = load.stop()
 
-    assert seen["answers"] >= 3
-    assert seen["failures"] == 0
-    assert seen["seconds"] >= 0.04
+    assert report["answers"] >= 3
+    assert report["failures"] == 0
+    assert report["seconds"] >= 0.04
     assert not [each.name for each in threading.enumerate() if each.name.startswith("load")]
 
 
-def test_it_begins_when_all_has_been_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_load_starts_after_a_period_without_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_load, "WORKERS", 1)  # so that answers arrive in the order of the requests
     answers = iter([BAD, GOOD, BAD])
 
-    def ask(_hostname: str) -> Answer:
+    def respond(_hostname: str) -> Answer:
         clock.now += 0.001
         return next(answers, GOOD)
 
-    clock = Clock(lambda: len(asking._samples) > 3)
-    asking = Load(HOST, ask, lambda: clock.now, clock.sleep)
-    asking.begin(0.02)
-    asking.finish(0)
-    seen = asking.stop()
+    clock = Clock(lambda: len(load._samples) > 3)
+    load = Load(HOST, respond, lambda: clock.now, clock.sleep)
+    load.begin(0.02)
+    load.finish(0)
+    report = load.stop()
 
-    assert seen["failures"] == 0
+    assert report["failures"] == 0
 
 
-def test_a_site_that_never_answers_ends_the_waiting(site: Site) -> None:
+def test_a_site_that_never_responds_is_a_timeout(site: Site) -> None:
     site.answer = BAD
-    clock = Clock(lambda: bool(asking._samples))
-    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
+    clock = Clock(lambda: bool(load._samples))
+    load = Load(HOST, site.get, lambda: clock.now, clock.sleep)
 
-    asking._patience = 0.08
+    load._patience = 0.08
     with pytest.raises(NotReadyError, match=r"waiting for http://my-app\.local: no answer: timed out"):
-        asking.begin(0)
-    seen = asking.stop()
+        load.begin(0)
+    report = load.stop()
 
-    assert seen["answers"] == 0
+    assert report["answers"] == 0
 
 
-def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then(site: Site) -> None:
-    clock = Clock(lambda: bool(asking._samples))
-    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
-    asking.begin(0)
+def test_a_site_that_does_not_recover_is_a_timeout_and_a_gap(site: Site) -> None:
+    clock = Clock(lambda: bool(load._samples))
+    load = Load(HOST, site.get, lambda: clock.now, clock.sleep)
+    load.begin(0)
     site.answer = Answer(503)
-    clock.is_there = lambda: not asking._samples[-1].answer.is_good
+    clock.is_there = lambda: not load._samples[-1].answer.is_good
     clock.sleep(0.002)
 
-    asking._patience = 0.08
+    load._patience = 0.08
     with pytest.raises(NotReadyError, match="HTTP 503"):
-        asking.finish(0)
-    seen = asking.stop()
+        load.finish(0)
+    report = load.stop()
 
-    assert seen["failures"] > 0
-    assert seen["gap"] >= 0.05
+    assert report["failures"] > 0
+    assert report["gap"] >= 0.05
 
 
-def test_requests_that_hang_do_not_hide_that_the_site_answers_again(site: Site) -> None:
-    asking = Load(HOST, site.get)
-    asking.begin(0)
+def test_hanging_requests_do_not_hide_a_recovered_site(site: Site) -> None:
+    load = Load(HOST, site.get)
+    load.begin(0)
     site.hangs = True
     assert site.hanging.wait(10)
     site.hangs = False
-    asking.finish(0)  # some requests still hang
+    load.finish(0)  # some requests still hang
     site.free.set()
-    seen = asking.stop()
+    report = load.stop()
 
-    assert seen["answers"] >= 2
+    assert report["answers"] >= 2
 
 
-def test_more_requests_than_there_are_workers_do_not_queue(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_do_not_queue_while_all_workers_are_busy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_load, "WORKERS", 2)
     site.hangs = True
-    clock = Clock(lambda: site.asked >= 2)
-    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
-    asking._patience = 0.08
+    clock = Clock(lambda: site.request_count >= 2)
+    load = Load(HOST, site.get, lambda: clock.now, clock.sleep)
+    load._patience = 0.08
     with pytest.raises(NotReadyError, match="no answer yet"):
-        asking.begin(0)
-    asked = site.asked
+        load.begin(0)
+    before = site.request_count
     site.hangs = False
     site.free.set()
-    clock.is_there = lambda: any(each.answer.is_good for each in asking._samples)
-    asking.finish(0)
-    asking.stop()
+    clock.is_there = lambda: any(each.answer.is_good for each in load._samples)
+    load.finish(0)
+    load.stop()
 
-    assert asked == 2
+    assert before == 2

@@ -75,9 +75,7 @@ def _layer(sources: Sources, word: str) -> tuple[str, str]:
     return image.reference, sources.store.blobs.path(image.blobs[-1].digest).read_text()
 
 
-def test_docker_is_asked_first_and_the_registry_for_what_it_does_not_have(
-    sources: Sources, docker: Callable[[str], None]
-) -> None:
+def test_an_image_comes_from_docker_or_else_from_the_registry(sources: Sources, docker: Callable[[str], None]) -> None:
     docker(DOCKER)
 
     assert _layer(sources, "shop:1") == ("docker.io/library/shop:1", "shop:1")
@@ -86,7 +84,7 @@ def test_docker_is_asked_first_and_the_registry_for_what_it_does_not_have(
 
 
 @pytest.mark.parametrize(
-    ("script", "word", "identity", "said"),
+    ("script", "word", "identity", "text"),
     [
         (DOCKER, "other:1", "image-not-found", "Docker has no image other:1"),
         (DOCKER, API.replace(":2", ":3"), "image-not-found", ":3"),
@@ -100,8 +98,8 @@ def test_docker_is_asked_first_and_the_registry_for_what_it_does_not_have(
         ("#!/bin/sh\n[ $2 = inspect ] || { echo 'no space left on device'; exit 1; }\n", "shop:1", "disk-full", ""),
     ],
 )
-def test_what_neither_has_names_both(
-    sources: Sources, docker: Callable[[str], None], script: str, word: str, identity: str, said: str
+def test_an_image_that_neither_has_is_an_error(
+    sources: Sources, docker: Callable[[str], None], script: str, word: str, identity: str, text: str
 ) -> None:
     docker(script)
 
@@ -109,12 +107,12 @@ def test_what_neither_has_names_both(
         sources.read(word)
 
     assert raised.value.id == identity
-    assert said in raised.value.message
+    assert text in raised.value.message
     assert sources.store.all() == ()
 
 
 @pytest.mark.parametrize("part", [0, -1], ids=["config", "layer"])
-def test_what_the_cache_has_is_verified_before_it_is_loaded(
+def test_cached_blobs_are_verified_before_they_are_loaded(
     sources: Sources, docker: Callable[[str], None], part: int
 ) -> None:
     docker(DOCKER)
@@ -131,7 +129,7 @@ def test_what_the_cache_has_is_verified_before_it_is_loaded(
     assert _layer(again, API) == (API, "api:2")
 
 
-def test_no_image_is_fetched_while_blobs_are_removed(
+def test_an_image_cannot_be_fetched_while_blobs_are_removed(
     sources: Sources, docker: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docker(DOCKER)

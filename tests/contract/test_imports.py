@@ -27,15 +27,15 @@ SLOW = {"kubernetes", "cryptography", "requests", "vagrant"}
     ],
     ids=" ".join,
 )
-def test_what_is_slow_is_imported_by_those_who_need_it(
+def test_slow_packages_are_imported_only_where_needed(
     home: Path, arguments: list[str], others: tuple[str, ...]
 ) -> None:
     line = "import sys; from labctl.cli import main; sys.argv = ['labctl', *sys.argv[1:]]\n"
     line += "try: main()\nfinally: print('loaded', *sys.modules)"
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", line, *arguments], cwd=home, capture_output=True, text=True, check=False
     ).stdout
 
-    loaded = set(said.splitlines()[-1].split())
+    loaded = set(output.splitlines()[-1].split())
     assert "labctl.cli" in loaded
     assert not {*SLOW, *others} & loaded

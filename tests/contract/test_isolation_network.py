@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from tracing import ended, mount, own_mounts, own_network, start
+from tracing import mount, start, unshare_mounts, unshare_network, wait_for_exit
 
 from labctl.host.process import check, run
 from labctl.isolation import forwarding, isolation
@@ -36,9 +36,9 @@ while True:
 """
 
 
-def test_a_lab_reaches_out_and_nobody_reaches_in_or_through(tmp_path: Path) -> None:
-    def looked() -> None:
-        _a_machine(tmp_path)
+def test_a_lab_can_connect_out_but_not_be_reached_or_used_as_a_router(tmp_path: Path) -> None:
+    def in_child() -> None:
+        _enter_machine(tmp_path)
         demo, other = (Isolation(name, IPv4Network("192.168.56.0/24"), tmp_path / name) for name in LABS)
         for lab in (demo, other):
             assert lab._ensure_namespace()
@@ -61,12 +61,12 @@ def test_a_lab_reaches_out_and_nobody_reaches_in_or_through(tmp_path: Path) -> N
         assert "labctl" not in run(["iptables-save"]).out
         assert forwarding.IP_FORWARD.read_text() == "0\n"
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_a_machine_that_forwards_already_goes_on_as_it_did(tmp_path: Path) -> None:
-    def looked() -> None:
-        _a_machine(tmp_path)
+def test_a_machine_that_already_forwards_keeps_forwarding(tmp_path: Path) -> None:
+    def in_child() -> None:
+        _enter_machine(tmp_path)
         forwarding.IP_FORWARD.write_text("1")
         demo = Isolation(LABS[0], IPv4Network("192.168.56.0/24"), tmp_path / "demo")
         demo._ensure_namespace()
@@ -80,14 +80,16 @@ def test_a_machine_that_forwards_already_goes_on_as_it_did(tmp_path: Path) -> No
         assert forwarding.IP_FORWARD.read_text() == "1\n"
         assert "labctl" not in run(["iptables-save"]).out
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_what_runs_in_a_lab_ends_with_it_however_stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removing_a_lab_kills_even_processes_that_ignore_sigterm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(isolation, "END_SECONDS", 0.5)
 
-    def looked() -> None:
-        _a_machine(tmp_path)
+    def in_child() -> None:
+        _enter_machine(tmp_path)
         demo = Isolation(LABS[0], IPv4Network("192.168.56.0/24"), tmp_path / "demo")
         demo._ensure_namespace()
         inside = ["ip", "netns", "exec", demo.namespace]
@@ -105,13 +107,13 @@ def test_what_runs_in_a_lab_ends_with_it_however_stubborn(tmp_path: Path, monkey
 
             assert (willing.wait(1), unwilling.wait(1)) == (-signal.SIGTERM, -signal.SIGKILL)
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def _a_machine(folder: Path) -> None:
+def _enter_machine(folder: Path) -> None:
     """Move this process to a machine of its own, with a neighbour, and a network behind it."""
-    own_mounts()
-    own_network()
+    unshare_mounts()
+    unshare_network()
     mount("none", Path("/run"), "tmpfs")
     mount("none", Path("/sys"), "sysfs")
     isolation.SETTINGS = folder / "netns"

@@ -36,26 +36,26 @@ def path(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "log"
 
 
-def test_an_entry_has_times_the_command_line_the_output_of_both_streams_the_exit_code_and_seconds(path: Path) -> None:
+def test_an_entry_has_times_command_line_output_exit_code_and_seconds(path: Path) -> None:
     run(["sh", "-c", "echo out; echo err >&2; exit 3"])
 
     assert _texts(path) == ["$ sh -c 'echo out; echo err >&2; exit 3'", "out", "err", "exit code 3 after 0.0 s"]
 
 
-def test_what_a_program_reads_is_not_logged(path: Path) -> None:
+def test_standard_input_is_not_logged(path: Path) -> None:
     check(["wc", "-c"], stdin=b"secret")
 
     assert "secret" not in path.read_text()
 
 
-def test_a_line_is_in_the_log_before_anyone_is_told_of_it(path: Path) -> None:
-    seen: list[str] = []
-    stream(["printf", r"one\ntwo\n"], lambda line: seen.append(f"{line}: {_texts(path)[-1]}"))
+def test_a_line_is_logged_before_it_is_passed_on(path: Path) -> None:
+    received: list[str] = []
+    stream(["printf", r"one\ntwo\n"], lambda line: received.append(f"{line}: {_texts(path)[-1]}"))
 
-    assert seen == ["one: one", "two: two"]
+    assert received == ["one: one", "two: two"]
 
 
-def test_what_a_killed_labctl_heard_is_in_the_log(tmp_path: Path) -> None:
+def test_output_received_by_a_killed_labctl_is_in_the_log(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STREAMING, tmp_path / "log"], stdout=subprocess.PIPE, text=True
     ) as labctl:
@@ -68,7 +68,7 @@ def test_what_a_killed_labctl_heard_is_in_the_log(tmp_path: Path) -> None:
     assert _texts(tmp_path / "log") == ["$ sh -c 'echo first; exec sleep 60'", "first"]
 
 
-def test_a_program_that_took_too_long_leaves_what_it_said(path: Path) -> None:
+def test_a_program_that_timed_out_has_its_output_in_the_log(path: Path) -> None:
     with pytest.raises(ProviderError) as raised:
         run(["sh", "-c", "echo said; exec sleep 60"], timeout=0.5)
 
@@ -79,7 +79,7 @@ def test_a_program_that_took_too_long_leaves_what_it_said(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_the_last_words_of_an_interrupted_program_are_in_the_log(path: Path) -> None:
+def test_the_last_output_of_an_interrupted_program_is_in_the_log(path: Path) -> None:
     program = ["sh", "-c", "trap 'echo cleaning up; exit 1' INT; echo ready; for _ in $(seq 600); do sleep 0.05; done"]
 
     with pytest.raises(KeyboardInterrupt):
@@ -89,7 +89,7 @@ def test_the_last_words_of_an_interrupted_program_are_in_the_log(path: Path) -> 
     assert _texts(path)[-1].startswith("exit code 1 after ")
 
 
-def test_programs_that_run_at_once_in_threads_can_be_told_apart(path: Path) -> None:
+def test_concurrent_programs_are_distinguished_by_pid(path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         for number in range(8):
             pool.submit(run, ["sh", "-c", f"echo {number}; echo {number}"])
@@ -100,26 +100,24 @@ def test_programs_that_run_at_once_in_threads_can_be_told_apart(path: Path) -> N
     assert sorted(texts[1:3] for texts in by_pid.values()) == [[str(number)] * 2 for number in range(8)]
 
 
-def test_runs_go_on_with_a_log_until_it_is_too_long_and_three_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_is_too_long_is_rotated_and_three_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "MAX_BYTES", 100)
     for number in range(8):
         with logging_to(tmp_path / "log"):
             log.write(number, "a line of sixty bytes, time and all")
 
-    kept = {file.name: [line["pid"] for line in _lines(file)] for file in sorted(tmp_path.iterdir())}
-    assert kept == {"log": ["6", "7"], "log.1": ["4", "5"], "log.2": ["2", "3"]}
+    pids = {file.name: [line["pid"] for line in _lines(file)] for file in sorted(tmp_path.iterdir())}
+    assert pids == {"log": ["6", "7"], "log.1": ["4", "5"], "log.2": ["2", "3"]}
 
 
-def test_only_the_owner_may_read_a_log_whoever_made_it(tmp_path: Path) -> None:
+def test_only_the_owner_may_read_a_log_even_if_it_existed_before(tmp_path: Path) -> None:
     (tmp_path / "log").touch(mode=0o644)
 
     with logging_to(tmp_path / "log"):
         assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
-def test_nothing_is_logged_before_or_after(tmp_path: Path) -> None:
+def test_nothing_is_logged_outside_of_a_run(tmp_path: Path) -> None:
     with logging_to(tmp_path / "log"):
         assert log.location() == tmp_path / "log"
     run(["true"])
@@ -128,14 +126,14 @@ def test_nothing_is_logged_before_or_after(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == ""
 
 
-def test_odd_bytes_are_no_obstacle(path: Path) -> None:
+def test_undecodable_bytes_are_replaced(path: Path) -> None:
     run(["printf", r"\377 %s\n", os.fsdecode(b"\xfe")])
 
     assert _texts(path)[1] == "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_log_that_the_disk_has_no_room_for_stops_nothing_and_is_not_referred_to(path: Path) -> None:
+def test_a_log_on_a_full_disk_does_not_stop_a_run_and_is_not_mentioned(path: Path) -> None:
     (file,) = (handler for handler in log._lines.handlers if isinstance(handler, log._LogFile))
     with Path("/dev/full").open("w") as full:
         assert file.stream is not None

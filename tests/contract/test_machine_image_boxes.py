@@ -40,8 +40,8 @@ def raw(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_boxes_are_the_same_bytes_again_and_hold_the_same_disk(tools: Tools, raw: Path, tmp_path: Path) -> None:
-    made = []
+def test_boxes_are_reproducible_and_have_the_same_disk(tools: Tools, raw: Path, tmp_path: Path) -> None:
+    builds = []
     for number in ("first", "second"):
         folder = tmp_path / number
         folder.mkdir()
@@ -50,19 +50,19 @@ def test_the_boxes_are_the_same_bytes_again_and_hold_the_same_disk(tools: Tools,
         boxes.write_libvirt_box(qcow2, box)
         boxes.make_vmdk(tools, box, IDENTITY, vmdk)
         boxes.write_virtualbox_box(vmdk, "kubernetes-1.37.2", folder / "virtualbox.box")
-        made.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
-        assert described.size == len(made[-1]["disk.qcow2"])
-    assert made[0] == made[1]
+        builds.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+        assert described.size == len(builds[-1]["disk.qcow2"])
+    assert builds[0] == builds[1]
 
     back = tmp_path / "back.raw"
     subprocess.run(("qemu-img", "convert", "-O", "raw", str(tmp_path / "first" / boxes.VMDK), str(back)), check=True)
     assert back.read_bytes() == raw.read_bytes()
-    vmdk_header = made[0][boxes.VMDK]
+    vmdk_header = builds[0][boxes.VMDK]
     assert struct.unpack_from("<Q", vmdk_header, 12) == (SIZE // 512,)  # the capacity, in sectors
     assert f"\nCID={IDENTITY:08x}\n".encode() in vmdk_header[: 64 << 10]
 
 
-def test_vagrant_finds_in_a_box_what_its_providers_read(tools: Tools, raw: Path, tmp_path: Path) -> None:
+def test_a_box_has_the_files_that_vagrants_providers_read(tools: Tools, raw: Path, tmp_path: Path) -> None:
     qcow2, box = tmp_path / "disk.qcow2", tmp_path / "libvirt.box"
     boxes.make_qcow2(tools, raw, qcow2)
     boxes.write_libvirt_box(qcow2, box)

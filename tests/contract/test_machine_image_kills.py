@@ -52,49 +52,49 @@ def _quick_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Bundle:
+def fake_bundle(tmp_path: Path) -> Bundle:
     carried = bundle(tmp_path / "bundles" / "kubernetes-1.37.2")
     write(carried)
     return carried
 
 
-def test_killed_before_each_box_is_in_place(tmp_path: Path, made: Bundle) -> None:
-    description = made.path("bundle.yaml").read_bytes()
+def test_a_build_resumes_after_a_kill_before_each_box(tmp_path: Path, fake_bundle: Bundle) -> None:
+    description = fake_bundle.path("bundle.yaml").read_bytes()
     for box in (1, 1, 2):  # the first two builds leave nothing, the third leaves the libvirt box
         pid = os.fork()
         if pid == 0:
             failpoints._POINT, failpoints._left = "machine-image", box
-            build.build(made, tmp_path, _ignore, BOTH)
+            build.build(fake_bundle, tmp_path, _ignore, BOTH)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-        image = machine_image.load(made)
+        image = machine_image.load(fake_bundle)
         assert (image.providers if image else ()) == BOTH[: box - 1]
 
-    image = build.build(made, tmp_path, _ignore, BOTH)
+    image = build.build(fake_bundle, tmp_path, _ignore, BOTH)
 
-    machine_image.verify(made, image, tmp_path, _ignore)
-    assert not [path.name for path in made.folder.iterdir() if path.name.startswith(".")]
-    assert {path.name for path in made.path("machine").iterdir()} == {
+    machine_image.verify(fake_bundle, image, tmp_path, _ignore)
+    assert not [path.name for path in fake_bundle.folder.iterdir() if path.name.startswith(".")]
+    assert {path.name for path in fake_bundle.path("machine").iterdir()} == {
         *("libvirt.box", "virtualbox.box", "metadata.json", "machine.yaml")
     }
-    assert made.path("bundle.yaml").read_bytes() == description
-    assert build.build(made, tmp_path, _ignore, BOTH) == image
+    assert fake_bundle.path("bundle.yaml").read_bytes() == description
+    assert build.build(fake_bundle, tmp_path, _ignore, BOTH) == image
 
 
 @pytest.mark.parametrize("damaged", [LIBVIRT_BOX, VIRTUALBOX_BOX, "machine/metadata.json"])
-def test_what_is_damaged_is_made_again(tmp_path: Path, made: Bundle, damaged: str) -> None:
-    image = build.build(made, tmp_path, _ignore, BOTH)
-    made.path(damaged).write_bytes(b"")
+def test_a_damaged_file_is_rebuilt(tmp_path: Path, fake_bundle: Bundle, damaged: str) -> None:
+    image = build.build(fake_bundle, tmp_path, _ignore, BOTH)
+    fake_bundle.path(damaged).write_bytes(b"")
 
-    again = build.build(made, tmp_path, _ignore, BOTH)
+    again = build.build(fake_bundle, tmp_path, _ignore, BOTH)
 
     assert again == image
-    machine_image.verify(made, again, tmp_path, _ignore)
+    machine_image.verify(fake_bundle, again, tmp_path, _ignore)
 
 
 @pytest.mark.parametrize(("number", "identity"), [(errno.ENOSPC, "disk-full"), (errno.EROFS, "bundle-not-writable")])
-def test_a_disk_that_refuses_leaves_nothing(
-    tmp_path: Path, made: Bundle, monkeypatch: pytest.MonkeyPatch, number: int, identity: str
+def test_a_disk_that_cannot_be_written_is_an_error_and_leaves_nothing(
+    tmp_path: Path, fake_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, number: int, identity: str
 ) -> None:
     def refuse(*_arguments: object) -> None:
         raise OSError(number, os.strerror(number), str(tmp_path))
@@ -102,23 +102,25 @@ def test_a_disk_that_refuses_leaves_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(disk, "make", refuse)
         with pytest.raises(MissingError) as refused:
-            build.build(made, tmp_path, _ignore)
+            build.build(fake_bundle, tmp_path, _ignore)
     assert refused.value.id == identity
-    assert machine_image.load(made) is None
-    assert not [path.name for path in made.folder.iterdir() if path.name.startswith(".") or path.name == "machine"]
+    assert machine_image.load(fake_bundle) is None
+    assert not [
+        path.name for path in fake_bundle.folder.iterdir() if path.name.startswith(".") or path.name == "machine"
+    ]
 
-    assert isinstance(build.build(made, tmp_path, _ignore), MachineImage)
+    assert isinstance(build.build(fake_bundle, tmp_path, _ignore), MachineImage)
 
 
-def test_a_tool_that_fails_is_named_with_its_last_lines(
-    tmp_path: Path, made: Bundle, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_tool_is_an_error_with_its_last_lines(
+    tmp_path: Path, fake_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object) -> None:
         raise MissingError("`mmdebstrap trixie` ended with exit code 25", id="tool-failed", details=("no mirror",))
 
     monkeypatch.setattr(system, "make", fail)
     with pytest.raises(MissingError) as refused:
-        build.build(made, tmp_path, _ignore)
+        build.build(fake_bundle, tmp_path, _ignore)
     assert (refused.value.id, refused.value.details[-1]) == ("machine-image-failed", "no mirror")
 
 

@@ -27,7 +27,7 @@ print(*sorted(found))
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
 @pytest.mark.parametrize("name", ["labctl", "labctl-up", "labctl-app-add"])
-def test_man_shows_a_page_and_complains_of_nothing(name: str, tmp_path: Path) -> None:
+def test_man_shows_a_page_without_warnings(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "man1"
     folder.mkdir()
     for file, page in pages(tree(cli.app)).items():
@@ -46,7 +46,7 @@ def test_man_shows_a_page_and_complains_of_nothing(name: str, tmp_path: Path) ->
     assert "--help" in shown.stdout
 
 
-def test_the_build_has_all_that_the_pages_are_made_with() -> None:
+def test_the_build_requirements_suffice_for_the_pages() -> None:
     loaded = set(check([sys.executable, "-c", LOADED]).split())
 
     assert loaded - BUILD_REQUIRES - {"labctl"} == set()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tracing import ended, start
+from tracing import start, wait_for_exit
 
 from labctl.host.process import check, run
 from labctl.isolation import namespaces
@@ -23,13 +23,13 @@ def namespace() -> Iterator[Path]:
     check(["ip", "netns", "delete", name])
 
 
-def test_a_process_that_enters_is_where_ip_netns_exec_would_be(namespace: Path, tmp_path: Path) -> None:
+def test_entering_a_namespace_has_the_effects_of_ip_netns_exec(namespace: Path, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("192.0.2.1 only-inside.test\n")
     (tmp_path / "hosts.a-copy").touch()
     before = Path("/etc/hosts").read_bytes(), _devices()
     groups = _control_groups()
 
-    def looked() -> None:
+    def in_child() -> None:
         namespaces.enter(namespace, tmp_path)
 
         assert Path("/etc/hosts").read_text() == "192.0.2.1 only-inside.test\n"
@@ -38,20 +38,20 @@ def test_a_process_that_enters_is_where_ip_netns_exec_would_be(namespace: Path, 
         assert run(["ip", "-o", "link"]).out.count("\n") == 1
         assert run(["ip", "netns", "identify"]).out.strip() == namespace.name
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
     assert (Path("/etc/hosts").read_bytes(), _devices()) == before
 
 
 def test_a_namespace_without_settings_has_the_machines_files(namespace: Path, tmp_path: Path) -> None:
-    def looked() -> None:
+    def in_child() -> None:
         hosts = Path("/etc/hosts").read_bytes()
         namespaces.enter(namespace, tmp_path / "absent")
         assert Path("/etc/hosts").read_bytes() == hosts
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_where_there_is_no_namespace_the_reason_is_told(tmp_path: Path) -> None:
+def test_a_missing_namespace_raises_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         namespaces.enter(tmp_path / "absent", tmp_path)
 

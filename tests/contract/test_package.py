@@ -21,12 +21,12 @@ from labctl.host.process import check
 CHECKOUT = Path(__file__).parents[2]
 DATA = f"labctl_k8s-{labctl.__version__}.data/data/share/man/man1/"
 REPOSITORY = "https://git.example/owner/labctl"
-PAPERS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md")
+DOCUMENTS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    return zipfile.ZipFile(_built("wheel", CHECKOUT, tmp_path_factory.mktemp("wheel")))
+    return zipfile.ZipFile(_build("wheel", CHECKOUT, tmp_path_factory.mktemp("wheel")))
 
 
 def test_the_wheel_has_every_file_that_labctl_reads(wheel: zipfile.ZipFile) -> None:
@@ -44,10 +44,10 @@ def test_without_a_repository_the_package_has_no_links(wheel: zipfile.ZipFile) -
 
     assert metadata["Version"] == labctl.__version__
     assert metadata.get_all("Project-URL") is None
-    assert "labctl = labctl.__main__:main" in wheel.read(_about(wheel, "entry_points.txt")).decode()
+    assert "labctl = labctl.__main__:main" in wheel.read(_dist_info(wheel, "entry_points.txt")).decode()
 
 
-def test_the_repository_gives_the_package_its_links(tmp_path: Path) -> None:
+def test_a_repository_adds_links_to_the_package(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(
         CHECKOUT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "tests", "build", "dist", ".*_cache")
@@ -55,7 +55,7 @@ def test_the_repository_gives_the_package_its_links(tmp_path: Path) -> None:
     pyproject = copy / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace('\nrepository = ""', f'\nrepository = "{REPOSITORY}/"'))
 
-    links = _metadata(zipfile.ZipFile(_built("wheel", copy, tmp_path))).get_all("Project-URL")
+    links = _metadata(zipfile.ZipFile(_build("wheel", copy, tmp_path))).get_all("Project-URL")
 
     assert links == [
         f"Repository, {REPOSITORY}",
@@ -64,29 +64,29 @@ def test_the_repository_gives_the_package_its_links(tmp_path: Path) -> None:
     ]
 
 
-def test_the_source_distribution_has_what_building_and_testing_take(tmp_path: Path) -> None:
-    with tarfile.open(_built("sdist", CHECKOUT, tmp_path)) as archive:
+def test_the_source_distribution_has_all_files_for_building_and_testing(tmp_path: Path) -> None:
+    with tarfile.open(_build("sdist", CHECKOUT, tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
-    wanted = {*PAPERS, "pyproject.toml", "Vagrantfile.j2", "docs/man_pages.py", "docs/project_urls.py", ".ci/run"}
+    wanted = {*DOCUMENTS, "pyproject.toml", "Vagrantfile.j2", "docs/man_pages.py", "docs/project_urls.py", ".ci/run"}
     for folder in ("labctl", "templates", "tests", "bench", ".ci", ".github"):
         wanted |= {f"{folder}/{name}" for name in _files(CHECKOUT / folder)}
     assert wanted - names == set()
 
 
-def _built(target: str, checkout: Path, into: Path) -> Path:
+def _build(target: str, checkout: Path, into: Path) -> Path:
     check([sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", into], cwd=checkout)
     return next(path for path in into.iterdir() if path.is_file())
 
 
 def _files(folder: Path) -> list[str]:
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return [str(path) for path in found if "__pycache__" not in path.parts]
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return [str(path) for path in paths if "__pycache__" not in path.parts]
 
 
-def _about(wheel: zipfile.ZipFile, name: str) -> str:
+def _dist_info(wheel: zipfile.ZipFile, name: str) -> str:
     return next(each for each in wheel.namelist() if each.endswith(f".dist-info/{name}"))
 
 
 def _metadata(wheel: zipfile.ZipFile) -> Message:
-    return email.message_from_bytes(wheel.read(_about(wheel, "METADATA")))
+    return email.message_from_bytes(wheel.read(_dist_info(wheel, "METADATA")))

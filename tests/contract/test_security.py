@@ -57,7 +57,7 @@ PROPERTIES: dict[Where, dict[str, Any]] = {
 KEYS: list[tuple[Where, str]] = [(where, key) for where, keys in PROPERTIES.items() for key in keys if key != "apps"]
 PATTERNS = {key: pattern for key in KEYS if (pattern := PROPERTIES[key[0]][key[1]].get("pattern"))}
 every_key = pytest.mark.parametrize(("where", "key"), KEYS)
-SOUND: dict[str, object] = {"name": "my-app", "hostname": "my-app.test", "pool": "192.168.56.100-192.168.56.110"}
+VALID: dict[str, object] = {"name": "my-app", "hostname": "my-app.test", "pool": "192.168.56.100-192.168.56.110"}
 """Valid values of keys without a default in the schema."""
 HOSTILE = (
     *("'", '"', "`id`", "$(id)", "${HOME}", "; id", "| id", "&& id", "\\", "#{`id`}", "#$0", "<<~X", "%x(id)"),
@@ -89,23 +89,23 @@ def _module(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_module)
-def test_no_module_hands_a_line_to_a_shell(path: Path) -> None:
+def test_no_module_runs_a_shell(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     sequences = [node for node in ast.walk(tree) if isinstance(node, ast.List | ast.Tuple)]
 
-    asked_for = [call.lineno for call in calls if any(keyword.arg == "shell" for keyword in call.keywords)]
-    by_nature = [
+    with_shell_option = [call.lineno for call in calls if any(keyword.arg == "shell" for keyword in call.keywords)]
+    shell_functions = [
         call.lineno
         for call in calls
         if re.fullmatch(r"os\.(system|popen)|(subprocess\.)?get(status)?output|pty\.spawn", ast.unparse(call.func))
     ]
-    by_name = [
+    shell_programs = [
         each.lineno
         for each in sequences
         if {"sh", "bash", "/bin/sh", "/bin/bash"} & (words := _constants(each)) and "-c" in words
     ]
-    assert asked_for + by_nature + by_name == []
+    assert with_shell_option + shell_functions + shell_programs == []
 
 
 def _constants(sequence: ast.List | ast.Tuple) -> set[object]:
@@ -130,15 +130,15 @@ LIMIT = re.compile(r"lab\.limits\.\w+|\(1000 \* lab\.limits\.\w+\) \| int")
 
 
 @pytest.mark.parametrize("name", SAFE_IN)
-def test_what_goes_into_a_program_unquoted_is_known_by_name(name: str) -> None:
+def test_unquoted_expressions_in_programs_are_the_reviewed_ones(name: str) -> None:
     (template,) = (path for path in TEMPLATES if path.name == name)
-    found = set(re.findall(r"{{\s*(.*?)\s*}}", template.read_text(encoding="utf-8")))
+    expressions = set(re.findall(r"{{\s*(.*?)\s*}}", template.read_text(encoding="utf-8")))
 
-    unfiltered = {expression for expression in found if not expression.endswith("| ruby")}
+    unfiltered = {expression for expression in expressions if not expression.endswith("| ruby")}
     assert {expression for expression in unfiltered if not LIMIT.fullmatch(expression)} == SAFE_IN[name]
 
 
-def test_every_template_of_a_program_is_among_those() -> None:
+def test_every_template_of_a_program_is_reviewed() -> None:
     programs = {path.name for path in TEMPLATES if path.name.endswith((".sh.j2", ".rb.j2")) or "Vagrant" in path.name}
 
     assert programs == SAFE_IN.keys()
@@ -147,35 +147,35 @@ def test_every_template_of_a_program_is_among_those() -> None:
 # Configuration
 
 
-def test_the_keys_tried_are_those_that_the_configuration_has() -> None:
+def test_every_key_of_the_configuration_is_tested() -> None:
     assert {key for where, key in KEYS if where == "lab"} == Config.model_fields.keys() - {"apps"}
     assert {key for where, key in KEYS if where == "app"} == AppConfig.model_fields.keys()
 
 
 @every_key
-def test_a_hostile_value_is_refused_by_its_key_or_stays_a_value(where: Where, key: str) -> None:
-    sound = str(_sound(where, key))
+def test_a_hostile_value_is_an_error_of_its_key_or_stays_a_value(where: Where, key: str) -> None:
+    valid = str(_valid(where, key))
     for hostile in HOSTILE:
-        for value in (hostile, sound + hostile, hostile + sound):
+        for value in (hostile, valid + hostile, hostile + valid):
             _assert_harmless(where, key, value)
 
 
 @every_key
 @given(value=st.one_of(st.text(max_size=40), st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.text())))
 @settings(quick, max_examples=30)
-def test_any_value_is_refused_by_its_key_or_stays_a_value(where: Where, key: str, value: object) -> None:
+def test_any_value_is_an_error_of_its_key_or_stays_a_value(where: Where, key: str, value: object) -> None:
     _assert_harmless(where, key, value)
 
 
 @pytest.mark.parametrize(("where", "key"), PATTERNS)
 @given(data=st.data())
 @quick
-def test_whatever_fits_the_pattern_of_a_key_stays_a_value(where: Where, key: str, data: st.DataObject) -> None:
+def test_a_value_that_matches_the_pattern_of_its_key_stays_a_value(where: Where, key: str, data: st.DataObject) -> None:
     _assert_harmless(where, key, data.draw(st.from_regex(PATTERNS[where, key], fullmatch=True)))
 
 
 @pytest.mark.parametrize("name", ["..", "../demo", "/etc", "a/b", ".", "a\0b", ""])
-def test_a_lab_has_no_folder_but_its_own(name: str) -> None:
+def test_a_name_cannot_lead_to_another_folder(name: str) -> None:
     with pytest.raises(UsageError, match="name"):
         lab(name=name)
 
@@ -192,7 +192,7 @@ def _assert_harmless(where: Where, key: str, value: object) -> None:
         files = _files(described, provider)
         assert not [path for path in files if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts]
         size = (str(described.network), described.workers, str(described.pool))
-        assert _forms(files) == _forms_of_a_sound_lab(*size, provider)
+        assert _forms(files) == _forms_of_a_valid_lab(*size, provider)
 
 
 def _described(where: Where, key: str, value: object) -> Lab | UsageError:
@@ -203,7 +203,7 @@ def _described(where: Where, key: str, value: object) -> Lab | UsageError:
 
 
 @cache
-def _forms_of_a_sound_lab(network: str, workers: int, pool: str, provider: str) -> set[tuple[str, str]]:
+def _forms_of_a_valid_lab(network: str, workers: int, pool: str, provider: str) -> set[tuple[str, str]]:
     return _forms(_files(lab(network=network, workers=workers, pool=pool), provider))
 
 
@@ -236,22 +236,22 @@ def _kinds(value: object) -> object:
             return type(value).__name__
 
 
-def _sound(where: Where, key: str) -> object:
-    return SOUND.get(key, PROPERTIES[where][key].get("default"))
+def _valid(where: Where, key: str) -> object:
+    return VALID.get(key, PROPERTIES[where][key].get("default"))
 
 
 # Temporary files, and the Engine's socket
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_module)
-def test_temporary_files_are_made_where_their_maker_says(path: Path) -> None:
+def test_temporary_files_are_created_in_an_explicit_folder(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    made = [call for call in calls if ast.unparse(call.func).startswith("tempfile.")]
+    temporary = [call for call in calls if ast.unparse(call.func).startswith("tempfile.")]
 
-    assert [call.lineno for call in made if "dir" not in {keyword.arg for keyword in call.keywords}] == []
+    assert [call.lineno for call in temporary if "dir" not in {keyword.arg for keyword in call.keywords}] == []
 
 
-def test_the_labs_engine_listens_on_its_sockets_alone(tmp_path: Path) -> None:
+def test_the_labs_engine_listens_only_on_its_sockets(tmp_path: Path) -> None:
     demo = Isolation("demo", IPv4Network("192.168.56.0/24"), tmp_path)
     containerd, dockerd = (daemon.line for daemon in demo._daemons())
 
@@ -263,7 +263,7 @@ def test_the_labs_engine_listens_on_its_sockets_alone(tmp_path: Path) -> None:
     assert not {"--tlsverify", "--metrics-addr", "--insecure-registry"} & {*dockerd, *containerd}
 
 
-def test_neither_daemon_reads_the_machines_own_configuration(tmp_path: Path) -> None:
+def test_neither_daemon_reads_the_machines_configuration(tmp_path: Path) -> None:
     demo = Isolation("demo", IPv4Network("192.168.56.0/24"), tmp_path)
     containerd, dockerd = (daemon.line for daemon in demo._daemons())
 
@@ -271,7 +271,7 @@ def test_neither_daemon_reads_the_machines_own_configuration(tmp_path: Path) -> 
     assert containerd[containerd.index("--config") + 1] == "/run/labctl/demo/containerd.toml"
 
 
-def test_the_folders_of_the_sockets_let_nobody_else_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folders_of_the_sockets_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = tmp_path / "run" / "labctl" / "demo"
     monkeypatch.setattr(isolation, "RUNTIME", runtime.parent)
     for part in ("_ensure_namespace", "_ensure_forwarding"):
@@ -289,11 +289,11 @@ def test_the_folders_of_the_sockets_let_nobody_else_in(tmp_path: Path, monkeypat
 
 def _ingredients(of: type[T]) -> list[T]:
     """Return every ingredient of this type, at any depth of the recipe."""
-    found: list[T] = []
+    ingredients: list[T] = []
 
     def look(value: object) -> None:
         if isinstance(value, of):
-            found.append(value)
+            ingredients.append(value)
         if dataclasses.is_dataclass(value):
             look([getattr(value, field.name) for field in dataclasses.fields(value)])
         elif isinstance(value, list | tuple):
@@ -301,10 +301,10 @@ def _ingredients(of: type[T]) -> list[T]:
                 look(each)
 
     look(RECIPE)
-    return found
+    return ingredients
 
 
-def test_go_sum_has_the_checksum_of_every_module_that_is_named() -> None:
+def test_go_sum_has_the_checksum_of_every_named_module() -> None:
     modules = {module for module in _ingredients(GoModule) if module.upstream}
 
     assert len(modules) > 3
@@ -325,7 +325,7 @@ def test_every_wheel_is_pinned_by_its_checksum_for_every_architecture() -> None:
         assert all(re.fullmatch("[0-9a-f]{64}", wheel.sha256) for wheel in program.wheels.values())
 
 
-def test_debian_packages_are_taken_by_their_signature(tmp_path: Path, tools: list[list[str]]) -> None:
+def test_the_signatures_of_debian_packages_are_checked(tmp_path: Path, tools: list[list[str]]) -> None:
     packages = _ingredients(DebianPackages)[0]
 
     debian.make_node(packages, tmp_path / "node.tar", "amd64")
@@ -339,12 +339,12 @@ def test_debian_packages_are_taken_by_their_signature(tmp_path: Path, tools: lis
         assert line[-2:-1] == [packages.suite], "a mirror in the arguments could carry options"
 
 
-def test_a_hook_needs_no_file_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_needs_no_file_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without root, the hook runs as another user, who cannot enter a home of mode 0700."""
-    seen: list[tuple[list[str], Mapping[str, str]]] = []
+    calls: list[tuple[list[str], Mapping[str, str]]] = []
 
     def check(args: Sequence[process.Argument], **options: Any) -> str:  # noqa: ANN401 - any options
-        seen.append(([os.fspath(arg) for arg in args], options["env"]))
+        calls.append(([os.fspath(arg) for arg in args], options["env"]))
         return ""
 
     monkeypatch.setattr(process, "check", check)
@@ -352,14 +352,14 @@ def test_a_hook_needs_no_file_of_the_users(tmp_path: Path, monkeypatch: pytest.M
     debian.make_node(_ingredients(DebianPackages)[0], tmp_path / "node.tar", "amd64")
     debian.extract(_ingredients(DebianPackages)[0], tmp_path / "image.tar", "amd64")
 
-    for (line, environment), script in zip(seen, ("node.sh", "image.sh"), strict=True):
+    for (line, environment), script in zip(calls, ("node.sh", "image.sh"), strict=True):
         (hook,) = (word for word in line if "-hook=" in word)
         assert environment[debian.HOOK] == (debian.ROOTFS / script).read_text(encoding="utf-8")
         assert "/" not in hook
         assert debian.HOOK in hook
 
 
-def test_the_go_environment_of_the_user_does_not_say_what_is_built() -> None:
+def test_the_users_go_environment_does_not_change_the_build() -> None:
     assert toolchain.PINNED.keys() >= {"GOFLAGS", "GOWORK", "GO111MODULE"}
     assert "-mod" not in toolchain.PINNED["GOFLAGS"]
 

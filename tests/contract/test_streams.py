@@ -27,52 +27,52 @@ def _shell(line: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", ["list", "-o json list", "--help", "schema", "completion bash", "nonsense"])
-def test_nobody_who_reads_is_a_quiet_end(command: str, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_a_quiet_exit(command: str, tmp_path: Path) -> None:
     # The reader has exited before labctl writes, so the result does not depend on timing.
-    ended = _shell(f'mkfifo p; : <p & exec 3>p; wait $!; "$LABCTL" {command} >&3; echo "code $?"', tmp_path)
+    finished = _shell(f'mkfifo p; : <p & exec 3>p; wait $!; "$LABCTL" {command} >&3; echo "code $?"', tmp_path)
 
-    assert "Traceback" not in ended.stderr
-    assert "Exception ignored" not in ended.stderr
+    assert "Traceback" not in finished.stderr
+    assert "Exception ignored" not in finished.stderr
     expected = {"nonsense": "code 2\n", "list": "code 0\n"}  # neither writes to standard output
-    assert ended.stdout == expected.get(command, "code 141\n")
-    assert command == "nonsense" or ended.stderr == ""
+    assert finished.stdout == expected.get(command, "code 141\n")
+    assert command == "nonsense" or finished.stderr == ""
 
 
 @pytest.mark.parametrize("stream", [pytest.param("/dev/full", marks=FULL), "&-"])
 @pytest.mark.parametrize("command", ["-o json list", "--help", "schema", "completion bash"])
-def test_an_answer_that_cannot_be_written_is_one_message_and_no_success(
-    command: str, stream: str, tmp_path: Path
-) -> None:
-    ended = _shell(f'"$LABCTL" {command} >{stream}', tmp_path)
+def test_output_that_cannot_be_written_is_one_error(command: str, stream: str, tmp_path: Path) -> None:
+    finished = _shell(f'"$LABCTL" {command} >{stream}', tmp_path)
 
-    assert ended.returncode == 3
-    assert ended.stderr.startswith("error: standard output cannot be written: ")
-    assert "Traceback" not in ended.stderr
-    assert "Exception ignored" not in ended.stderr
+    assert finished.returncode == 3
+    assert finished.stderr.startswith("error: standard output cannot be written: ")
+    assert "Traceback" not in finished.stderr
+    assert "Exception ignored" not in finished.stderr
 
 
 @pytest.mark.parametrize("stream", [pytest.param("/dev/full", marks=FULL), "&-"])
-def test_errors_that_cannot_be_written_leave_the_exit_code_as_it_is(stream: str, tmp_path: Path) -> None:
+def test_errors_that_cannot_be_written_do_not_change_the_exit_code(stream: str, tmp_path: Path) -> None:
     assert _shell(f'"$LABCTL" nonsense 2>{stream}', tmp_path).returncode == 2
     assert _shell(f'"$LABCTL" --name nowhere destroy --yes 2>{stream}', tmp_path).returncode == 3
 
 
-def test_a_run_whose_progress_cannot_be_written_goes_on(tmp_path: Path) -> None:
-    ended = _shell('"$LABCTL" -o json list 2>&- <&-', tmp_path)
+def test_a_run_whose_progress_cannot_be_written_continues(tmp_path: Path) -> None:
+    finished = _shell('"$LABCTL" -o json list 2>&- <&-', tmp_path)
 
-    assert ended.returncode == 0
-    assert json.loads(ended.stdout)["labs"] == []
-
-
-def test_what_is_opened_later_is_never_taken_for_a_closed_stream(tmp_path: Path) -> None:
-    ended = _shell('"$LABCTL" init >&- 2>&- <&-; cat labctl.yaml', tmp_path)
-
-    assert "error" not in ended.stdout
-    assert ended.stdout.startswith("# yaml-language-server")
+    assert finished.returncode == 0
+    assert json.loads(finished.stdout)["labs"] == []
 
 
-def test_any_character_can_be_shown_whatever_the_encoding_of_the_terminal(tmp_path: Path) -> None:
-    ended = _shell("LC_ALL=C PYTHONIOENCODING=ascii \"$LABCTL\" --config $'\\xff\\xe2\\x98\\x83.yaml' status", tmp_path)
+def test_a_file_opened_later_does_not_replace_a_closed_stream(tmp_path: Path) -> None:
+    finished = _shell('"$LABCTL" init >&- 2>&- <&-; cat labctl.yaml', tmp_path)
 
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: there is no configuration file ")
+    assert "error" not in finished.stdout
+    assert finished.stdout.startswith("# yaml-language-server")
+
+
+def test_any_character_can_be_printed_in_any_terminal_encoding(tmp_path: Path) -> None:
+    finished = _shell(
+        "LC_ALL=C PYTHONIOENCODING=ascii \"$LABCTL\" --config $'\\xff\\xe2\\x98\\x83.yaml' status", tmp_path
+    )
+
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: there is no configuration file ")

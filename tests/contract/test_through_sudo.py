@@ -64,11 +64,11 @@ def _run(home: Path, own_home: Path, *command: str) -> Finished:
     return run([sys.executable, "-m", "labctl", *command], env=environment, cwd=home / "project", timeout=SECONDS)
 
 
-def _of_roots(home: Path) -> list[str]:
+def _not_owned_by_user(home: Path) -> list[str]:
     return [str(path) for path in home.rglob("*") if path.lstat().st_uid != USER]
 
 
-def test_nothing_below_the_users_home_becomes_roots(tmp_path: Path, home: Path) -> None:
+def test_everything_in_the_users_home_belongs_to_the_user(tmp_path: Path, home: Path) -> None:
     (tmp_path / "root").mkdir()
     write(bundle(tmp_path / "bundle"))
 
@@ -78,15 +78,15 @@ def test_nothing_below_the_users_home_becomes_roots(tmp_path: Path, home: Path) 
     assert {codes[command] for command in COMMANDS if command[0] in {"init", "app", "render"}} == {0}
     assert (home / "project" / "rendered" / "below" / "pki" / "ca.key").stat().st_mode & 0o777 == 0o600
     assert yaml.safe_load((home / "project" / "labctl.yaml").read_text())["name"] == "demo"
-    assert _of_roots(home) == []
+    assert _not_owned_by_user(home) == []
 
 
-def test_where_it_would_labctl_says_that_it_needs_no_sudo(home: Path) -> None:
+def test_sudo_with_the_users_home_is_a_usage_error(home: Path) -> None:
     before = sorted(home.rglob("*"))
 
     for command in (("up",), ("render",), ("destroy", "--yes"), ("bundle", "build")):
         finished = _run(home, home, *command)
         assert (finished.code, "without sudo" in "\n".join(finished.last_lines)) == (2, True), command
 
-    assert _of_roots(home) == []
+    assert _not_owned_by_user(home) == []
     assert {path.name for path in home.rglob("*") if path not in before} <= {"__pycache__", COMPILED}

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
-from tracing import ended, mount, own_mounts, own_network, start
+from tracing import mount, start, unshare_mounts, unshare_network, wait_for_exit
 
 from labctl.host import arp
 from labctl.host.arp import Neighbour, Route
@@ -30,71 +30,71 @@ MAC, WRONG = "02:00:00:00:00:10", "02:00:00:00:00:99"
 ORDINARY_USER = 65534
 SHORT = 0.5
 REFUSED, TIMED_OUT = "Connection refused", f"no answer in {SHORT} s"
-WAY = Route("lan", MACHINE, "")
+ROUTE = Route("lan", MACHINE, "")
 
 
-def test_the_kernels_entry_is_what_it_remembers_and_what_somebody_has_fixed() -> None:
-    def looked() -> None:
-        _a_network()
-        assert Client().neighbour(NEIGHBOUR, WAY) is None
+def test_the_kernels_arp_entry_is_read_with_its_state() -> None:
+    def in_child() -> None:
+        _enter_network()
+        assert Client().neighbour(NEIGHBOUR, ROUTE) is None
 
         check(["ip", "neigh", "add", str(NEIGHBOUR), "lladdr", WRONG, "dev", "lan", "nud", "stale"])
-        assert Client().neighbour(NEIGHBOUR, WAY) == Neighbour(WRONG, "STALE")
+        assert Client().neighbour(NEIGHBOUR, ROUTE) == Neighbour(WRONG, "STALE")
 
         check(["ip", "neigh", "replace", str(NEIGHBOUR), "lladdr", WRONG, "dev", "lan", "nud", "permanent"])
-        fixed = Client().neighbour(NEIGHBOUR, WAY)
+        fixed = Client().neighbour(NEIGHBOUR, ROUTE)
         assert fixed == Neighbour(WRONG, "PERMANENT")
         assert fixed.is_permanent
 
-        assert _knock(NOBODY).outcome == SILENT
-        assert Client().neighbour(NOBODY, WAY) is None
+        assert _probe(NOBODY).outcome == SILENT
+        assert Client().neighbour(NOBODY, ROUTE) is None
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_asking_finds_the_right_mac_beside_an_entry_that_is_wrong() -> None:
-    def looked() -> None:
-        _a_network()
+def test_an_arp_request_finds_the_right_mac_despite_a_wrong_entry() -> None:
+    def in_child() -> None:
+        _enter_network()
         check(["ip", "neigh", "add", str(NEIGHBOUR), "lladdr", WRONG, "dev", "lan", "nud", "permanent"])
 
-        assert Client().ask_arp([NEIGHBOUR], WAY) == {NEIGHBOUR: {MAC}}
-        assert _knock(NEIGHBOUR).outcome == SILENT
+        assert Client().ask_arp([NEIGHBOUR], ROUTE) == {NEIGHBOUR: {MAC}}
+        assert _probe(NEIGHBOUR).outcome == SILENT
 
         check(["ip", "neigh", "del", str(NEIGHBOUR), "dev", "lan"])
-        assert _knock(NEIGHBOUR).reason == REFUSED
+        assert _probe(NEIGHBOUR).reason == REFUSED
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_who_has_answered_is_not_waited_for_any_longer_than_for_a_second_one() -> None:
-    def looked() -> None:
-        _a_network()
+def test_after_a_reply_arp_waits_only_for_a_second_one() -> None:
+    def in_child() -> None:
+        _enter_network()
         began = time.monotonic()
-        assert Client().ask_arp([NEIGHBOUR], WAY) == {NEIGHBOUR: {MAC}}
+        assert Client().ask_arp([NEIGHBOUR], ROUTE) == {NEIGHBOUR: {MAC}}
 
         assert arp.GRACE_SECONDS <= time.monotonic() - began < NORMAL.arp
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_only_root_may_ask_for_itself() -> None:
-    def looked() -> None:
-        _a_network()
+def test_only_root_may_send_arp_and_read_filters() -> None:
+    def in_child() -> None:
+        _enter_network()
         assert Client().may_ask_arp
 
         os.setuid(ORDINARY_USER)
         assert not Client().may_ask_arp
         assert Client().filters() is None
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_a_connection_ends_as_the_way_lets_it() -> None:
-    def looked() -> None:
-        _a_network()
-        assert _knock(MACHINE).reason == REFUSED
+def test_a_connection_fails_with_the_error_of_its_route() -> None:
+    def in_child() -> None:
+        _enter_network()
+        assert _probe(MACHINE).reason == REFUSED
         with _listening():
-            assert _knock(MACHINE).outcome == CONNECTED
+            assert _probe(MACHINE).outcome == CONNECTED
 
         for kind, outcome in (
             ("unreachable", "No route to host"),
@@ -103,17 +103,17 @@ def test_a_connection_ends_as_the_way_lets_it() -> None:
             ("throw", "Network is unreachable"),
         ):
             check(["ip", "route", "add", kind, f"{NEIGHBOUR}/32"])
-            assert _knock(NEIGHBOUR).reason == outcome
+            assert _probe(NEIGHBOUR).reason == outcome
             assert Client().route(NEIGHBOUR) is None
-            [found] = [each for each in Client().routes() if each.kind == kind]
-            assert found.network == IPv4Network(NEIGHBOUR)
+            [route] = [each for each in Client().routes() if each.kind == kind]
+            assert route.network == IPv4Network(NEIGHBOUR)
             check(["ip", "route", "del", kind, f"{NEIGHBOUR}/32"])
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
 @pytest.mark.parametrize(
-    ("rule", "outcome", "does"),
+    ("rule", "outcome", "verdict"),
     [
         (["-d", str(NEIGHBOUR), "-j", "DROP"], TIMED_OUT, "drop"),
         (["-p", "tcp", "--dport", "80", "-j", "REJECT"], REFUSED, "reject"),
@@ -123,62 +123,62 @@ def test_a_connection_ends_as_the_way_lets_it() -> None:
         (["-p", "udp", "-j", "DROP"], REFUSED, ""),
     ],
 )
-def test_the_rule_that_stops_a_connection_is_found_and_its_removal_lets_it_through(
-    rule: list[str], outcome: str, does: str
+def test_the_rule_that_blocks_a_connection_is_found_and_its_removal_unblocks_it(
+    rule: list[str], outcome: str, verdict: str
 ) -> None:
-    def looked() -> None:
-        _a_network()
+    def in_child() -> None:
+        _enter_network()
         check(["iptables", "-N", "LOCAL"])
         check(["iptables", "-A", "OUTPUT", "-j", "LOCAL"])
         check(["iptables", "-A", "LOCAL", *rule])
         packet = Packet(MACHINE, NEIGHBOUR, None, 80, None, "lan", "new")
-        found = Client().filters()
-        assert found is not None
-        ruleset, listing = found
+        filters = Client().filters()
+        assert filters is not None
+        ruleset, listing = filters
         stop = ruleset.stop(packet, "output", "postrouting")
 
-        assert _knock(NEIGHBOUR).reason == outcome
-        assert (stop.does if stop else "") == does
+        assert _probe(NEIGHBOUR).reason == outcome
+        assert (stop.does if stop else "") == verdict
         if stop is not None:
             assert isinstance(stop, Stop)
             assert f"handle {stop.handle}" in listing
             check(list(stop.removal))
-            assert _knock(NEIGHBOUR).reason == REFUSED
+            assert _probe(NEIGHBOUR).reason == REFUSED
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_a_policy_that_drops_is_taken_back() -> None:
-    def looked() -> None:
-        _a_network()
+def test_a_drop_policy_is_found_and_reset() -> None:
+    def in_child() -> None:
+        _enter_network()
         check(["iptables", "-P", "OUTPUT", "DROP"])
-        found = Client().filters()
-        assert found is not None
-        stop = found[0].stop(Packet(MACHINE, NEIGHBOUR, None, 80, None, "lan", "new"), "output")
+        filters = Client().filters()
+        assert filters is not None
+        stop = filters[0].stop(Packet(MACHINE, NEIGHBOUR, None, 80, None, "lan", "new"), "output")
         assert stop is not None
         assert stop.handle is None
 
         check(list(stop.removal))
-        assert _knock(NEIGHBOUR).reason == REFUSED
+        assert _probe(NEIGHBOUR).reason == REFUSED
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_this_machines_interfaces_are_listed_with_their_mtus_whether_they_are_up_or_not() -> None:
-    def looked() -> None:
-        _a_network()
+def test_interfaces_are_listed_with_their_mtu_and_state() -> None:
+    def in_child() -> None:
+        _enter_network()
         check(["ip", "link", "set", "lan", "mtu", "1400", "down"])
         [lan] = [each for each in Client().interfaces() if each.name == "lan"]
 
         assert lan == Interface("lan", (IPv4Interface(f"{MACHINE}/24"),), is_up=False, mtu=1400)
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def _a_network() -> None:
+def _enter_network() -> None:
     """Move this process to a network with one neighbour, which refuses connections."""
-    own_mounts()
-    own_network()
+    unshare_mounts()
+    unshare_network()
     mount("none", Path("/run"), "tmpfs")
     mount("none", Path("/sys"), "sysfs")
     check(["ip", "link", "set", "lo", "up"])
@@ -193,7 +193,7 @@ def _a_network() -> None:
     assert run(["ip", "route", "get", str(NEIGHBOUR)]).code == 0
 
 
-def _knock(address: IPv4Address) -> Knock:
+def _probe(address: IPv4Address) -> Knock:
     return Client().knock([address], SHORT)[address]
 
 

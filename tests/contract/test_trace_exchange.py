@@ -30,13 +30,13 @@ QUICK = replace(NORMAL, trace_stall=0.3, trace_body=0.2)
 @contextmanager
 def serving(*acts: Act) -> Iterator[int]:
     """Serve each connection with the next act, and further ones with the last; yield the port."""
-    ended = threading.Event()
+    stopped = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
 
         def serve() -> None:
             for number in range(100):
-                while not ended.is_set():
+                while not stopped.is_set():
                     try:
                         connection, _ = listener.accept()
                         break
@@ -53,11 +53,11 @@ def serving(*acts: Act) -> Iterator[int]:
         try:
             yield listener.getsockname()[1]
         finally:
-            ended.set()
+            stopped.set()
             thread.join()
 
 
-def says(*parts: bytes, then: Act = lambda _connection: None) -> Act:
+def responds_with(*parts: bytes, then: Act = lambda _connection: None) -> Act:
     """Return an act that reads a request, sends these parts, and calls `then`."""
 
     def act(connection: socket.socket) -> None:
@@ -69,7 +69,7 @@ def says(*parts: bytes, then: Act = lambda _connection: None) -> Act:
     return act
 
 
-def stops(connection: socket.socket) -> None:
+def stalls(connection: socket.socket) -> None:
     """Send nothing more until the client disconnects."""
     connection.recv(1)
 
@@ -88,7 +88,7 @@ def flows(connection: socket.socket) -> None:
         return
 
 
-def asked(act: Act, seconds: float = 2.0, limits: Limits = QUICK) -> Exchange:
+def fetch_from(act: Act, seconds: float = 2.0, limits: Limits = QUICK) -> Exchange:
     with serving(act) as port:
         return fetch(HOST, HERE, "/", port, seconds=seconds, limits=limits)
 
@@ -96,60 +96,64 @@ def asked(act: Act, seconds: float = 2.0, limits: Limits = QUICK) -> Exchange:
 @pytest.mark.parametrize(
     ("act", "state", "received", "expected"),
     [
-        (says(LENGTH, b"x" * 1000), "whole", 1000, 1000),
-        (says(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"), "whole", 5, None),
-        (says(HEAD + b"\r\n", b"to the end"), "whole", 10, None),
-        (says(LENGTH, b"x" * 10, then=stops), "stopped", 10, 1000),
-        (says(LENGTH, then=stops), "stopped", 0, 1000),
-        (says(CHUNKED, b"5\r\nhello\r\n", then=stops), "stopped", 5, None),
-        (says(LENGTH, b"x" * 10), "cut off", 10, 1000),
-        (says(CHUNKED, b"5\r\nhel"), "cut off", 3, None),
-        (says(CHUNKED, b"no number\r\n"), "cut off", 0, None),
-        (says(EVENTS, b"data: 1\n\n", then=stops), "flows", 9, None),
+        (responds_with(LENGTH, b"x" * 1000), "whole", 1000, 1000),
+        (responds_with(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"), "whole", 5, None),
+        (responds_with(HEAD + b"\r\n", b"to the end"), "whole", 10, None),
+        (responds_with(LENGTH, b"x" * 10, then=stalls), "stopped", 10, 1000),
+        (responds_with(LENGTH, then=stalls), "stopped", 0, 1000),
+        (responds_with(CHUNKED, b"5\r\nhello\r\n", then=stalls), "stopped", 5, None),
+        (responds_with(LENGTH, b"x" * 10), "cut off", 10, 1000),
+        (responds_with(CHUNKED, b"5\r\nhel"), "cut off", 3, None),
+        (responds_with(CHUNKED, b"no number\r\n"), "cut off", 0, None),
+        (responds_with(EVENTS, b"data: 1\n\n", then=stalls), "flows", 9, None),
     ],
 )
-def test_a_body_is_whole_or_it_is_said_how_it_ended(act: Act, state: str, received: int, expected: int | None) -> None:
-    found = asked(act)
+def test_the_state_of_a_body_says_how_it_ended(act: Act, state: str, received: int, expected: int | None) -> None:
+    result = fetch_from(act)
 
-    assert (found.status, found.pod) == (200, "my-app-1")
-    assert (found.body.state, found.body.received, found.body.expected) == (state, received, expected)
-    assert found.body.is_served is (state in {"whole", "flows"})
-    assert bool(found.body.failure) is not found.body.is_served
+    assert (result.status, result.pod) == (200, "my-app-1")
+    assert (result.body.state, result.body.received, result.body.expected) == (state, received, expected)
+    assert result.body.is_served is (state in {"whole", "flows"})
+    assert bool(result.body.failure) is not result.body.is_served
 
 
 def test_a_body_that_ends_with_a_reset_is_cut_off() -> None:
-    assert asked(says(LENGTH, b"x" * 10, then=resets)).body.state == "cut off"
+    assert fetch_from(responds_with(LENGTH, b"x" * 10, then=resets)).body.state == "cut off"
 
 
-def test_a_body_that_never_ends_flows_and_is_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_body_flows_and_is_read_only_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
-    assert asked(says(CHUNKED, then=flows)).body.state == "flows"
+    assert fetch_from(responds_with(CHUNKED, then=flows)).body.state == "flows"
     assert time.monotonic() - began < 2
 
     monkeypatch.setattr(exchange, "BODY_BYTES", 64)
-    assert 64 <= asked(says(CHUNKED, then=flows), limits=replace(QUICK, trace_body=60)).body.received < 10_000
+    assert (
+        64
+        <= fetch_from(responds_with(CHUNKED, then=flows), limits=replace(QUICK, trace_body=60)).body.received
+        < 10_000
+    )
 
 
 @pytest.mark.parametrize(
     ("act", "is_silent"),
     [
-        (says(then=stops), True),
-        (says(b"HTTP/1.1 200 OK\r\nX-Slow: ", then=stops), True),
-        (says(), False),
-        (says(then=resets), False),
-        (says(b"SSH-2.0-OpenSSH_9\r\n"), False),
+        (responds_with(then=stalls), True),
+        (responds_with(b"HTTP/1.1 200 OK\r\nX-Slow: ", then=stalls), True),
+        (responds_with(), False),
+        (responds_with(then=resets), False),
+        (responds_with(b"SSH-2.0-OpenSSH_9\r\n"), False),
     ],
     ids=["silence", "half a head", "an empty answer", "a reset", "not HTTP"],
 )
-def test_no_head_is_silence_or_a_failure(act: Act, is_silent: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    found = asked(act, seconds=0.3)
+def test_a_missing_head_is_silence_or_a_failure(act: Act, is_silent: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    result = fetch_from(act, seconds=0.3)
 
-    assert (found.status, found.is_connected, found.is_silent) == (None, True, is_silent)
-    assert found.failure
-    assert found.seconds["first_byte"] is None
+    assert (result.status, result.is_connected, result.is_silent) == (None, True, is_silent)
+    assert result.failure
+    assert result.seconds["first_byte"] is None
 
 
-def test_a_head_that_drips_is_not_waited_for_beyond_the_time() -> None:
+def test_a_head_that_arrives_slowly_does_not_extend_the_time_limit() -> None:
     def drips(connection: socket.socket) -> None:
         try:
             while True:
@@ -159,43 +163,46 @@ def test_a_head_that_drips_is_not_waited_for_beyond_the_time() -> None:
             return
 
     began = time.monotonic()
-    assert asked(says(HEAD, then=drips), seconds=0.3).is_silent
+    assert fetch_from(responds_with(HEAD, then=drips), seconds=0.3).is_silent
     assert time.monotonic() - began < 1
 
 
-def test_nobody_who_listens_is_no_connection() -> None:
+def test_a_closed_port_is_no_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    found = fetch(HOST, HERE, "/", port)
+    result = fetch(HOST, HERE, "/", port)
 
-    assert (found.status, found.is_connected, found.is_silent) == (None, False, False)
-    assert "refused" in found.failure
+    assert (result.status, result.is_connected, result.is_silent) == (None, False, False)
+    assert "refused" in result.failure
 
 
-def test_requests_follow_one_another_on_one_connection_and_each_has_its_mark() -> None:
-    heard: list[bytes] = []
+def test_requests_share_a_connection_and_each_has_its_mark() -> None:
+    requests: list[bytes] = []
 
     def serves(connection: socket.socket) -> None:
         while request := connection.recv(4096):
-            heard.append(request)
+            requests.append(request)
             connection.sendall(HEAD + b"Content-Length: 2\r\n\r\nok")
 
     with serving(serves) as port, Line(HOST, HERE, port) as line:
-        answers = [line.ask("/a b?c=\u00e9") for _ in range(3)]
+        exchanges = [line.ask("/a b?c=\u00e9") for _ in range(3)]
 
-    assert [each.status for each in answers] == [200, 200, 200]
-    assert len({each.client for each in answers}) == 1
-    assert [each.mark.encode() in request for each, request in zip(answers, heard, strict=True)] == [True] * 3
-    assert heard[0].startswith(b"GET /a%20b?c=%C3%A9 HTTP/1.1\r\nHost: my-app.local:")
+    assert [each.status for each in exchanges] == [200, 200, 200]
+    assert len({each.client for each in exchanges}) == 1
+    assert [each.mark.encode() in request for each, request in zip(exchanges, requests, strict=True)] == [True] * 3
+    assert requests[0].startswith(b"GET /a%20b?c=%C3%A9 HTTP/1.1\r\nHost: my-app.local:")
 
 
 @pytest.mark.parametrize(
-    "ends",
-    [says(HEAD + b"Content-Length: 0\r\nConnection: close\r\n\r\n"), says(HEAD + b"Content-Length: 0\r\n\r\n")],
+    "responds",
+    [
+        responds_with(HEAD + b"Content-Length: 0\r\nConnection: close\r\n\r\n"),
+        responds_with(HEAD + b"Content-Length: 0\r\n\r\n"),
+    ],
     ids=["said", "unsaid"],
 )
-def test_a_connection_that_the_server_ends_is_made_anew(ends: Act) -> None:
-    with serving(ends) as port, Line(HOST, HERE, port) as line:
+def test_a_connection_closed_by_the_server_is_reopened(responds: Act) -> None:
+    with serving(responds) as port, Line(HOST, HERE, port) as line:
         first = line.ask("/")
         time.sleep(0.05)  # let the end of the connection arrive
         second = line.ask("/")

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from tracing import BIND, ended, mount, own_mounts, own_network, start
+from tracing import BIND, mount, start, unshare_mounts, unshare_network, wait_for_exit
 
 from labctl.host import interfaces
 from labctl.host.arp import Route
@@ -27,84 +27,84 @@ HOST = "my-app.local"
 MACHINE, FIRST, SECOND, SHARED, NOBODY = (IPv4Address(f"192.0.2.{last}") for last in (1, 10, 11, 100, 200))
 """Addresses of a documentation network."""
 MACS = {FIRST: "02:00:00:00:00:10", SECOND: "02:00:00:00:00:11"}
-ASKED = (FIRST, SECOND, SHARED, NOBODY)
+ADDRESSES = (FIRST, SECOND, SHARED, NOBODY)
 BROADCAST = IPv4Address("192.0.2.255")
 ORDINARY_USER = 65534
 
 
 @pytest.mark.parametrize("owners", [[FIRST], [FIRST, SECOND]], ids=["one", "two"])
-def test_everyone_who_answers_for_an_address_is_heard(owners: list[IPv4Address]) -> None:
-    def looked() -> None:
-        _a_network(owners)
+def test_every_arp_reply_for_an_address_is_collected(owners: list[IPv4Address]) -> None:
+    def in_child() -> None:
+        _enter_network(owners)
 
-        assert Client().ask_arp(ASKED, _way()) == {
+        assert Client().ask_arp(ADDRESSES, _route()) == {
             FIRST: {MACS[FIRST]},
             SECOND: {MACS[SECOND]},
             SHARED: {MACS[owner] for owner in owners},
             NOBODY: set(),
         }
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_an_address_that_was_silent_is_asked_for_again() -> None:
-    def looked() -> None:
-        _a_network([])
+def test_a_silent_address_is_queried_again() -> None:
+    def in_child() -> None:
+        _enter_network([])
         late = threading.Timer(
             0.4, check, [["ip", "-n", "neighbour1", "address", "add", f"{SHARED}/24", "dev", "eth0"]]
         )
         late.start()
 
-        assert Client().ask_arp([SHARED], _way()) == {SHARED: {MACS[SECOND]}}
+        assert Client().ask_arp([SHARED], _route()) == {SHARED: {MACS[SECOND]}}
         late.join()
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
 @pytest.mark.parametrize("user", [0, ORDINARY_USER])
-def test_the_doctor_hears_who_has_addresses_of_a_pool(user: int) -> None:
-    def looked() -> None:
-        _a_network([SECOND])
+def test_doctor_finds_the_addresses_of_a_pool_that_are_in_use(user: int) -> None:
+    def in_child() -> None:
+        _enter_network([SECOND])
         os.setuid(user)
         pool = AddressPool(MACHINE, BROADCAST)
-        asked = interfaces.connected(pool, Machine())
+        addresses = interfaces.connected(pool, Machine())
 
-        assert not {MACHINE, BROADCAST}.intersection(asked)
-        assert interfaces.answering(asked, Machine()) == {FIRST, SECOND, SHARED}
+        assert not {MACHINE, BROADCAST}.intersection(addresses)
+        assert interfaces.answering(addresses, Machine()) == {FIRST, SECOND, SHARED}
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_who_may_send_no_frames_hears_what_the_kernel_hears() -> None:
-    def looked() -> None:
-        _a_network([SECOND])
+def test_without_root_arp_entries_come_from_the_kernel() -> None:
+    def in_child() -> None:
+        _enter_network([SECOND])
         os.setuid(ORDINARY_USER)
 
-        assert Client().ask_arp(ASKED, _way()) == {
+        assert Client().ask_arp(ADDRESSES, _route()) == {
             FIRST: {MACS[FIRST]},
             SECOND: {MACS[SECOND]},
             SHARED: {MACS[SECOND]},
             NOBODY: set(),
         }
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_the_way_is_the_kernels() -> None:
-    def looked() -> None:
-        _a_network([])
-        assert _way() == Route("lan", MACHINE, "")
+def test_the_route_is_the_kernels() -> None:
+    def in_child() -> None:
+        _enter_network([])
+        assert _route() == Route("lan", MACHINE, "")
         assert Client().route(IPv4Address("198.51.100.1")) is None
 
         check(["ip", "route", "add", "default", "via", str(FIRST)])
         assert Client().route(IPv4Address("198.51.100.1")) == Route("lan", MACHINE, str(FIRST))
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_the_line_named_is_that_of_the_address_which_the_resolver_prefers(tmp_path: Path) -> None:
-    def looked() -> None:
-        _a_network([])
+def test_the_reported_hosts_line_is_that_of_the_preferred_address(tmp_path: Path) -> None:
+    def in_child() -> None:
+        _enter_network([])
         file = tmp_path / "hosts"
         file.write_text(f"{NOBODY} {HOST}\r\n{SHARED}\t{HOST}\n")
         mount(file, Path("/etc/hosts"), flags=BIND)
@@ -117,40 +117,40 @@ def test_the_line_named_is_that_of_the_address_which_the_resolver_prefers(tmp_pa
         assert 0 < seconds < 1
         assert Client().resolve("not-there.invalid")[0] == []
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_a_request_is_timed_and_bears_a_mark_of_its_own() -> None:
-    seen: list[tuple[str | None, str | None]] = []
+def test_a_request_is_timed_and_has_its_own_mark() -> None:
+    requests: list[tuple[str | None, str | None]] = []
 
     class App(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            seen.append((self.headers["Host"], self.headers["User-Agent"]))
+            requests.append((self.headers["Host"], self.headers["User-Agent"]))
             self.send_response(503)
             self.send_header(POD_HEADER, "my-app-1")
             self.end_headers()
 
-    def looked() -> None:
-        _a_network([])
+    def in_child() -> None:
+        _enter_network([])
         with _serving(App):
             first, second = (Client().fetch(HOST, MACHINE) for _ in range(2))
 
         assert (first.status, first.pod, first.failure) == (503, "my-app-1", "")
         assert first.client.startswith(f"{MACHINE}:")
         assert all(part is not None and 0 < part < 1 for part in first.seconds.values())
-        assert seen == [(HOST, first.mark), (HOST, second.mark)]
+        assert requests == [(HOST, first.mark), (HOST, second.mark)]
         assert first.mark != second.mark
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def test_a_request_that_is_not_answered_says_how_far_it_came() -> None:
+def test_a_failed_request_has_the_times_of_its_completed_phases() -> None:
     class Hangup(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.close_connection = True
 
-    def looked() -> None:
-        _a_network([])
+    def in_child() -> None:
+        _enter_network([])
         with _serving(Hangup):
             cut_off = Client().fetch(HOST, MACHINE)
         refused = Client().fetch(HOST, MACHINE)
@@ -163,13 +163,13 @@ def test_a_request_that_is_not_answered_says_how_far_it_came() -> None:
         assert "refused" in refused.failure
         assert refused.seconds == {"connect": None, "first_byte": None, "body": None}
 
-    assert ended(start(looked)) == 0
+    assert wait_for_exit(start(in_child)) == 0
 
 
-def _a_network(owners: list[IPv4Address]) -> None:
+def _enter_network(owners: list[IPv4Address]) -> None:
     """Move this process to a network with two neighbours, of which `owners` also have the shared address."""
-    own_mounts()
-    own_network()
+    unshare_mounts()
+    unshare_network()
     mount("none", Path("/run"), "tmpfs")
     mount("none", Path("/sys"), "sysfs")
     check(["ip", "link", "set", "lo", "up"])
@@ -186,7 +186,7 @@ def _a_network(owners: list[IPv4Address]) -> None:
         check(["ip", "-n", name, "link", "set", "eth0", "up"])
 
 
-def _way() -> Route:
+def _route() -> Route:
     route = Client().route(SHARED)
     assert route is not None
     return route

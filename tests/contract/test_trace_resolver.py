@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
-from tracing import BIND, ended_afresh, mount, own_mounts, own_network
+from tracing import BIND, exit_code_of_new_process, mount, unshare_mounts, unshare_network
 
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -50,7 +50,7 @@ assert sys.argv[1:] == "--name demo hosts sync".split(), sys.argv
 hosts_file.sync(Path("/etc/hosts"), "demo", {{"{HOST}": IPv4Address("{ADDRESS}")}}, backup=Path("/run/before"))
 """
 """A replacement for labctl, which has no API server here; it writes the file as labctl does."""
-DOCTORS = {
+DOCTOR_CHECKS = {
     cause: [check for check in CHECKS if check.id == identity]
     for cause, identity in {
         "hosts-entry-shadowed": "hosts-shadows",
@@ -84,7 +84,7 @@ class Machine:
     mode: int = 0o644
     others: Sequence[tuple[str, str | None]] | None = None
     """Foreign addresses, each with the result of a connection to it."""
-    looks: int = 2
+    observations: int = 2
     has_ipv6: bool = True
     serves_names: Callable[[socket.socket], object] | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -101,11 +101,11 @@ def _silent(server: socket.socket) -> None:
 def _lying(server: socket.socket) -> None:
     """A name server with the same IPv4 address for every name, and no IPv6 address."""
     while True:
-        asked, client = server.recvfrom(512)
-        question = asked[12 : asked.index(b"\0", 12) + 5]
+        query, client = server.recvfrom(512)
+        question = query[12 : query.index(b"\0", 12) + 5]
         has_answer = question[-4:-2] == b"\0\1"
         answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + ip_address(MACHINE).packed if has_answer else b""
-        server.sendto(asked[:2] + b"\x81\x80\0\1\0" + bytes([has_answer]) + b"\0\0\0\0" + question + answer, client)
+        server.sendto(query[:2] + b"\x81\x80\0\1\0" + bytes([has_answer]) + b"\0\0\0\0" + question + answer, client)
 
 
 MACHINES = {
@@ -196,7 +196,7 @@ MACHINES = {
         "hosts-entry-shadowed",
         f"# 192.168.56.77 {HOST}\n{BLOCK}",
         others=[("192.168.56.77", "silent")],
-        looks=5,  # the kernel gives up after three seconds, then asks again
+        observations=5,  # the kernel gives up after three seconds, then asks again
     ),
     "a second line, which glibc passes over": Machine(
         f"{BLOCK}::1 {HOST}\n", "warning", "hosts-entry-doubled", f"{BLOCK}# ::1 {HOST}\n", host_conf=""
@@ -314,37 +314,37 @@ PLACES = {
 """The kind of hosts file: an ordinary file, a bind mount, or the file of an isolated lab; with the machines to try."""
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, tried in PLACES.items() for name in tried])
-def test_what_is_said_of_a_name_is_true_and_what_is_typed_makes_it_well(
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in PLACES.items() for name in names])
+def test_the_report_on_a_name_is_correct_and_the_printed_commands_fix_it(
     context: Context, cluster: FakeCluster, tmp_path: Path, kind: str, name: str
 ) -> None:
-    assert ended_afresh(_is_well_after_what_is_typed, context, cluster, tmp_path, kind, name) == 0
+    assert exit_code_of_new_process(_check_report_and_commands, context, cluster, tmp_path, kind, name) == 0
 
 
-def _is_well_after_what_is_typed(context: Context, cluster: FakeCluster, folder: Path, kind: str, name: str) -> None:
+def _check_report_and_commands(context: Context, cluster: FakeCluster, folder: Path, kind: str, name: str) -> None:
     machine = MACHINES[name]
-    trail = _on(machine, folder, _lab(context, cluster, isolated=kind == "isolated"), kind)
-    for _ in range(machine.looks):
+    trail = _enter(machine, folder, _lab(context, cluster, isolated=kind == "isolated"), kind)
+    for _ in range(machine.observations):
         began = time.monotonic()
-        state, cause, commands, evidence = _seen(trail)
+        state, cause, commands, evidence = _observe(trail)
         assert time.monotonic() - began < RESOLVE_SECONDS + KNOCK_SECONDS + BUSY_SECONDS
         assert (state, cause) == (machine.state, machine.cause)
     if machine.others is not None:
         assert [(each["address"], each["connection"]) for each in evidence["others"]] == machine.others
     assert bool(commands) == (machine.after is not None)
-    if kind == "file" and machine.cause in DOCTORS:
-        check = DOCTORS[machine.cause]
+    if kind == "file" and machine.cause in DOCTOR_CHECKS:
+        check = DOCTOR_CHECKS[machine.cause]
         saved_lab.write(trail.context.folder, saved_lab.SavedLab(trail.lab, isolated=False))
         assert {each.check.id: each.finding.state for each in examine(trail.context, ThisMachine(), check)} == {
             check[0].id: machine.ahead or machine.state
         }
 
-    _type(commands)
+    _run_commands(commands)
 
     assert trail.hosts.read_bytes() == (machine.after or machine.hosts).encode()
     assert Path("/etc/hosts").read_bytes() == trail.hosts.read_bytes()
     if commands and not machine.environment:
-        assert _seen(trail)[1] == machine.left
+        assert _observe(trail)[1] == machine.left
 
 
 def _lab(context: Context, cluster: FakeCluster, *, isolated: bool) -> Context:
@@ -356,10 +356,10 @@ def _lab(context: Context, cluster: FakeCluster, *, isolated: bool) -> Context:
     return with_doors(replace(context, lab=lab, isolated=isolated), FakeProvider(), cluster, context.bundle)
 
 
-def _on(machine: Machine, folder: Path, context: Context, kind: str) -> Trail:
+def _enter(machine: Machine, folder: Path, context: Context, kind: str) -> Trail:
     """Move this process to the machine, with a hosts file of this kind."""
-    own_mounts()
-    own_network()
+    unshare_mounts()
+    unshare_network()
     etc, bin_folder = folder / "etc", folder / "bin"
     own = etc / "netns" / "labctl-demo"
     own.mkdir(parents=True)
@@ -404,7 +404,7 @@ def _connect(machine: Machine) -> None:
         threading.Thread(target=machine.serves_names, args=[names_server], daemon=True).start()
 
 
-def _seen(trail: Trail) -> tuple[str, str | None, tuple[str, ...], Evidence]:
+def _observe(trail: Trail) -> tuple[str, str | None, tuple[str, ...], Evidence]:
     try:
         evidence = name_hop.name(trail)
     except ProblemError as problem:
@@ -412,7 +412,7 @@ def _seen(trail: Trail) -> tuple[str, str | None, tuple[str, ...], Evidence]:
     return "ok", None, (), evidence
 
 
-def _type(commands: Sequence[str]) -> None:
+def _run_commands(commands: Sequence[str]) -> None:
     for command in commands:
-        typed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False)
-        assert (typed.returncode, typed.stderr) == (0, ""), f"{command}: {typed.stderr}"
+        finished = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False)
+        assert (finished.returncode, finished.stderr) == (0, ""), f"{command}: {finished.stderr}"

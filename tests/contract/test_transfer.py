@@ -68,7 +68,7 @@ def _small(server: Server) -> Wanted:
     return Wanted("small", f"{server.url}/small", server.put("/small", SMALL))
 
 
-def _fails(wanted: Wanted, store: BlobStore) -> LabError:
+def _failure(wanted: Wanted, store: BlobStore) -> LabError:
     with pytest.raises(LabError) as failed:
         fetch([wanted], store, _ignore)
     return failed.value
@@ -117,7 +117,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "identity", "missing"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_one_error_and_afterwards_the_same_call_goes_through(
+def test_a_fault_is_one_error_and_a_repeated_call_succeeds(
     server: Server, store: BlobStore, fault: Fault, identity: str, missing: float
 ) -> None:
     big, small = _wanted(server), _small(server)
@@ -126,23 +126,23 @@ def test_a_fault_is_one_error_and_afterwards_the_same_call_goes_through(
     server.faults["/big"] = [Fault(cut=MIB // 2)] * (missing < 1)
     server.always["/big"] = fault
 
-    failure = _fails(big, store)
+    failure = _failure(big, store)
 
     assert failure.id == identity
     assert server.host in failure.message or "a.test" in failure.message
     assert failure.hint
     assert "hush" not in failure.message
     server.always.clear()
-    server.forget()
+    server.reset()
     assert fetch([big, small], store, _ignore) == (Blob(big.digest or "", MIB), Blob(small.digest or "", len(SMALL)))
     assert store.path(big.digest or "").read_bytes() == CONTENT
     assert server.sent["/big"] == pytest.approx(MIB * missing, abs=MIB * 0.3)
-    assert [asked.path for asked in server.asked] == ["/big"]
+    assert [request.path for request in server.requests] == ["/big"]
     assert fetch([big], store, _ignore)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_fault_that_passes_is_waited_for(server: Server, store: BlobStore) -> None:
+def test_temporary_faults_are_retried(server: Server, store: BlobStore) -> None:
     big = _wanted(server)
     server.faults["/big"] = [
         Fault(status=429, headers={"Retry-After": "0"}),
@@ -159,7 +159,7 @@ def test_a_fault_that_passes_is_waited_for(server: Server, store: BlobStore) -> 
     assert any(server.host in text and "429" in text for text in texts)
 
 
-def test_a_server_without_ranges_starts_again_from_the_beginning(server: Server, store: BlobStore) -> None:
+def test_without_ranges_a_download_restarts_from_the_beginning(server: Server, store: BlobStore) -> None:
     server.has_ranges = False
     big = _wanted(server)
     server.faults["/big"] = [Fault(cut=MIB // 2)]
@@ -168,32 +168,32 @@ def test_a_server_without_ranges_starts_again_from_the_beginning(server: Server,
     assert server.sent["/big"] >= MIB * 1.4
     server.always["/big"] = Fault(cut=MIB // 2)
     other = Wanted("other", big.url + "?again", server.put("/big", CONTENT[::-1]), MIB)
-    assert _fails(other, store).id == "source-cut-off"
+    assert _failure(other, store).id == "source-cut-off"
 
 
 @pytest.mark.parametrize("left", [b"?" * 1000, CONTENT[:1000] + b"?" * 1000, b"?" * MIB, b"?" * (MIB + 1), CONTENT])
-def test_what_was_left_and_is_wrong_is_fetched_anew(server: Server, store: BlobStore, left: bytes) -> None:
+def test_a_partial_file_is_verified_and_fetched_again_if_damaged(server: Server, store: BlobStore, left: bytes) -> None:
     big = _wanted(server)
     store.partial(big.digest or "").write_bytes(left)
 
     assert fetch([big], store, _ignore) == (Blob(big.digest or "", MIB),)
     assert store.path(big.digest or "").read_bytes() == CONTENT
-    assert len(server.asked) == {CONTENT: 0, b"?" * MIB: 1, b"?" * (MIB + 1): 1}.get(left, 2)
+    assert len(server.requests) == {CONTENT: 0, b"?" * MIB: 1, b"?" * (MIB + 1): 1}.get(left, 2)
 
 
-def test_what_has_no_digest_is_not_mixed_of_two_versions(server: Server, store: BlobStore) -> None:
+def test_a_file_without_a_digest_is_not_joined_from_two_versions(server: Server, store: BlobStore) -> None:
     loose = replace(_wanted(server), digest=None, size=None)
     server.faults["/big"] = [Fault(cut=MIB // 2, headers={"ETag": '"1"'})]
     assert fetch([loose], store, _ignore)[0].size == MIB
-    assert server.asked[-1].headers["If-Range"] == '"1"'
+    assert server.requests[-1].headers["If-Range"] == '"1"'
 
-    server.forget()
+    server.reset()
     server.faults["/big"] = [Fault(cut=MIB // 2)]
     fetch([loose], store, _ignore)
-    assert [asked.headers.get("Range") for asked in server.asked] == [None, None]
+    assert [request.headers.get("Range") for request in server.requests] == [None, None]
 
 
-def test_several_files_come_at_the_same_time_and_each_once(server: Server, store: BlobStore) -> None:
+def test_files_are_fetched_in_parallel_and_each_once(server: Server, store: BlobStore) -> None:
     contents = [os.urandom(PIECE * 4) for _ in range(4)]
     wanted = [
         Wanted(str(number), f"{server.url}/{number}", server.put(f"/{number}", content))
@@ -204,23 +204,23 @@ def test_several_files_come_at_the_same_time_and_each_once(server: Server, store
     blobs = fetch([*wanted, *wanted], store, _ignore)
 
     assert [blob.digest for blob in blobs] == [each.digest for each in wanted] * 2
-    assert sorted(asked.path for asked in server.asked) == ["/0", "/1", "/2", "/3"]
+    assert sorted(request.path for request in server.requests) == ["/0", "/1", "/2", "/3"]
     assert server.most > 1
 
 
-def test_a_host_that_cannot_be_reached_is_found_out_soon(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_host_fails_quickly(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = 0.3
     monkeypatch.setattr(pools, "CONNECT_SECONDS", seconds)
-    resolved, answer = threading.Event(), socket.getaddrinfo
+    resolved, original = threading.Event(), socket.getaddrinfo
 
     def resolve(host: str, port: int, **words: Any) -> Any:  # noqa: ANN401 - as in the real function
         resolved.wait(5 if host == "slow.test" else 0)
         if host == "unknown.test":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return answer(host.replace("silent.test", "127.0.0.1"), port, **words)
+        return original(host.replace("silent.test", "127.0.0.1"), port, **words)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with _silent() as port:
+    with _unresponsive_port() as port:
         urls = (
             "https://slow.test",
             "https://unknown.test",
@@ -229,75 +229,77 @@ def test_a_host_that_cannot_be_reached_is_found_out_soon(store: BlobStore, monke
         )
         for url in urls:
             began = time.monotonic()
-            failure = _fails(Wanted("it", f"{url}/it"), store)
+            failure = _failure(Wanted("it", f"{url}/it"), store)
             assert (failure.id, url.partition("://")[2] in failure.message) == ("source-unreachable", True)
             assert time.monotonic() - began < seconds + 1
     resolved.set()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_host_that_says_nothing_is_asked_once(store: BlobStore, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+def test_a_silent_host_is_not_retried(store: BlobStore, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.setattr(pools, "CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         began = time.monotonic()
-        failure = _fails(Wanted("it", f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/it"), store)
+        failure = _failure(Wanted("it", f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/it"), store)
     assert failure.id == "source-silent"
     assert time.monotonic() - began < 1.5
 
 
-def test_a_dead_address_of_a_host_delays_nothing(
+def test_an_unreachable_address_of_a_host_causes_no_delay(
     server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = socket.getaddrinfo
-    with _silent() as port:
-        dead = answer("127.0.0.1", port, type=socket.SOCK_STREAM)
+    original = socket.getaddrinfo
+    with _unresponsive_port() as port:
+        dead = original("127.0.0.1", port, type=socket.SOCK_STREAM)
         unknown = [(9999, *each[1:]) for each in dead]  # an address family that is switched off, like IPv6 elsewhere
-        found = [*unknown, *dead]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **words: [*found, *answer(*place, **words)])
+        addresses = [*unknown, *dead]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **words: [*addresses, *original(*place, **words)])
         began = time.monotonic()
 
         assert fetch([_small(server)], store, _ignore)
         assert time.monotonic() - began < dial.STAGGER_SECONDS + 0.5
 
 
-def test_a_server_proves_who_it_is(tmp_path: Path, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_certificate_of_a_server_is_verified(
+    tmp_path: Path, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificate = self_signed(tmp_path)
     with serving(certificate) as server:
         small = _small(server)
-        assert _fails(small, store).id == "certificate-untrusted"
+        assert _failure(small, store).id == "certificate-untrusted"
         with monkeypatch.context() as patch:  # a system without certificates
             patch.setattr(trust, "STORES", ())
             patch.setattr(ssl, "get_default_verify_paths", lambda: (None, None))
-            assert _fails(small, store).id == "certificate-untrusted"
+            assert _failure(small, store).id == "certificate-untrusted"
         plain = replace(small, url=small.url.replace("https", "http"))
-        assert _fails(plain, store).id in {"source-expects-tls", "source-cut-off"}
+        assert _failure(plain, store).id in {"source-expects-tls", "source-cut-off"}
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-        assert _fails(small, store).id == "certificates-unreadable"
+        assert _failure(small, store).id == "certificates-unreadable"
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
-        assert _fails(small, store).id == "certificates-unreadable"
+        assert _failure(small, store).id == "certificates-unreadable"
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
         assert fetch([small], store, _ignore)
     with serving(self_signed(tmp_path, "127.0.0.2")) as other:
-        assert _fails(_small(other), BlobStore(tmp_path / "other")).id == "certificate-untrusted"
+        assert _failure(_small(other), BlobStore(tmp_path / "other")).id == "certificate-untrusted"
     with serving() as plain_server:
         tls = Wanted("it", plain_server.url.replace("http", "https"))
-        failure = _fails(tls, store)
+        failure = _failure(tls, store)
         assert (failure.id, f"={'http'}://{plain_server.host}" in failure.hint) == ("source-without-tls", True)
 
 
-def test_a_proxy_is_asked_and_named_where_it_fails(
+def test_a_proxy_is_used_and_named_if_it_fails(
     server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = "http://10.255.255.1"
     wanted = Wanted("it", f"{address}/it", server.put(f"{address}/it", SMALL))
     monkeypatch.setenv("HTTP_PROXY", f"http://me:hush@{server.host}")
     assert fetch([wanted], store, _ignore)
-    assert server.asked[-1].headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'me:hush').decode()}"
+    assert server.requests[-1].headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'me:hush').decode()}"
 
     server.always[f"{address}/other"] = Fault(status=407)
     monkeypatch.setenv("https_proxy", server.host)
     for url in (f"{address}/other", "https://registry.test/it"):
-        assert _fails(Wanted("it", url), store).id == "proxy-refused"
+        assert _failure(Wanted("it", url), store).id == "proxy-refused"
 
 
 @pytest.mark.parametrize(
@@ -313,21 +315,21 @@ def test_a_proxy_is_asked_and_named_where_it_fails(
         ("http://", "proxy-unusable"),
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+def test_an_unusable_proxy_is_named_without_its_password(
     store: BlobStore, monkeypatch: pytest.MonkeyPatch, proxy: str, identity: str
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr(log, "write", lambda _pid, text: lines.append(text))
     monkeypatch.setenv("https_proxy", proxy)
 
-    failure = _fails(Wanted("it", "https://registry.test/it"), store)
+    failure = _failure(Wanted("it", "https://registry.test/it"), store)
 
     assert (failure.id, "https_proxy" in failure.message) == (identity, True)
     assert "hush" not in f"{failure.message}{failure.hint}{lines}"
     assert proxy.rpartition("@")[2].removeprefix("http://") in failure.message
 
 
-def test_a_password_goes_to_its_own_host_only(
+def test_a_password_goes_only_to_its_own_host(
     server: Server, store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
@@ -335,15 +337,15 @@ def test_a_password_goes_to_its_own_host_only(
     entry = {"auth": base64.b64encode(b"me:hush").decode()}
     (tmp_path / "docker").mkdir()
     config = tmp_path / "docker/config.json"
-    server.login = lambda asked: (
+    server.login = lambda request: (
         None
-        if asked.headers.get("Authorization") == f"Basic {entry['auth']}"
+        if request.headers.get("Authorization") == f"Basic {entry['auth']}"
         else Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="files"'})
     )
     small = _small(server)
-    assert _fails(small, store).id == "login-needed"
+    assert _failure(small, store).id == "login-needed"
     config.write_text(json.dumps({"auths": {server.host: {"auth": base64.b64encode(b"me:no").decode()}}}))
-    failure = _fails(small, store)
+    failure = _failure(small, store)
     assert (failure.id, "me" in failure.message) == ("login-refused", True)
     config.write_text(json.dumps({"auths": {server.host: entry}}))
 
@@ -353,27 +355,29 @@ def test_a_password_goes_to_its_own_host_only(
         beside = Wanted("beside", f"{other.url}/beside")  # named by the user as well
         other.put("/beside", SMALL)
         assert fetch([small, beside], store, _ignore)
-        assert "Authorization" in server.asked[-1].headers
-        assert ["Authorization" in asked.headers for asked in other.asked] == [False, False]
+        assert "Authorization" in server.requests[-1].headers
+        assert ["Authorization" in request.headers for request in other.requests] == [False, False]
         config.write_text(json.dumps({"auths": {server.host: entry, other.host: entry}}))
         other.always["/small"] = Fault(status=401, headers={"WWW-Authenticate": "Basic"})
         with pytest.raises(LabError) as failed:
             fetch([replace(small, digest=None), beside], store, _ignore)
         assert failed.value.id == "login-needed"
-        assert any("Authorization" in asked.headers for asked in other.asked) is False
-        assert _fails(replace(small, digest=None), store).id == "plain-http-refused"  # not named by the user
+        assert any("Authorization" in request.headers for request in other.requests) is False
+        assert _failure(replace(small, digest=None), store).id == "plain-http-refused"  # not named by the user
     assert not any(secret in line for line in lines for secret in ("hush", entry["auth"]))
 
 
-def test_a_full_disk_says_where_and_how_much(server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_its_folder(
+    server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     big = _wanted(server)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=MIB // 2))
-        assert _fails(big, store).id == "disk-full"
-    assert server.asked == []
+        assert _failure(big, store).id == "disk-full"
+    assert server.requests == []
     with monkeypatch.context() as patch:
         patch.setattr(arrival, "_write", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"?"))
-        failure = _fails(big, store)
+        failure = _failure(big, store)
     assert (failure.id, str(store.folder) in failure.message) == ("disk-full", True)
     assert fetch([big], store, _ignore)
 
@@ -398,7 +402,7 @@ def _process(wanted: Wanted, store: BlobStore) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_ends_at_once_and_what_has_arrived_stays(server: Server, store: BlobStore) -> None:
+def test_ctrl_c_exits_at_once_and_keeps_what_has_arrived(server: Server, store: BlobStore) -> None:
     big = _wanted(server)
     server.faults["/big"] = [Fault(stall=MIB // 2)]
     store.partial(big.digest or "").touch()
@@ -410,16 +414,16 @@ def test_ctrl_c_ends_at_once_and_what_has_arrived_stays(server: Server, store: B
         assert time.monotonic() - began < 1.5
         assert "KeyboardInterrupt" in (child.communicate()[1] or "")
 
-    server.forget()
+    server.reset()
     assert fetch([big], store, _ignore)
     assert server.sent["/big"] < MIB * 0.6
 
 
-def test_two_processes_fetch_the_same_once(server: Server, store: BlobStore) -> None:
+def test_two_processes_fetch_a_file_once(server: Server, store: BlobStore) -> None:
     big = _wanted(server)
     server.slow = 0.01
     with _process(big, store) as other:
-        eventually(lambda: bool(server.asked))
+        eventually(lambda: bool(server.requests))
         assert fetch([big], store, _ignore)
         assert other.wait(10) == 0
 
@@ -428,7 +432,7 @@ def test_two_processes_fetch_the_same_once(server: Server, store: BlobStore) -> 
 
 
 @contextmanager
-def _silent() -> Iterator[int]:
+def _unresponsive_port() -> Iterator[int]:
     """A loopback port that accepts no connection, because its backlog is full."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))

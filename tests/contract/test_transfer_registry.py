@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from certificates_for import self_signed
 from docker_registry import DockerRegistry, log_in, running
-from fault_server import Asked, Fault, serving
+from fault_server import Fault, Request, serving
 from upload_registry import uploading
 
 from labctl.bundle.layout import Artefact
@@ -72,7 +72,7 @@ def _ignore(_text: str) -> None:
     pass
 
 
-def _id(act: Callable[[], object]) -> str:
+def _error_id(act: Callable[[], object]) -> str:
     with pytest.raises(LabError) as failed:
         act()
     return failed.value.id
@@ -111,7 +111,7 @@ def _push(registry: Registry, folder: Path, architecture: str, *layers: bytes) -
     return manifests.image(REFERENCE, manifest)
 
 
-def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -> None:
+def test_a_pushed_image_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -> None:
     layers = os.urandom(2 * MIB), os.urandom(MIB)
     pushing = _registry(f"https://{trusted.host}/class")
     amd64, arm64 = (_push(pushing, tmp_path, name, *layers) for name in ("amd64", "arm64"))
@@ -121,17 +121,17 @@ def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -
 
     assert registry.image(REFERENCE, "amd64") == amd64
     assert registry.image(REFERENCE, "arm64") == arm64
-    assert _id(lambda: registry.image(REFERENCE, "riscv64")) == "architecture-missing"
+    assert _error_id(lambda: registry.image(REFERENCE, "riscv64")) == "architecture-missing"
     assert registry.image(parse("reg.test/labs/kubernetes:amd64"), "arm64") == amd64  # it is in no index
-    assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes:v9"))) == "tag-not-found"
-    assert _id(lambda: registry.manifest(parse(f"reg.test/labs/kubernetes@sha256:{'0' * 64}"))) == "tag-not-found"
-    assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes"))) == "reference-without-tag"
+    assert _error_id(lambda: registry.manifest(parse("reg.test/labs/kubernetes:v9"))) == "tag-not-found"
+    assert _error_id(lambda: registry.manifest(parse(f"reg.test/labs/kubernetes@sha256:{'0' * 64}"))) == "tag-not-found"
+    assert _error_id(lambda: registry.manifest(parse("reg.test/labs/kubernetes"))) == "reference-without-tag"
     store = BlobStore(tmp_path / "blobs")
     assert fetch([registry.wanted(REFERENCE, layer) for layer in amd64.layers], store, _ignore) == amd64.layers
     assert [store.path(layer.digest).read_bytes() for layer in amd64.layers] == list(layers)
 
 
-def test_the_image_of_an_index_in_an_index_is_pulled(trusted: DockerRegistry, tmp_path: Path) -> None:
+def test_an_image_is_pulled_from_a_nested_index(trusted: DockerRegistry, tmp_path: Path) -> None:
     registry = _registry(f"https://{trusted.host}/nested")
     amd64, arm64 = (_push(registry, tmp_path, name, name.encode()) for name in ("amd64", "arm64"))
     images = [registry.manifest(parse(f"reg.test/labs/kubernetes:{name}")) for name in ("amd64", "arm64")]
@@ -153,17 +153,17 @@ def test_the_image_of_an_index_in_an_index_is_pulled(trusted: DockerRegistry, tm
         reference = Reference(REFERENCE.host, REFERENCE.repository, None, index.digest)
         image = partial(_registry(f"https://{trusted.host}/nested").image, reference)
         assert [image("arm64"), image("amd64")] == [arm64, amd64]
-        assert _id(partial(image, "riscv64")) == "architecture-missing"
+        assert _error_id(partial(image, "riscv64")) == "architecture-missing"
 
 
-def test_a_registry_wants_the_right_password(trusted: DockerRegistry, tmp_path: Path) -> None:
+def test_a_wrong_or_missing_password_is_an_error(trusted: DockerRegistry, tmp_path: Path) -> None:
     path, blob = _file(tmp_path, b"layer")
 
     def pull_and_push() -> list[str]:
         registry = _registry(f"https://{trusted.host}")
         return [
-            _id(lambda: registry.manifest(REFERENCE)),
-            _id(lambda: registry.upload(REFERENCE, blob.digest, path, _ignore)),
+            _error_id(lambda: registry.manifest(REFERENCE)),
+            _error_id(lambda: registry.upload(REFERENCE, blob.digest, path, _ignore)),
         ]
 
     log_in(tmp_path, trusted.host, "wrong")
@@ -172,9 +172,7 @@ def test_a_registry_wants_the_right_password(trusted: DockerRegistry, tmp_path: 
     assert pull_and_push() == ["login-needed"] * 2
 
 
-def test_a_registry_that_dies_is_an_error_and_afterwards_the_same_push_goes_through(
-    trusted: DockerRegistry, tmp_path: Path
-) -> None:
+def test_a_registry_crash_is_an_error_and_a_repeated_push_succeeds(trusted: DockerRegistry, tmp_path: Path) -> None:
     path, blob = _file(tmp_path, os.urandom(8 * MIB))
     registry = _registry(f"https://{trusted.host}")
     assert registry.has_blob(REFERENCE, blob.digest) is False
@@ -187,7 +185,7 @@ def test_a_registry_that_dies_is_an_error_and_afterwards_the_same_push_goes_thro
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("labctl.transfer.meter.EVERY_SECONDS", 0.0)
-        identity = _id(lambda: registry.upload(REFERENCE, blob.digest, path, die))
+        identity = _error_id(lambda: registry.upload(REFERENCE, blob.digest, path, die))
     assert identity in {"source-unreachable", "source-cut-off"}
     trusted.start()
 
@@ -209,7 +207,7 @@ def test_a_registry_that_dies_is_an_error_and_afterwards_the_same_push_goes_thro
         ([0], "yes", 1.0),
     ],
 )
-def test_an_upload_goes_on_where_the_registry_has_it(
+def test_an_upload_resumes_at_the_offset_of_the_registry(
     tmp_path: Path, cuts: list[int], answers: str, received: float
 ) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
@@ -223,32 +221,32 @@ def test_an_upload_goes_on_where_the_registry_has_it(
 
 
 @pytest.mark.parametrize("kind", ["", "text/html; charset=utf-8"])
-def test_an_upload_takes_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_an_upload_uses_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
     monkeypatch.setattr(pools, "READ_SECONDS", 0.2)
     with uploading() as double:
-        double.kind, double.thinks = kind, 0.4
+        double.kind, double.delay = kind, 0.4
         _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
 
         assert (list(double.blobs), double.connections) == ([blob.digest], 1)
 
 
-def test_an_upload_that_fails_leaves_nothing_and_goes_through_afterwards(tmp_path: Path) -> None:
+def test_a_failed_upload_leaves_nothing_and_succeeds_when_repeated(tmp_path: Path) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as double:
         registry = _registry(double.url)
         push = partial(registry.upload, parse("reg.test/lab"), blob.digest, path, _ignore)
         double.flips = True
-        assert _id(push) == "digest-mismatch"
+        assert _error_id(push) == "digest-mismatch"
         double.flips, double.cuts = False, [0] * 3
-        assert _id(push) == "source-cut-off"
+        assert _error_id(push) == "source-cut-off"
         assert double.blobs == {}
-        double.loses_answer = True
+        double.loses_response = True
         push()
         assert double.blobs == {blob.digest: path.read_bytes()}
 
 
-def test_content_that_was_refused_is_sent_again_whole(tmp_path: Path) -> None:
+def test_content_is_sent_again_completely_after_a_challenge(tmp_path: Path) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as double:
         log_in(tmp_path, double.url.partition("://")[2])
@@ -260,7 +258,7 @@ def test_content_that_was_refused_is_sent_again_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_tls", [True, False])
-def test_an_answer_is_read_that_comes_before_all_is_sent(
+def test_a_response_that_arrives_before_all_content_is_sent_is_read(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     has_tls: bool,  # noqa: FBT001 - a parameter of the test
@@ -272,7 +270,7 @@ def test_an_answer_is_read_that_comes_before_all_is_sent(
         log_in(tmp_path, double.url.partition("://")[2])
         push = partial(_registry(double.url).upload, parse("reg.test/lab"), blob.digest, path, _ignore)
         double.early = [413]
-        assert _id(push) == "source-refused"
+        assert _error_id(push) == "source-refused"
         double.early = [401]
         push()
 
@@ -281,52 +279,52 @@ def test_an_answer_is_read_that_comes_before_all_is_sent(
 
 
 @pytest.mark.parametrize("is_named", [True, False])
-def test_a_login_stays_with_the_registry_that_it_is_for(tmp_path: Path, is_named: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_login_is_sent_only_to_its_registry(tmp_path: Path, is_named: bool) -> None:  # noqa: FBT001 - a parameter
     path, blob = _file(tmp_path, os.urandom(MIB))
-    with uploading() as asked, uploading() as named:
-        hosts = [each.url.partition("://")[2] for each in (asked, named)]
+    with uploading() as target, uploading() as named:
+        hosts = [each.url.partition("://")[2] for each in (target, named)]
         log_in(tmp_path, hosts[0])
-        asked.asks_login, asked.place = True, named.url
-        table = {"reg.test": asked.url, **({"other.test": named.url} if is_named else {})}
+        target.requires_login, target.redirect = True, named.url
+        table = {"reg.test": target.url, **({"other.test": named.url} if is_named else {})}
         upload = partial(Registry(mirrors.of(table, ""), _ignore).upload, parse("reg.test/lab"), blob.digest, path)
 
         if is_named:
             upload(_ignore)
             assert (list(named.blobs), [bool(each) for each in named.secrets]) == ([blob.digest], [False])
         else:
-            assert _id(lambda: upload(_ignore)) == "plain-http-refused"
-            assert (named.asked, named.secrets) == ([], [])
+            assert _error_id(lambda: upload(_ignore)) == "plain-http-refused"
+            assert (named.requests, named.secrets) == ([], [])
 
 
-def test_who_pushes_says_so_at_once(tmp_path: Path) -> None:
+def test_a_push_requests_push_access_with_its_first_token(tmp_path: Path) -> None:
     nothing = Artefact("none", "amd64", Document(IMAGE_MANIFEST, b"{}"), {}, ())
     with serving() as server:
-        server.login = tokens = Tokens(server.url, lambda _asked: True)
+        server.login = tokens = Tokens(server.url, lambda _request: True)
         push_nothing = partial(push, nothing, parse("reg.test/lab:v1"), _registry(server.url), tmp_path, _ignore)
-        assert _id(push_nothing) == "source-failing"  # the server accepts no manifests
+        assert _error_id(push_nothing) == "source-failing"  # the server accepts no manifests
 
-    scopes = [parse_qs(urlsplit(asked.path).query)["scope"] for asked in tokens.given]
+    scopes = [parse_qs(urlsplit(request.path).query)["scope"] for request in tokens.granted]
     assert scopes == [["repository:lab:pull,push"]]
 
 
 class Tokens:
     """A token server for known users; each token is valid for two requests."""
 
-    def __init__(self, url: str, knows: Callable[[Asked], bool]) -> None:
+    def __init__(self, url: str, accepts: Callable[[Request], bool]) -> None:
         self.realm = f"{url}/token"
-        self.knows = knows
-        self.given: list[Asked] = []
+        self.accepts = accepts
+        self.granted: list[Request] = []
         self.uses = 0
 
-    def __call__(self, asked: Asked) -> Fault | None:
+    def __call__(self, request: Request) -> Fault | None:
         """Return the answer to a token request or an unauthorised request, or None to let the request pass."""
-        if asked.path.startswith("/token"):
-            self.given.append(asked)
+        if request.path.startswith("/token"):
+            self.granted.append(request)
             self.uses = 2
-            if not self.knows(asked):
+            if not self.accepts(request):
                 return Fault(status=401)
-            return Fault(body=json.dumps({"token": f"t{len(self.given)}", "expires_in": 300}).encode())
-        if asked.headers.get("Authorization") == f"Bearer t{len(self.given)}" and self.uses:
+            return Fault(body=json.dumps({"token": f"t{len(self.granted)}", "expires_in": 300}).encode())
+        if request.headers.get("Authorization") == f"Bearer t{len(self.granted)}" and self.uses:
             self.uses -= 1
             return None
         challenge = f'Bearer realm="{self.realm}",service="reg.test",scope="repository:lab:pull"'
@@ -334,18 +332,21 @@ class Tokens:
 
 
 @pytest.mark.parametrize(
-    ("config", "knows"),
+    ("config", "accepts"),
     [
-        ({}, lambda asked: asked.method == "GET" and "Authorization" not in asked.headers),
-        ({"username": "me", "password": "hush"}, lambda asked: asked.headers["Authorization"].startswith("Basic ")),
-        ({"identitytoken": "hush"}, lambda asked: asked.method == "POST" and "Authorization" not in asked.headers),
+        ({}, lambda request: request.method == "GET" and "Authorization" not in request.headers),
+        ({"username": "me", "password": "hush"}, lambda request: request.headers["Authorization"].startswith("Basic ")),
+        (
+            {"identitytoken": "hush"},
+            lambda request: request.method == "POST" and "Authorization" not in request.headers,
+        ),
     ],
 )
-def test_tokens_are_asked_for_used_again_and_renewed(
-    tmp_path: Path, config: dict[str, str], knows: Callable[[Asked], bool]
+def test_tokens_are_requested_reused_and_renewed(
+    tmp_path: Path, config: dict[str, str], accepts: Callable[[Request], bool]
 ) -> None:
     with serving() as server:
-        server.login = tokens = Tokens(server.url, knows)
+        server.login = tokens = Tokens(server.url, accepts)
         (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: config}}))
         layers = [b"layer %d" % number for number in range(4)]
         manifest = _manifest(Blob(server.put("/v2/lab/blobs/config", b"{}"), 2), ())
@@ -361,9 +362,9 @@ def test_tokens_are_asked_for_used_again_and_renewed(
         for each in wanted:
             fetch([each], BlobStore(tmp_path / "blobs"), _ignore)
 
-        assert len(tokens.given) == 3
+        assert len(tokens.granted) == 3
         if "identitytoken" not in config:
-            assert parse_qs(urlsplit(tokens.given[0].path).query)["scope"] == ["repository:lab:pull"]
+            assert parse_qs(urlsplit(tokens.granted[0].path).query)["scope"] == ["repository:lab:pull"]
 
 
 NO_TOKEN = (
@@ -377,12 +378,12 @@ NO_TOKEN = (
 
 
 @pytest.mark.parametrize("answer", NO_TOKEN)
-def test_an_answer_without_a_token_is_told(answer: bytes) -> None:
+def test_a_response_without_a_token_is_an_error(answer: bytes) -> None:
     with serving() as server:
         server.put("/token", answer)
         challenge = f'Bearer realm="{server.url}/token"'
         server.always["/v2/lab/manifests/v1"] = Fault(status=401, headers={"WWW-Authenticate": challenge})
-        assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == "token-not-given"
+        assert _error_id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == "token-not-given"
 
 
 INVALID = {
@@ -396,22 +397,22 @@ INVALID = {
 
 
 @pytest.mark.parametrize("content", INVALID.values(), ids=INVALID)
-def test_what_is_no_manifest_is_refused(content: bytes) -> None:
+def test_an_invalid_manifest_is_refused(content: bytes) -> None:
     with serving() as server:
         server.put("/v2/lab/manifests/v1", content, IMAGE_MANIFEST)
         expected = "captive-portal" if b"html" in content else "manifest-invalid"
-        assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == expected
+        assert _error_id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == expected
         server.put("/v2/lab/manifests/v1", b'{"schemaVersion": 1}', "application/json")
-        assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == "manifest-invalid"
+        assert _error_id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == "manifest-invalid"
         other = parse(f"reg.test/lab@sha256:{'0' * 64}")
         server.put(f"/v2/lab/manifests/{other.digest}", content, IMAGE_MANIFEST)
-        assert _id(lambda: _registry(server.url).manifest(other)) in {"digest-mismatch", "captive-portal"}
+        assert _error_id(lambda: _registry(server.url).manifest(other)) in {"digest-mismatch", "captive-portal"}
 
 
-def test_a_portal_has_no_blob() -> None:
+def test_a_captive_portal_has_no_blob() -> None:
     with serving() as server:
         server.put("/v2/lab/blobs/sha256:0", b"Log in", "text/html")
-        assert _id(lambda: _registry(server.url).has_blob(parse("reg.test/lab"), "sha256:0")) == "captive-portal"
+        assert _error_id(lambda: _registry(server.url).has_blob(parse("reg.test/lab"), "sha256:0")) == "captive-portal"
 
 
 HELPERS = {
@@ -434,7 +435,7 @@ HELPERS = {
         ("registry-1.docker.io", {"credHelpers": {"docker.io": "x"}, "credsStore": "none"}),
     ],
 )
-def test_a_credential_helper_is_asked(
+def test_a_credential_helper_is_used(
     script: str | None,
     expected: tuple[str, str, str] | str | None,
     host: str,
@@ -451,13 +452,13 @@ def test_a_credential_helper_is_asked(
     monkeypatch.setattr(credentials, "HELPER_SECONDS", 0.3)
 
     if isinstance(expected, str):
-        assert _id(lambda: credentials.lookup(host)) == expected
+        assert _error_id(lambda: credentials.lookup(host)) == expected
     else:
-        found = credentials.lookup(host)
-        assert (found and (found.user, found.password, found.identity_token)) == expected
+        login = credentials.lookup(host)
+        assert (login and (login.user, login.password, login.identity_token)) == expected
 
 
-def test_a_helper_that_fails_is_named_where_a_login_lacks(tmp_path: Path) -> None:
+def test_a_failed_helper_is_named_if_a_login_is_needed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"credsStore": "nowhere"}))
     with serving() as server:
         server.always["/v2/lab/manifests/v1"] = Fault(status=401, headers={"WWW-Authenticate": "Basic"})

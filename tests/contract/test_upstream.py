@@ -36,53 +36,57 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache; no other folder has the file."""
     for name in ("CI", "LABCTL_UPSTREAM"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(upstream, "BESIDE", tmp_path / "nowhere")
-    monkeypatch.setattr(upstream, "KEPT", tmp_path / "kept")
-    return tmp_path / "kept"
+    monkeypatch.setattr(upstream, "SIBLING", tmp_path / "nowhere")
+    monkeypatch.setattr(upstream, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
 
 
-def released(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes = RELEASED) -> None:
+def set_release(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes = RELEASED) -> None:
     monkeypatch.setitem(upstream.FILES, NAME, File(url, hashlib.sha256(content).hexdigest()))
 
 
-def test_a_file_is_downloaded_once(site: str, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    released(monkeypatch, f"{site}/deploy.yaml")
+def test_a_file_is_downloaded_once(site: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_release(monkeypatch, f"{site}/deploy.yaml")
     assert upstream.content(NAME) == RELEASED
 
-    released(monkeypatch, f"{site}/gone")
+    set_release(monkeypatch, f"{site}/gone")
     assert upstream.content(NAME) == RELEASED
-    assert [path.name for path in kept.iterdir()] == [NAME]
+    assert [path.name for path in cache.iterdir()] == [NAME]
 
 
-def test_a_folder_that_is_named_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    released(monkeypatch, "http://127.0.0.1:9")
+def test_a_named_folder_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_release(monkeypatch, "http://127.0.0.1:9")
     (tmp_path / NAME).write_bytes(RELEASED)
     monkeypatch.setenv("LABCTL_UPSTREAM", str(tmp_path))
 
     assert upstream.content(NAME) == RELEASED
 
 
-def test_another_content_is_refused_and_not_kept(site: str, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    released(monkeypatch, f"{site}/deploy.yaml", b"another one")
+def test_content_with_another_checksum_is_refused_and_not_cached(
+    site: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_release(monkeypatch, f"{site}/deploy.yaml", b"another one")
 
     with pytest.raises(AssertionError, match="SHA-256"):
         upstream.content(NAME)
-    assert not kept.exists()
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize(
-    ("variables", "ends"), [({}, pytest.skip.Exception), ({"CI": "true"}, pytest.fail.Exception)], ids=["alone", "CI"]
+    ("variables", "outcome"),
+    [({}, pytest.skip.Exception), ({"CI": "true"}, pytest.fail.Exception)],
+    ids=["alone", "CI"],
 )
-def test_what_cannot_be_downloaded_skips_the_test_and_fails_it_in_ci(
-    site: str, variables: dict[str, str], ends: type[BaseException], monkeypatch: pytest.MonkeyPatch
+def test_an_unavailable_file_skips_the_test_and_fails_it_in_ci(
+    site: str, variables: dict[str, str], outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    released(monkeypatch, f"{site}/gone")
+    set_release(monkeypatch, f"{site}/gone")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
-    with pytest.raises(ends, match="LABCTL_UPSTREAM"):
+    with pytest.raises(outcome, match="LABCTL_UPSTREAM"):
         upstream.content(NAME)

@@ -81,19 +81,19 @@ def docker(programs: Programs, folder: Path) -> DockerProvider:  # noqa: ARG001 
     return DockerProvider(DockerNetwork("demo", lab().network, folder, {"DOCKER_HOST": "unix:///lab.sock"}))
 
 
-def _machine(folder: Path, name: str, identity: str, hypervisor: str = "docker") -> None:
+def _record_machine(folder: Path, name: str, identity: str, hypervisor: str = "docker") -> None:
     path = folder / ".vagrant" / "machines" / name / hypervisor / "id"
     path.parent.mkdir(parents=True)
     path.write_text(identity)
 
 
-def test_all_are_providers(docker: DockerProvider, machines: LibvirtProvider, folder: Path) -> None:
+def test_all_providers_satisfy_the_protocol(docker: DockerProvider, machines: LibvirtProvider, folder: Path) -> None:
     providers: list[Provider] = [docker, machines, VirtualBoxProvider(machines.lab, folder, {})]
 
     assert len(providers) == 3
 
 
-def test_nodes_are_booted_one_after_the_other_and_kept_when_they_fail(
+def test_nodes_boot_one_after_the_other_and_are_kept_on_failure(
     virtual: VagrantProvider, programs: Programs, watched: Watched
 ) -> None:
     programs.put("vagrant", f'echo "parallel $VAGRANT_NO_PARALLEL host $DOCKER_HOST in $(pwd)" >>{programs.notes}')
@@ -107,7 +107,7 @@ def test_nodes_are_booted_one_after_the_other_and_kept_when_they_fail(
     ]
 
 
-def test_the_headlines_of_vagrant_are_progress_and_all_it_says_is_in_the_log(
+def test_vagrants_headlines_are_progress_and_all_output_is_logged(
     virtual: VagrantProvider, programs: Programs, watched: Watched
 ) -> None:
     programs.put(
@@ -122,7 +122,7 @@ def test_the_headlines_of_vagrant_are_progress_and_all_it_says_is_in_the_log(
     assert "    demo-worker-1: detail\n" in (virtual.folder / "log").read_text()
 
 
-def test_a_failure_carries_what_vagrant_said_on_either_stream(
+def test_a_failure_has_vagrants_output_from_both_streams(
     virtual: VagrantProvider, programs: Programs, watched: Watched
 ) -> None:
     programs.put("vagrant", "echo 'The box could not be found.' >&2; echo 'Try another.'; exit 1")
@@ -138,7 +138,7 @@ def test_a_failure_carries_what_vagrant_said_on_either_stream(
 
 
 @pytest.mark.parametrize("lasting", [False, True])
-def test_the_race_of_dockers_provider_is_tried_once_more(
+def test_the_race_in_vagrants_docker_provider_is_retried_once(
     virtual: VagrantProvider, programs: Programs, watched: Watched, *, lasting: bool
 ) -> None:
     marker = virtual.folder / "tried"
@@ -154,9 +154,9 @@ def test_the_race_of_dockers_provider_is_tried_once_more(
     assert len(programs.calls) == 2
 
 
-def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
-    _machine(docker.folder, CONTROL_PLANE.name, "aaaa")
-    _machine(docker.folder, WORKER.name, "bbbb")
+def test_containers_are_stopped_by_one_command(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
+    _record_machine(docker.folder, CONTROL_PLANE.name, "aaaa")
+    _record_machine(docker.folder, WORKER.name, "bbbb")
     rows = (
         ("aaaa", CONTROL_PLANE.name, "Up 3 seconds", OURS, ""),
         ("bbbb", WORKER.name, "Up 3 seconds (Paused)", OURS, ""),
@@ -173,7 +173,7 @@ def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Pr
     assert watched.texts == [f"stopping {CONTROL_PLANE.name}, {WORKER.name}", f"powering off {WORKER.name}"]
 
 
-def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(
+def test_a_vagrant_left_running_by_a_killed_labctl_is_waited_for(
     virtual: VagrantProvider, programs: Programs, watched: Watched
 ) -> None:
     programs.put("vagrant", 'echo "$2 begins" >>"$PWD/order"; sleep 1; echo "$2 ends" >>"$PWD/order"')
@@ -190,7 +190,7 @@ def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(
     assert f"(pid {pid})" in watched.texts[0]
 
 
-def test_a_command_on_a_node_is_one_word_for_ssh_and_no_command_is_a_login(virtual: VagrantProvider) -> None:
+def test_a_command_on_a_node_is_one_argument_of_ssh_and_none_is_a_login(virtual: VagrantProvider) -> None:
     login = virtual.command(WORKER, [])
 
     assert login[0] == "ssh"
@@ -200,7 +200,7 @@ def test_a_command_on_a_node_is_one_word_for_ssh_and_no_command_is_a_login(virtu
     assert virtual.command(WORKER, ["echo", "two words"]) == [*login, "--", "echo 'two words'"]
 
 
-def test_the_log_of_a_machine_comes_by_ssh_and_its_console_from_the_labs_folder(
+def test_logs_of_a_machine_come_through_ssh_and_its_console_from_the_labs_folder(
     machines: LibvirtProvider, programs: Programs
 ) -> None:
     programs.put("ssh", "echo 'labctl: joining the cluster'")
@@ -215,14 +215,14 @@ def test_the_log_of_a_machine_comes_by_ssh_and_its_console_from_the_labs_folder(
     assert "--unit=labctl-node" in programs.calls[0]
 
 
-def test_a_machine_that_cannot_be_reached_has_its_console_alone(machines: LibvirtProvider, programs: Programs) -> None:
+def test_an_unreachable_machine_has_only_its_console(machines: LibvirtProvider, programs: Programs) -> None:
     programs.put("ssh", "echo 'ssh: no route to host' >&2; exit 255")
 
     assert machines.collect_logs(WORKER, [ASSEMBLY]) == {CONSOLE: ()}
 
 
 @pytest.mark.parametrize("kind", ["machines", "docker"])
-def test_the_journal_of_any_unit_is_read_as_far_back_as_was_asked(
+def test_the_requested_number_of_a_units_journal_lines_is_read(
     kind: str, programs: Programs, request: pytest.FixtureRequest
 ) -> None:
     provider: Provider = request.getfixturevalue(kind)
@@ -245,9 +245,9 @@ def _listing(docker: DockerProvider, *rows: tuple[str, str, str, str, str]) -> s
 OURS = "bridge,labctl-demo"
 
 
-def test_running_containers_are_those_of_this_lab(docker: DockerProvider, programs: Programs) -> None:
-    _machine(docker.folder, CONTROL_PLANE.name, "aaaa")
-    _machine(docker.folder, WORKER.name, "bbbb")
+def test_only_containers_of_this_lab_count_as_running(docker: DockerProvider, programs: Programs) -> None:
+    _record_machine(docker.folder, CONTROL_PLANE.name, "aaaa")
+    _record_machine(docker.folder, WORKER.name, "bbbb")
     rows = (
         ("aaaa", CONTROL_PLANE.name, "Up 3 seconds", OURS, ""),
         ("bbbb", WORKER.name, "Exited (137) 2 seconds ago", OURS, ""),
@@ -260,12 +260,12 @@ def test_running_containers_are_those_of_this_lab(docker: DockerProvider, progra
     assert docker.running() == {CONTROL_PLANE.name, "demo-worker-2"}
 
 
-def test_docker_is_not_asked_about_a_lab_that_has_no_machine(docker: DockerProvider, programs: Programs) -> None:
+def test_docker_is_not_queried_for_a_lab_without_machines(docker: DockerProvider, programs: Programs) -> None:
     assert docker.running() == frozenset()
     assert not programs.calls
 
 
-def test_a_lab_gets_a_network_of_its_own_before_its_first_node(
+def test_the_labs_network_is_created_before_its_first_node(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
     docker.up(NODES, watched.report)
@@ -289,7 +289,7 @@ def _network(docker: DockerProvider, owner: str, *users: str) -> str:
     return f'case "$1 $2" in "network ls") echo labctl-demo;; "network inspect") cat {file};; esac'
 
 
-def test_a_network_of_the_labs_name_that_is_somebody_elses_is_refused(
+def test_a_foreign_network_with_the_labs_name_is_refused(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
     programs.put("docker", _network(docker, "/elsewhere"))
@@ -319,7 +319,7 @@ def test_a_network_of_the_labs_name_that_is_somebody_elses_is_refused(
         ("ffff", "Dead", OURS, ["rm --force --volumes"]),
     ],
 )
-def test_what_an_interrupted_run_left_of_a_node_is_finished_or_made_anew(
+def test_a_node_of_an_interrupted_run_is_completed_or_recreated(
     docker: DockerProvider,
     programs: Programs,
     watched: Watched,
@@ -329,7 +329,7 @@ def test_what_an_interrupted_run_left_of_a_node_is_finished_or_made_anew(
     networks: str,
     acts: list[str],
 ) -> None:
-    _machine(docker.folder, WORKER.name, "bbbb")
+    _record_machine(docker.folder, WORKER.name, "bbbb")
     ours = (identity, WORKER.name, status, networks, str(docker.folder))
     programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
 
@@ -340,11 +340,11 @@ def test_what_an_interrupted_run_left_of_a_node_is_finished_or_made_anew(
 
 
 @pytest.mark.parametrize("content", [None, "preparing", "bbbb"])
-def test_a_finished_node_that_vagrant_has_forgotten_is_handed_over_with_what_is_on_it(
+def test_a_complete_node_that_vagrant_does_not_know_is_registered(
     docker: DockerProvider, programs: Programs, watched: Watched, content: str | None
 ) -> None:
     if content is not None:
-        _machine(docker.folder, WORKER.name, content)
+        _record_machine(docker.folder, WORKER.name, content)
     ours = ("ffff", WORKER.name, "Exited (0) 1 second ago", OURS, str(docker.folder))
     programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
     file = docker.folder / ".vagrant" / "machines" / WORKER.name / "docker" / "id"
@@ -356,10 +356,10 @@ def test_a_finished_node_that_vagrant_has_forgotten_is_handed_over_with_what_is_
 
 
 @pytest.mark.parametrize("content", ["", "preparing", "bb"])
-def test_a_node_whose_id_was_not_written_to_its_end_is_made_anew(
+def test_a_node_with_a_truncated_id_is_recreated(
     docker: DockerProvider, programs: Programs, watched: Watched, content: str
 ) -> None:
-    _machine(docker.folder, WORKER.name, content)
+    _record_machine(docker.folder, WORKER.name, content)
     ours = ("bbbb", WORKER.name, "Up 1 second", "bridge", str(docker.folder))
     programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
 
@@ -368,10 +368,10 @@ def test_a_node_whose_id_was_not_written_to_its_end_is_made_anew(
     assert "docker rm --force --volumes bbbb" in programs.calls
 
 
-def test_vagrant_finds_nothing_of_the_run_before_but_which_container_is_which_node(
+def test_vagrants_state_is_reset_except_for_the_ids_of_containers(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
-    _machine(docker.folder, WORKER.name, "bbbb")
+    _record_machine(docker.folder, WORKER.name, "bbbb")
     cut_off = ("vagrant/setup_version", "vagrant/data/machine-index/index", ".vagrant/rgloader/loader.rb")
     for name in (*cut_off, f".vagrant/machines/{WORKER.name}/docker/synced_folders"):
         file = docker.folder / name
@@ -381,20 +381,20 @@ def test_vagrant_finds_nothing_of_the_run_before_but_which_container_is_which_no
 
     docker.up([WORKER], watched.report)
 
-    found = Path(f"{programs.notes}.found").read_text().splitlines()
-    assert set(found) == {
+    files = Path(f"{programs.notes}.found").read_text().splitlines()
+    assert set(files) == {
         str(docker.folder / name) for name in ("vagrant.lock", f".vagrant/machines/{WORKER.name}/docker/id")
     }
 
 
-def test_what_a_vagrant_left_at_work_makes_is_looked_at_when_it_has_ended(
+def test_containers_of_a_vagrant_left_running_are_checked_after_its_exit(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
-    made = docker.folder / "made"
+    created = docker.folder / "created"
     (docker.folder / "Vagrantfile").touch()
     row = "\\t".join(("bbbb", WORKER.name, "Up 1 second", "bridge", str(docker.folder)))
-    programs.put("docker", f'[ "$1" = ps ] && [ -e {made} ] && printf "{row}\\n"; true')
-    programs.put("vagrant", f"sleep 0.6; touch {made}")
+    programs.put("docker", f'[ "$1" = ps ] && [ -e {created} ] && printf "{row}\\n"; true')
+    programs.put("vagrant", f"sleep 0.6; touch {created}")
     pid = os.fork()
     if pid == 0:
         Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -408,18 +408,18 @@ def test_what_a_vagrant_left_at_work_makes_is_looked_at_when_it_has_ended(
     )
 
 
-def test_a_container_that_the_engine_still_makes_for_a_killed_run_is_removed_and_the_boot_repeated(
+def test_a_container_still_being_created_for_a_killed_run_is_removed_before_a_retry(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
     """The Engine reserves the name before it lists the container."""
-    tried, looked, gone = (docker.folder / name for name in ("tried", "looked", "gone"))
+    tried, listed, gone = (docker.folder / name for name in ("tried", "listed", "gone"))
     (docker.folder / "Vagrantfile").touch()
     row = "\\t".join(("bbbb", WORKER.name, "Created", "bridge", str(docker.folder)))
     shown = f'case "$*" in *State*|*state*) printf "{row}\\n";; *) echo {WORKER.name};; esac'
     programs.put(
         "docker",
         f'[ "$1" = rm ] && touch {gone}\n[ "$1" = ps ] && [ -e {tried} ] && [ ! -e {gone} ] || exit 0\n'
-        f"[ -e {looked} ] && {{ {shown}; }}\ntouch {looked}",
+        f"[ -e {listed} ] && {{ {shown}; }}\ntouch {listed}",
     )
     conflict = f'Conflict. The container name \\"/{WORKER.name}\\" is already in use'
     programs.put("vagrant", f'[ -e {tried} ] && exit 0; touch {tried}; echo "{conflict}"; exit 1')
@@ -432,13 +432,13 @@ def test_a_container_that_the_engine_still_makes_for_a_killed_run_is_removed_and
 
 
 @pytest.mark.parametrize("stays", [False, True])
-def test_containers_that_the_engine_removes_already_are_waited_for(
+def test_containers_that_are_already_being_removed_are_waited_for(
     docker: DockerProvider, programs: Programs, watched: Watched, monkeypatch: pytest.MonkeyPatch, *, stays: bool
 ) -> None:
     monkeypatch.setattr("labctl.providers.docker.ENGINE_SECONDS", 0.5)
-    asked = docker.folder / "asked"
+    queried = docker.folder / "queried"
     listing = _listing(docker, ("bbbb", WORKER.name, "Removal In Progress", OURS, str(docker.folder)))
-    quiet = "echo bbbb" if stays else f"[ -e {asked} ] || echo bbbb; touch {asked}"
+    quiet = "echo bbbb" if stays else f"[ -e {queried} ] || echo bbbb; touch {queried}"
     busy = "echo 'Error response from daemon: removal of container bbbb is already in progress' >&2; exit 1"
     programs.put("docker", f'case "$*" in *--quiet*) {quiet}; exit 0;; rm*) {busy};; ps*) {listing};; esac')
 
@@ -453,7 +453,7 @@ def test_containers_that_the_engine_removes_already_are_waited_for(
 def test_a_halted_lab_of_an_earlier_version_is_not_booted(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
-    _machine(docker.folder, WORKER.name, "bbbb")
+    _record_machine(docker.folder, WORKER.name, "bbbb")
     network = "bridge,vagrant_network_192.168.56.0/24"
     programs.put("docker", _listing(docker, ("bbbb", WORKER.name, "Exited (0) 1 second ago", network, "")))
 
@@ -463,10 +463,10 @@ def test_a_halted_lab_of_an_earlier_version_is_not_booted(
     assert raised.value.id == "lab-outdated"
 
 
-def test_containers_and_network_are_removed_and_nothing_else(
+def test_destroy_removes_only_the_labs_containers_and_network(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
-    _machine(docker.folder, WORKER.name, "bbbb")
+    _record_machine(docker.folder, WORKER.name, "bbbb")
     rows = (("bbbb", WORKER.name, "Up 3 seconds", OURS, ""), ("cccc", "theirs", "Up 3 seconds", "bridge", ""))
     programs.put("docker", f"{_listing(docker, *rows)}\n{_network(docker, str(docker.folder))}")
 
@@ -482,7 +482,7 @@ def test_containers_and_network_are_removed_and_nothing_else(
 @pytest.mark.parametrize(
     ("owner", "users"), [("{folder}", ("mine",)), ("/elsewhere", ())], ids=["in use", "somebody else's"]
 )
-def test_a_network_that_cannot_be_removed_is_left_and_told_of(
+def test_a_network_that_cannot_be_removed_is_left_and_reported(
     docker: DockerProvider, programs: Programs, watched: Watched, owner: str, users: tuple[str, ...]
 ) -> None:
     (docker.folder / "Vagrantfile").touch()
@@ -495,10 +495,10 @@ def test_a_network_that_cannot_be_removed_is_left_and_told_of(
     assert not [call for call in programs.calls if call.startswith("docker network rm")]
 
 
-def test_the_network_that_vagrant_made_for_a_lab_of_an_earlier_version_goes_with_it(
+def test_the_vagrant_network_of_an_old_lab_is_removed_with_it(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
-    _machine(docker.folder, WORKER.name, "bbbb")
+    _record_machine(docker.folder, WORKER.name, "bbbb")
     ours, theirs = "vagrant_network_192.168.56.0/24", "vagrant_network_172.31.0.0/24"
     file = docker.folder / "network"
     file.write_text(json.dumps([{"Name": ours, "Containers": {}}]))
@@ -512,12 +512,14 @@ def test_the_network_that_vagrant_made_for_a_lab_of_an_earlier_version_goes_with
     assert [call for call in programs.calls if "network rm" in call] == [f"docker network rm {ours}"]
 
 
-def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
+def test_the_nodes_system_is_imported_into_docker_once(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
     images: NodeImages = DockerImages(docker.folder, docker.environment)
-    given = docker.folder / "given"
+    imported = docker.folder / "imported"
     programs.put(
         "docker",
-        f'[ "$DOCKER_HOST" = unix:///lab.sock ] || exit 9\ncase $1 in image) [ -e {given} ];; import) touch {given};; esac',
+        f'[ "$DOCKER_HOST" = unix:///lab.sock ] || exit 9\ncase $1 in image) [ -e {imported} ];; import) touch {imported};; esac',
     )
 
     carried = bundle(docker.folder / "bundle")
@@ -539,7 +541,7 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
         ("", "outside", None),  # the bundle's folder itself may be a link
     ],
 )
-def test_a_bundle_is_refused_where_nodes_could_not_follow_its_links(
+def test_a_bundle_with_links_that_nodes_cannot_follow_is_refused(
     docker: DockerProvider, programs: Programs, watched: Watched, linked: str, target: str, error: str | None
 ) -> None:
     programs.put("docker", "")
@@ -567,9 +569,7 @@ def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, progra
     assert programs.calls[0].startswith(f"docker exec {CONTROL_PLANE.name} journalctl --unit=labctl-node")
 
 
-def test_the_log_of_a_container_that_does_not_run_is_what_it_wrote_itself(
-    docker: DockerProvider, programs: Programs
-) -> None:
+def test_a_stopped_container_has_only_its_console(docker: DockerProvider, programs: Programs) -> None:
     programs.put(
         "docker", "case $1 in exec) echo 'is not running' >&2; exit 1;; logs) echo 'Too many open files';; esac"
     )
@@ -595,18 +595,18 @@ def test_the_log_of_a_container_that_does_not_run_is_what_it_wrote_itself(
         ("", "", (False, "gone")),
     ],
 )
-def test_a_container_that_has_ended_or_cannot_assemble_itself_is_in_trouble(
+def test_a_container_that_exited_or_cannot_bootstrap_is_in_trouble(
     docker: DockerProvider, programs: Programs, status: str, unit: str, trouble: tuple[bool, str] | None
 ) -> None:
     programs.put("docker", f"case $1 in ps) echo '{status}';; exec) printf '{unit}\\n';; esac")
 
-    seen = docker.trouble(WORKER)
+    reported = docker.trouble(WORKER)
 
-    assert (seen is None) == (trouble is None)
-    if seen and trouble:
-        assert seen.is_running == trouble[0]
-        assert trouble[1] in seen.text
-        assert WORKER.name in seen.text
+    assert (reported is None) == (trouble is None)
+    if reported and trouble:
+        assert reported.is_running == trouble[0]
+        assert trouble[1] in reported.text
+        assert WORKER.name in reported.text
 
 
 @pytest.mark.parametrize(
@@ -617,7 +617,7 @@ def test_a_container_that_has_ended_or_cannot_assemble_itself_is_in_trouble(
         ("echo 'ssh: no route to host' >&2; exit 255", False),
     ],
 )
-def test_a_machine_is_asked_by_ssh_whether_it_can_assemble_itself(
+def test_the_bootstrap_of_a_machine_is_queried_through_ssh(
     virtual: VagrantProvider, programs: Programs, script: str, *, is_in_trouble: bool
 ) -> None:
     programs.put("ssh", script)
@@ -625,45 +625,45 @@ def test_a_machine_is_asked_by_ssh_whether_it_can_assemble_itself(
     assert (virtual.trouble(WORKER) is not None) == is_in_trouble
 
 
-def test_the_engine_says_which_kernel_its_containers_have(programs: Programs) -> None:
+def test_the_kernel_is_that_of_the_engine(programs: Programs) -> None:
     programs.put("docker", "echo '1 5.10.0-28-amd64 26.1.5+dfsg1'")
 
     assert engine() == Engine(1, "5.10.0-28-amd64", (26, 1))
 
 
-def test_the_kernel_is_this_machines_where_no_engine_answers(programs: Programs) -> None:
+def test_the_kernel_is_this_machines_if_no_engine_responds(programs: Programs) -> None:
     programs.put("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
 
     assert engine().kernel == os.uname().release
 
 
-def test_the_kernel_is_this_machines_where_there_is_no_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_is_this_machines_if_docker_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert engine().kernel == os.uname().release
 
 
 @pytest.mark.parametrize(("script", "see"), [("exit 0", None), ("exit 1", "engine")])
-def test_containers_can_run_where_an_engine_answers(
+def test_containers_can_run_if_an_engine_responds(
     programs: Programs, folder: Path, script: str, see: str | None
 ) -> None:
     programs.put("docker", script)
-    obstacle = _on_this_machine(folder).check(Machine())
+    obstacle = _without_isolation(folder).check(Machine())
 
     assert (obstacle and obstacle.see) == see
 
 
-def test_containers_cannot_run_where_there_is_no_docker(
+def test_containers_cannot_run_if_docker_is_missing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    obstacle = _on_this_machine(folder).check(Machine())
+    obstacle = _without_isolation(folder).check(Machine())
 
     assert obstacle
     assert obstacle.see == "tools"
 
 
-def test_a_lab_whose_hypervisor_is_gone_can_be_destroyed(
+def test_a_lab_whose_hypervisor_is_missing_can_be_destroyed(
     machines: LibvirtProvider, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -678,7 +678,7 @@ def test_a_lab_whose_hypervisor_is_gone_can_be_destroyed(
     ("named", "home"),
     [(None, ".vagrant.d"), ("", ".vagrant.d"), ("~/boxes", "boxes"), ("boxes", "work/boxes"), ("{home}/it", "it")],
 )
-def test_vagrant_is_told_where_its_home_is_as_labctl_finds_it(
+def test_vagrant_gets_the_home_that_labctl_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, home: str
 ) -> None:
     (tmp_path / "work").mkdir()
@@ -692,12 +692,12 @@ def test_vagrant_is_told_where_its_home_is_as_labctl_finds_it(
     assert vagrant_home.named_in({"VAGRANT_HOME": "/lab"}) == {"VAGRANT_HOME": "/lab"}
 
 
-def test_the_engine_of_an_isolated_lab_need_not_answer_yet(docker: DockerProvider, programs: Programs) -> None:
+def test_the_engine_of_an_isolated_lab_need_not_respond_yet(docker: DockerProvider, programs: Programs) -> None:
     assert docker.check(Machine()) is None
     assert programs.calls == []
 
 
-def test_the_labs_network_tells_its_bridge_and_its_nodes(docker: DockerProvider, programs: Programs) -> None:
+def test_the_labs_network_has_its_bridge_and_members(docker: DockerProvider, programs: Programs) -> None:
     name = docker.lab_network.name
     described = [
         {"Id": "0123456789abcdef", "Containers": {"aaaa": {"Name": WORKER.name, "MacAddress": "02:42:00:00:00:0b"}}}
@@ -711,7 +711,7 @@ def test_a_lab_that_is_not_up_has_no_network(docker: DockerProvider) -> None:
     assert docker.network() is None
 
 
-def test_an_image_that_nobody_needs_is_forgotten(docker: DockerProvider, programs: Programs) -> None:
+def test_an_image_is_removed_only_if_docker_has_it(docker: DockerProvider, programs: Programs) -> None:
     images: NodeImages = DockerImages(docker.folder, docker.environment)
     programs.put("docker", f'[ "$2" = ls ] && printf "{IMAGE}\nlabctl.local/node:1\n"; exit 0')
 
@@ -722,5 +722,5 @@ def test_an_image_that_nobody_needs_is_forgotten(docker: DockerProvider, program
     assert [call for call in programs.calls if " rm " in call] == [f"docker image rm {IMAGE}"]
 
 
-def _on_this_machine(folder: Path) -> DockerProvider:
+def _without_isolation(folder: Path) -> DockerProvider:
     return DockerProvider(DockerNetwork("demo", lab().network, folder, {}))

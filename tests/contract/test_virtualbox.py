@@ -69,42 +69,42 @@ def _vboxmanage(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_vagrant_makes_halts_starts_and_removes_machines(
+def test_vagrant_creates_halts_starts_and_removes_machines(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched, golden: Golden
 ) -> None:
-    asked: Provider = provider
-    asked.up(LAB.nodes, watched.report)
-    golden([*vbox.shown_calls((str(provider.folder), "LAB"))], "up")
-    assert asked.running() == {*NAMES}
-    for node, machine in zip(LAB.nodes, vbox.kept()["machines"], strict=True):
+    typed: Provider = provider
+    typed.up(LAB.nodes, watched.report)
+    golden([*vbox.normalized_calls((str(provider.folder), "LAB"))], "up")
+    assert typed.running() == {*NAMES}
+    for node, machine in zip(LAB.nodes, vbox.saved_state()["machines"], strict=True):
         nics = machine["nics"]
         assert isinstance(nics, dict)
         assert [nics[slot]["attached"] for slot in "123"] == ["nat", "hostonly", "none"]
         assert nics["2"]["mac"] == node.mac.replace(":", "").upper()
         assert {nics[slot]["kind"] for slot in "12"} == {"82540EM"}
         assert {nic["promiscuous"] for nic in nics.values()} == {"deny"}
-    assert asked.network() == LabNetwork("vboxnet0", {node.mac: f"machine {node.name}" for node in LAB.nodes})
+    assert typed.network() == LabNetwork("vboxnet0", {node.mac: f"machine {node.name}" for node in LAB.nodes})
 
     vbox.forget_calls()
-    asked.halt(NAMES, watched.report)
-    golden([*vbox.shown_calls()], "halt")
-    assert asked.running() == frozenset()
+    typed.halt(NAMES, watched.report)
+    golden([*vbox.normalized_calls()], "halt")
+    assert typed.running() == frozenset()
 
     vbox.forget_calls()
-    asked.up([CONTROL_PLANE], watched.report)
-    golden([*vbox.shown_calls((str(provider.folder), "LAB"))], "up again")
-    assert asked.running() == {CONTROL_PLANE.name}
+    typed.up([CONTROL_PLANE], watched.report)
+    golden([*vbox.normalized_calls((str(provider.folder), "LAB"))], "up again")
+    assert typed.running() == {CONTROL_PLANE.name}
 
     vbox.forget_calls()
-    assert asked.destroy(watched.report) == Removed(changed=True)
-    golden([*vbox.shown_calls((str(provider.folder), "LAB"))], "destroy")
+    assert typed.destroy(watched.report) == Removed(changed=True)
+    golden([*vbox.normalized_calls((str(provider.folder), "LAB"))], "destroy")
     assert vbox.names() == []
     assert not (provider.folder / ".vagrant").exists()
-    assert asked.destroy(watched.report) == Removed(changed=False)
+    assert typed.destroy(watched.report) == Removed(changed=False)
 
 
 @pytest.mark.slow
-def test_a_box_is_added_whole_and_removed_with_what_an_interrupted_import_left(
+def test_a_box_is_added_completely_and_removed_with_unfinished_imports(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched, tmp_path: Path
 ) -> None:
     bundle = vbox_lab.write_bundle(tmp_path / "bundle", tmp_path / "box" / "virtualbox.box")
@@ -136,21 +136,21 @@ def _import(vbox: VBox, provider: VirtualBoxProvider, name: str) -> str:
         shutil.copy(vbox_lab.HERE / "box.ovf", ovf)
         (ovf.parent / "box.vmdk").write_bytes(vbox_lab.vmdk_header(vbox_lab.DISK))
     assert _vboxmanage("import", str(ovf), "--vsys", "0", "--vmname", name).returncode == 0
-    return str(vbox.kept()["machines"][-1]["uuid"])
+    return str(vbox.saved_state()["machines"][-1]["uuid"])
 
 
-def _note(folder: Path, node: str, identity: str) -> None:
+def _record_id(folder: Path, node: str, identity: str) -> None:
     path = folder / ".vagrant" / "machines" / node / "virtualbox" / "id"
     path.parent.mkdir(parents=True)
     path.write_text(identity)
 
 
-def test_only_what_bears_the_labs_mark_or_vagrant_has_noted_is_the_labs(
+def test_only_machines_with_the_labs_mark_or_a_recorded_id_belong_to_the_lab(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched
 ) -> None:
     marked = _import(vbox, provider, CONTROL_PLANE.name)
     _vboxmanage("setextradata", marked, "labctl/state", str(provider.folder))
-    _note(provider.folder, WORKER.name, _import(vbox, provider, "noted, and not named yet"))
+    _record_id(provider.folder, WORKER.name, _import(vbox, provider, "noted, and not named yet"))
     for name in ("demo-worker-2", "somebody's"):
         _vboxmanage("startvm", _import(vbox, provider, name))
     _vboxmanage("startvm", marked)
@@ -160,7 +160,7 @@ def test_only_what_bears_the_labs_mark_or_vagrant_has_noted_is_the_labs(
     assert vbox.names() == ["demo-worker-2", "somebody's"]
 
 
-def test_a_machine_of_a_nodes_name_that_is_not_the_labs_is_refused_before_vagrant_runs(
+def test_a_foreign_machine_with_a_nodes_name_is_refused_before_vagrant_runs(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched
 ) -> None:
     foreign = _import(vbox, provider, WORKER.name)
@@ -174,41 +174,41 @@ def test_a_machine_of_a_nodes_name_that_is_not_the_labs_is_refused_before_vagran
     assert vbox.names() == [WORKER.name]
 
 
-def test_what_an_interrupted_import_left_is_removed_unless_a_lab_has_noted_it(
+def test_an_unfinished_import_is_removed_unless_a_lab_has_recorded_its_id(
     vbox: VBox, provider: VirtualBoxProvider
 ) -> None:
     _import(vbox, provider, "labctl-example_1764154800123_4711")
     _import(vbox, provider, "another-box_1764154800123_4711")
-    _note(paths.state("another"), "another-worker-1", _import(vbox, provider, "labctl-example_1764154800124_1"))
+    _record_id(paths.state("another"), "another-worker-1", _import(vbox, provider, "labctl-example_1764154800124_1"))
 
     remove_unfinished()
 
     assert vbox.names() == ["another-box_1764154800123_4711", "labctl-example_1764154800124_1"]
 
 
-def test_vagrant_is_left_the_ids_of_the_labs_machines_and_nothing_that_was_cut_off(
+def test_vagrants_state_keeps_the_ids_of_machines_and_no_truncated_files(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marked = _import(vbox, provider, CONTROL_PLANE.name)
     _vboxmanage("setextradata", marked, "labctl/state", str(provider.folder))
     unnamed = _import(vbox, provider, "labctl-example_1764154800123_4711")
-    _note(provider.folder, CONTROL_PLANE.name, marked[:9])
-    _note(provider.folder, WORKER.name, unnamed)
+    _record_id(provider.folder, CONTROL_PLANE.name, marked[:9])
+    _record_id(provider.folder, WORKER.name, unnamed)
     (provider.folder / ".vagrant/machines" / WORKER.name / "virtualbox/box_meta").write_text("{")
     monkeypatch.setenv("VAGRANT_HOME", "/dev/null/none")  # so that Vagrant fails at once
 
     with pytest.raises(ProviderError):
         provider.up(LAB.nodes, watched.report)
 
-    kept = {path.parts[-3]: path.read_text() for path in provider.folder.glob(".vagrant/machines/*/*/*")}
-    assert kept == {CONTROL_PLANE.name: marked, WORKER.name: unnamed}
+    remaining = {path.parts[-3]: path.read_text() for path in provider.folder.glob(".vagrant/machines/*/*/*")}
+    assert remaining == {CONTROL_PLANE.name: marked, WORKER.name: unnamed}
 
 
 def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = _import(vbox, provider, WORKER.name)
-    _note(provider.folder, WORKER.name, machine)
+    _record_id(provider.folder, WORKER.name, machine)
     _vboxmanage("startvm", machine)
     (vbox.home / "deaf").touch()
     provider.limits = replace(NORMAL, shutdown=3.0)
@@ -233,15 +233,15 @@ def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
         ("poweroff", []),
     ],
 )
-def test_a_machine_that_stands_still_does_not_run_and_can_be_halted(
+def test_a_machine_in_any_state_can_be_halted_and_destroyed(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched, state: str, halts: list[list[str]]
 ) -> None:
     machine = _import(vbox, provider, WORKER.name)
-    _note(provider.folder, WORKER.name, machine)
+    _record_id(provider.folder, WORKER.name, machine)
     _vboxmanage("startvm", machine)
-    kept = vbox.kept()
-    kept["machines"][-1]["state"] = state
-    (vbox.home / "double.json").write_text(json.dumps(kept))
+    saved = vbox.saved_state()
+    saved["machines"][-1]["state"] = state
+    (vbox.home / "double.json").write_text(json.dumps(saved))
 
     assert provider.running() == ({WORKER.name} if state == "running" else frozenset())
     trouble = provider.trouble(WORKER) if state != "running" else None
@@ -253,9 +253,11 @@ def test_a_machine_that_stands_still_does_not_run_and_can_be_halted(
     assert vbox.names() == []
 
 
-def test_a_hard_stop_presses_no_button(vbox: VBox, provider: VirtualBoxProvider, watched: Watched) -> None:
+def test_a_hard_stop_does_not_press_the_power_button(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched
+) -> None:
     machine = _import(vbox, provider, WORKER.name)
-    _note(provider.folder, WORKER.name, machine)
+    _record_id(provider.folder, WORKER.name, machine)
     _vboxmanage("startvm", machine)
 
     provider.halt([WORKER.name], watched.report, hard=True)
@@ -263,7 +265,7 @@ def test_a_hard_stop_presses_no_button(vbox: VBox, provider: VirtualBoxProvider,
     assert [call for call in vbox.calls if call[0] == "controlvm"] == [["controlvm", machine, "poweroff"]]
 
 
-def test_the_last_lines_of_the_console_are_among_the_logs_and_in_a_failure(
+def test_a_failure_has_the_last_lines_of_the_console(
     provider: VirtualBoxProvider, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = provider.folder / "console" / f"{WORKER.name}.log"
@@ -312,14 +314,14 @@ def test_the_double_refuses_what_virtualbox_refuses(
 ) -> None:
     uuid = _import(vbox, provider, "machine")
     _vboxmanage("hostonlyif", "create")
-    kept = vbox.kept()
+    before = vbox.saved_state()
 
-    answer = _vboxmanage(*(argument.format(uuid=uuid) for argument in arguments))
+    finished = _vboxmanage(*(argument.format(uuid=uuid) for argument in arguments))
 
-    assert answer.returncode == code
-    assert error in answer.stderr
-    assert answer.stderr.startswith("VBoxManage: error: ")
-    assert vbox.kept() == kept
+    assert finished.returncode == code
+    assert error in finished.stderr
+    assert finished.stderr.startswith("VBoxManage: error: ")
+    assert vbox.saved_state() == before
 
 
 @pytest.mark.parametrize(
@@ -337,24 +339,22 @@ def test_the_double_refuses_what_virtualbox_refuses(
         ("</Envelope>", ""),
     ],
 )
-def test_an_appliance_without_what_import_reads_is_refused(
-    vbox: VBox, tmp_path: Path, written: str, instead: str
-) -> None:
+def test_an_incomplete_appliance_is_refused(vbox: VBox, tmp_path: Path, written: str, instead: str) -> None:
     text = (vbox_lab.HERE / "box.ovf").read_text()
     assert written in text
     (tmp_path / "box.ovf").write_text(text.replace(written, instead))
     (tmp_path / "box.vmdk").write_bytes(vbox_lab.vmdk_header(vbox_lab.DISK))
 
-    answer = _vboxmanage("import", str(tmp_path / "box.ovf"))
+    finished = _vboxmanage("import", str(tmp_path / "box.ovf"))
 
-    assert answer.returncode == 1
-    assert "VBOX_E_FILE_ERROR" in answer.stderr
+    assert finished.returncode == 1
+    assert "VBOX_E_FILE_ERROR" in finished.stderr
     assert not (vbox.home / "double.json").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("connected", [NAMES[0], "somebody's"])
-def test_the_dhcp_server_of_the_labs_network_is_removed_with_leave_unless_another_machine_needs_it(
+def test_fix_removes_the_dhcp_server_of_the_labs_network_unless_another_machine_uses_it(
     vbox: VBox, provider: VirtualBoxProvider, tmp_path: Path, connected: str
 ) -> None:
     machine = _import(vbox, provider, connected)
@@ -363,35 +363,35 @@ def test_the_dhcp_server_of_the_labs_network_is_removed_with_leave_unless_anothe
     (tmp_path / "labctl.yaml").write_text("provider: virtualbox\n")
     doctor = [sys.executable, "-m", "labctl", "-o", "json", "doctor"]
 
-    found = _checks([*doctor], tmp_path)
+    before_fix = _checks([*doctor], tmp_path)
     fixed = _checks([*doctor, "--fix"], tmp_path)
 
     is_alone = connected in NAMES
-    assert found["virtualbox-dhcp"]["state"] == "broken"
+    assert before_fix["virtualbox-dhcp"]["state"] == "broken"
     assert fixed["virtualbox-dhcp"]["fixed"] is is_alone
     assert fixed["virtualbox-members"]["state"] == ("ok" if is_alone else "broken")
-    assert [server["network"] for server in vbox.kept()["servers"]] == ([] if is_alone else [DEFAULT_SERVER])
+    assert [server["network"] for server in vbox.saved_state()["servers"]] == ([] if is_alone else [DEFAULT_SERVER])
 
 
 def _checks(line: list[str], folder: Path) -> dict[str, dict[str, object]]:
-    answer = json.loads(subprocess.run(line, cwd=folder, capture_output=True, check=False).stdout)
-    return {check["id"]: check for check in answer["checks"]}
+    report = json.loads(subprocess.run(line, cwd=folder, capture_output=True, check=False).stdout)
+    return {check["id"]: check for check in report["checks"]}
 
 
-def test_virtualbox_reads_in_the_box_what_the_vagrantfile_relies_on(tmp_path: Path) -> None:
+def test_the_box_has_the_hardware_that_the_vagrantfile_expects(tmp_path: Path) -> None:
     (tmp_path / "box.ovf").write_text(boxes.ovf("kubernetes-1.37.2-amd64-e67446f6", 480 << 20))
     (tmp_path / boxes.VMDK).write_bytes(vbox_lab.vmdk_header(disk.CAPACITY))
 
-    found = vbox_ovf.read(tmp_path / "box.ovf")
+    appliance = vbox_ovf.read(tmp_path / "box.ovf")
 
-    assert UNFINISHED.fullmatch(f"{found.name}_1764154800123_4711"), "Vagrant's name for an import"
-    assert vbox_ovf.vmdk_capacity(found.disk) == found.capacity == disk.CAPACITY
-    assert [kind for _id, kind in found.controllers] == ["SATA"]
-    assert found.adapters[0] == ("NAT", "NAT", "82540EM")
-    assert found.os_type == "Debian_64"
+    assert UNFINISHED.fullmatch(f"{appliance.name}_1764154800123_4711"), "Vagrant's name for an import"
+    assert vbox_ovf.vmdk_capacity(appliance.disk) == appliance.capacity == disk.CAPACITY
+    assert [kind for _id, kind in appliance.controllers] == ["SATA"]
+    assert appliance.adapters[0] == ("NAT", "NAT", "82540EM")
+    assert appliance.os_type == "Debian_64"
 
 
-def test_the_double_lists_in_the_forms_that_were_recorded(vbox: VBox) -> None:
+def test_the_double_lists_in_the_recorded_formats(vbox: VBox) -> None:
     _vboxmanage("hostonlyif", "create")
 
     assert [(server.network, str(server.first)) for server in virtualbox.servers(Machine())] == [

@@ -41,7 +41,7 @@ def start(act: Callable[[], object]) -> int:
         os._exit(code)
 
 
-def ended_afresh(act: Callable[..., object], *arguments: object) -> int:
+def exit_code_of_new_process(act: Callable[..., object], *arguments: object) -> int:
     """Return the exit code of a new process that calls `act` without inheriting state that libc reads only once.
 
     `act` is a function of a test module, and the arguments can be pickled.
@@ -57,7 +57,7 @@ def ended_afresh(act: Callable[..., object], *arguments: object) -> int:
     return process.exitcode
 
 
-def ended(pid: int) -> int:
+def wait_for_exit(pid: int) -> int:
     """Wait for a process; return its exit code, or the negative number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -71,43 +71,43 @@ def killed_at(stop: int, act: Callable[[], object], prepare: Callable[[], object
 
     def traced() -> None:
         prepare()
-        _checked(_LIBC.ptrace(_TRACEME, 0, None, None))
+        _check_result(_LIBC.ptrace(_TRACEME, 0, None, None))
         os.kill(os.getpid(), signal.SIGSTOP)
         act()
 
     pid = start(traced)
     _, status = os.waitpid(pid, 0)
     assert os.WIFSTOPPED(status), f"it exited with {os.waitstatus_to_exitcode(status)} before `act`"
-    _checked(_LIBC.ptrace(_SETOPTIONS, pid, None, _TRACESYSGOOD | _EXITKILL))
+    _check_result(_LIBC.ptrace(_SETOPTIONS, pid, None, _TRACESYSGOOD | _EXITKILL))
     for _ in range(stop):
-        _checked(_LIBC.ptrace(_SYSCALL, pid, None, None))
+        _check_result(_LIBC.ptrace(_SYSCALL, pid, None, None))
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
             return False
         assert os.WSTOPSIG(status) == _AT_SYSTEM_CALL
     os.kill(pid, signal.SIGKILL)
-    assert ended(pid) == -signal.SIGKILL
+    assert wait_for_exit(pid) == -signal.SIGKILL
     return True
 
 
-def own_mounts() -> None:
+def unshare_mounts() -> None:
     """Give this process a private mount namespace. Needs root."""
-    _checked(_LIBC.unshare(_NEWNS))
+    _check_result(_LIBC.unshare(_NEWNS))
     mount("none", Path("/"), flags=_PRIVATE | RECURSIVE)
 
 
-def own_network() -> None:
+def unshare_network() -> None:
     """Give this process a network namespace without an uplink. Needs root."""
-    _checked(_LIBC.unshare(_NEWNET))
+    _check_result(_LIBC.unshare(_NEWNET))
 
 
 def mount(source: Path | str, target: Path, kind: str = "", flags: int = 0) -> None:
     """Call mount(2)."""
-    _checked(_LIBC.mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, None))
+    _check_result(_LIBC.mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, None))
 
 
-def _checked(result: int) -> None:
+def _check_result(result: int) -> None:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -40,11 +40,11 @@ def apt_mirror(namespace: Path, certificate: Path, key: Path) -> Iterator[Mirror
 
         def do_GET(self) -> None:
             mirror.asked.append(self.path)
-            answer = requests.get(ORIGIN + self.path, timeout=SECONDS)
-            self.send_response(answer.status_code)
-            self.send_header("Content-Length", str(len(answer.content)))
+            response = requests.get(ORIGIN + self.path, timeout=SECONDS)
+            self.send_response(response.status_code)
+            self.send_header("Content-Length", str(len(response.content)))
             self.end_headers()
-            self.wfile.write(answer.content)
+            self.wfile.write(response.content)
 
         def log_message(self, *_words: object) -> None:
             pass

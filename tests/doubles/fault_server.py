@@ -36,7 +36,7 @@ class Fault:
 
 
 @dataclass
-class Asked:
+class Request:
     """A request."""
 
     method: str
@@ -55,9 +55,9 @@ class Server:
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     always: dict[str, Fault] = field(default_factory=dict)
     """The fault of every response, by path; `faults` has those of the next responses, in order."""
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
-    login: Callable[[Asked], Fault | None] = lambda _asked: None
+    login: Callable[[Request], Fault | None] = lambda _request: None
     slow: float = 0.0
     """The seconds between two pieces of a body."""
     busy: int = 0
@@ -74,9 +74,9 @@ class Server:
         self.files[path], self.kinds[path] = content, kind
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset the recorded requests and bytes."""
-        self.asked.clear()
+        self.requests.clear()
         self.sent.clear()
 
 
@@ -120,11 +120,11 @@ class _Handler(BaseHTTPRequestHandler):
     lab: Server
 
     def do_GET(self) -> None:
-        asked = Asked(self.command, self.path, {name.title(): value for name, value in self.headers.items()})
-        self.lab.asked.append(asked)
+        request = Request(self.command, self.path, {name.title(): value for name, value in self.headers.items()})
+        self.lab.requests.append(request)
         path = self.path.partition("?")[0]
         waiting = self.lab.faults.get(path)
-        fault = self.lab.login(asked) or (waiting.pop(0) if waiting else self.lab.always.get(path, Fault()))
+        fault = self.lab.login(request) or (waiting.pop(0) if waiting else self.lab.always.get(path, Fault()))
         if fault.raw is not None:
             self.close_connection = True
             self.wfile.write(fault.raw)

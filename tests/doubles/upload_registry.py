@@ -25,7 +25,7 @@ class UploadRegistry:
     cuts: list[int] = field(default_factory=list)
     """After how many bytes to cut the next requests with content."""
     can_resume: bool = True
-    thinks: float = 0.0
+    delay: float = 0.0
     """Seconds until it answers a request with content."""
     counts_one_more: bool = False
     """Whether it reports one byte more than it received, as Quay does."""
@@ -39,19 +39,19 @@ class UploadRegistry:
     """How many requests for the upload's state to answer with 429."""
     kind: str = ""
     """Content-Type of the empty responses with status 201 and 202."""
-    loses_answer: bool = False
+    loses_response: bool = False
     """Whether to close the connection instead of answering the last request of the next upload."""
     flips: bool = False
-    place: str = ""
+    redirect: str = ""
     """URL of another server to which uploads are redirected."""
-    asks_login: bool = False
+    requires_login: bool = False
     refusals: int = 0
     """How many requests with content to answer with 401, after all of it has arrived."""
     secrets: list[str | None] = field(default_factory=list)
     """Authorization headers of requests with content."""
     received: int = 0
     connections: int = 0
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -75,17 +75,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request and record its method."""
         super().handle_one_request()
         if getattr(self, "command", None):
-            self.registry.asked.append(self.command)
+            self.registry.requests.append(self.command)
 
     def do_HEAD(self) -> None:
         self._answer(200 if self.path.rpartition("/")[2] in self.registry.blobs else 404)
 
     def do_POST(self) -> None:
         self.registry.upload.clear()
-        if self.registry.asks_login and not self.headers["Authorization"]:
+        if self.registry.requires_login and not self.headers["Authorization"]:
             self._answer(401, **{"WWW-Authenticate": "Basic"})
             return
-        self._answer(202, Location=f"{self.registry.place}/v2/lab/blobs/uploads/1?state=0")
+        self._answer(202, Location=f"{self.registry.redirect}/v2/lab/blobs/uploads/1?state=0")
 
     def do_GET(self) -> None:
         if self.registry.limits:
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         if end < length:
             self.close_connection = True
             return
-        threading.Event().wait(registry.thinks)
+        threading.Event().wait(registry.delay)
         self._answer(202, Location="/v2/lab/blobs/uploads/1?state=end", Range=f"0-{len(registry.upload) - 1}")
 
     def do_PUT(self) -> None:
@@ -133,8 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(400)
             return
         self.registry.blobs[digest] = content
-        if self.registry.loses_answer:
-            self.registry.loses_answer, self.close_connection = False, True
+        if self.registry.loses_response:
+            self.registry.loses_response, self.close_connection = False, True
             return
         self._answer(201)
 

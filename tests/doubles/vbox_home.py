@@ -80,7 +80,7 @@ class Machine:
     @property
     def is_running(self) -> bool:
         """Whether it runs; a booted machine stops when its QEMU exits."""
-        return self.state == "running" and (self.pid == 0 or _lives(self.pid))
+        return self.state == "running" and (self.pid == 0 or _is_alive(self.pid))
 
 
 @dataclass
@@ -169,28 +169,28 @@ def _read(path: Path) -> Home:
             enabled=True,
         )
         return Home(path.parent, servers=[default])
-    kept: dict[str, Any] = json.loads(path.read_text())
+    saved: dict[str, Any] = json.loads(path.read_text())
     return Home(
         path.parent,
-        [_machine(each) for each in kept["machines"]],
-        [HostOnly(**each) for each in kept["interfaces"]],
-        [Dhcp(**each) for each in kept["servers"]],
-        kept["count"],
+        [_machine(each) for each in saved["machines"]],
+        [HostOnly(**each) for each in saved["interfaces"]],
+        [Dhcp(**each) for each in saved["servers"]],
+        saved["count"],
     )
 
 
-def _machine(kept: dict[str, Any]) -> Machine:
-    nics = {slot: Nic(**each) for slot, each in kept["nics"].items()}
+def _machine(saved: dict[str, Any]) -> Machine:
+    nics = {slot: Nic(**each) for slot, each in saved["nics"].items()}
     controllers = {
-        name: {port: Medium(**each) for port, each in media.items()} for name, media in kept["controllers"].items()
+        name: {port: Medium(**each) for port, each in media.items()} for name, media in saved["controllers"].items()
     }
-    machine = Machine(**{**kept, "nics": nics, "controllers": controllers})
+    machine = Machine(**{**saved, "nics": nics, "controllers": controllers})
     if machine.state == "running" and not machine.is_running:
         machine.state = "poweroff"  # the guest shut itself down
     return machine
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -76,29 +76,29 @@ class VBox:
         path = self.home / "calls"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def shown_calls(self, *hidden: tuple[str, str]) -> list[str]:
+    def normalized_calls(self, *hidden: tuple[str, str]) -> list[str]:
         """Return the calls as lines, without what differs between runs: ids, ports and the number of repeated calls."""
-        return [call for call, _ in groupby(self._shown(" ".join(call), hidden) for call in self.calls)]
+        return [call for call, _ in groupby(self._normalized(" ".join(call), hidden) for call in self.calls)]
 
     def forget_calls(self) -> None:
         (self.home / "calls").unlink(missing_ok=True)
 
-    def kept(self) -> dict[str, list[dict[str, object]]]:
-        kept: dict[str, list[dict[str, object]]] = json.loads((self.home / "double.json").read_text())
-        return kept
+    def saved_state(self) -> dict[str, list[dict[str, object]]]:
+        saved: dict[str, list[dict[str, object]]] = json.loads((self.home / "double.json").read_text())
+        return saved
 
     def names(self) -> list[object]:
-        return [machine["name"] for machine in self.kept()["machines"]]
+        return [machine["name"] for machine in self.saved_state()["machines"]]
 
     def power_off(self) -> None:
         """Kill the machines that a failed test left running."""
         if (self.home / "double.json").exists():
-            for machine in self.kept()["machines"]:
+            for machine in self.saved_state()["machines"]:
                 if pid := machine["pid"]:
                     with suppress(ProcessLookupError):
                         os.kill(int(str(pid)), signal.SIGKILL)
 
-    def _shown(self, call: str, hidden: tuple[tuple[str, str], ...]) -> str:
+    def _normalized(self, call: str, hidden: tuple[tuple[str, str], ...]) -> str:
         for text, placeholder in (*hidden, (str(self.home), "HOME"), (str(self.folder), "FOLDER")):
             call = call.replace(text, placeholder)
         for pattern, placeholder in CHANGING:
@@ -170,5 +170,5 @@ def write_lab(folder: Path, catalogue: Path, wanted: Lab) -> None:
 
 def box(catalogue: Path) -> Box:
     """Return the box of a catalogue."""
-    found = json.loads(catalogue.read_text())
-    return Box(found["name"], found["versions"][0]["version"], catalogue)
+    document = json.loads(catalogue.read_text())
+    return Box(document["name"], document["versions"][0]["version"], catalogue)

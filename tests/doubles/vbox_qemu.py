@@ -49,9 +49,9 @@ def press_power_button(machine: Machine) -> None:
         monitor.settimeout(MONITOR_SECONDS)
         monitor.connect(str(_monitor(machine)))
         monitor.sendall(b"system_powerdown\n")
-        said = b""
-        while b"system_powerdown" not in said:  # the monitor prints its prompt and echoes the command
-            said += monitor.recv(4096)
+        output = b""
+        while b"system_powerdown" not in output:  # the monitor prints its prompt and echoes the command
+            output += monitor.recv(4096)
 
 
 def cut_power(machine: Machine) -> None:

@@ -91,13 +91,13 @@ def system_properties(folder: Path) -> Iterator[str]:
     yield "Default hard disk format:        VDI"
 
 
-def appliance(found: Appliance, folder: Path) -> Iterator[str]:
+def appliance(source: Appliance, folder: Path) -> Iterator[str]:
     """Yield the description that `import` prints first: each line, with the option that changes it."""
     yield "Disks:"
-    yield f"  {found.disk_id}\t{found.capacity}\t-1\t{found.format}\t{found.disk.name}\t-1\t-1\t"
+    yield f"  {source.disk_id}\t{source.capacity}\t-1\t{source.format}\t{source.disk.name}\t-1\t-1\t"
     yield ""
     yield "Virtual system 0:"
-    entries = list(_entries(found, folder))
+    entries = list(_entries(source, folder))
     for index, (text, change) in enumerate(entries):
         yield f"{index:2}: {text}"
         if change:
@@ -108,25 +108,27 @@ def appliance(found: Appliance, folder: Path) -> Iterator[str]:
             )
 
 
-def disk_unit(found: Appliance) -> int:
+def disk_unit(source: Appliance) -> int:
     """Return the disk's unit number in the output of `appliance`."""
-    return 7 + len(found.adapters) + len(found.controllers)
+    return 7 + len(source.adapters) + len(source.controllers)
 
 
-def _entries(found: Appliance, folder: Path) -> Iterator[tuple[str, str]]:
-    yield f'Suggested OS type: "{found.os_type}"', "--ostype <type>"
-    yield f'Suggested VM name "{found.name}"', "--vmname <name>"
+def _entries(source: Appliance, folder: Path) -> Iterator[tuple[str, str]]:
+    yield f'Suggested OS type: "{source.os_type}"', "--ostype <type>"
+    yield f'Suggested VM name "{source.name}"', "--vmname <name>"
     yield 'Suggested VM group "/"', "--group <group>"
-    yield f'Suggested VM settings file name "{folder / found.name / found.name}.vbox"', "--settingsfile <filename>"
+    yield f'Suggested VM settings file name "{folder / source.name / source.name}.vbox"', "--settingsfile <filename>"
     yield f'Suggested VM base folder "{folder}"', "--basefolder <path>"
-    yield f"Number of CPUs: {found.cpus}", "--cpus <n>"
-    yield f"Guest memory: {found.memory} MB", "--memory <MB>"
-    for network, mode, _hardware in found.adapters:
+    yield f"Number of CPUs: {source.cpus}", "--cpus <n>"
+    yield f"Guest memory: {source.memory} MB", "--memory <MB>"
+    for network, mode, _hardware in source.adapters:
         yield f"Network adapter: orig {network}, config 3, extra type={mode}", ""
-    for _id, kind in found.controllers:
+    for _id, kind in source.controllers:
         yield f"{kind} controller, type {'AHCI' if kind == 'SATA' else 'PIIX4'}", "disable"
-    controller = 7 + len(found.adapters) + [each for each, _kind in found.controllers].index(found.parent)
-    target = f"source image={found.disk.name}, target path={found.disk.name}, controller={controller};port={found.port}"
+    controller = 7 + len(source.adapters) + [each for each, _kind in source.controllers].index(source.parent)
+    target = (
+        f"source image={source.disk.name}, target path={source.disk.name}, controller={controller};port={source.port}"
+    )
     yield f"Hard disk image: {target}", "--unit N --disk path"
 
 

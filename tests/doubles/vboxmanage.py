@@ -42,12 +42,12 @@ def main(arguments: Sequence[str]) -> int:
             for line in command(home, list(arguments[1:])):
                 print(line)  # noqa: T201 - the same
     except VBoxError as error:
-        _tell(error)
+        _print_error(error)
         return FAILURE if error.code else SYNTAX
     return 0
 
 
-def _tell(error: VBoxError) -> None:
+def _print_error(error: VBoxError) -> None:
     lines = [error.text]
     if error.code:
         details = f"component {error.component}, interface I{error.component.removesuffix('Wrap')}"
@@ -84,32 +84,32 @@ def _import(home: Home, arguments: list[str]) -> Iterator[str]:
         arguments, {"--vsys": 1, "--vmname": 1, "--unit": 1, "--disk": 1, "-n": 0, "--dry-run": 0}
     )
     machines = home.folder / "VirtualBox VMs"
-    found = vbox_ovf.read(Path(path))
+    source = vbox_ovf.read(Path(path))
     yield PROGRESS
     print(f"Interpreting {path}...\nOK.", file=sys.stderr)  # noqa: T201 - a program's output
-    yield from vbox_shown.appliance(found, machines)
+    yield from vbox_shown.appliance(source, machines)
     if "-n" in options or "--dry-run" in options:
         return
-    if options.get("--vsys", "0") != "0" or int(options.get("--unit", "-1")) not in {-1, vbox_shown.disk_unit(found)}:
+    if options.get("--vsys", "0") != "0" or int(options.get("--unit", "-1")) not in {-1, vbox_shown.disk_unit(source)}:
         raise VBoxError("Invalid index with --vsys or --unit option")
-    if vbox_ovf.vmdk_capacity(found.disk) != found.capacity:
-        raise VBoxError(f"{found.disk} has another capacity", "VBOX_E_FILE_ERROR (0x80bb0004)", "ApplianceWrap")
-    name = options.get("--vmname", found.name)
+    if vbox_ovf.vmdk_capacity(source.disk) != source.capacity:
+        raise VBoxError(f"{source.disk} has another capacity", "VBOX_E_FILE_ERROR (0x80bb0004)", "ApplianceWrap")
+    name = options.get("--vmname", source.name)
     if any(each.name == name for each in home.machines):
         raise VBoxError(
             f"Machine settings file '{name}.vbox' already exists", "VBOX_E_FILE_ERROR (0x80bb0004)", "MachineWrap"
         )
     base = machines / name
-    machine = Machine(home.new_id(), name, str(base), found.memory, found.cpus, found.os_type)
+    machine = Machine(home.new_id(), name, str(base), source.memory, source.cpus, source.os_type)
     machine.nics = {str(slot): Nic(home.new_mac()) for slot in vbox_shown.SLOTS}
-    for nic, (_network, mode, hardware) in zip(machine.nics.values(), found.adapters, strict=False):
+    for nic, (_network, mode, hardware) in zip(machine.nics.values(), source.adapters, strict=False):
         nic.attached, nic.kind = mode.casefold(), hardware
-    machine.controllers = {kind: {} for _id, kind in found.controllers}
-    target = Path(options.get("--disk", str(base / found.disk.name)))
+    machine.controllers = {kind: {} for _id, kind in source.controllers}
+    target = Path(options.get("--disk", str(base / source.disk.name)))
     disk = (base if not target.is_absolute() else Path()) / target
-    vbox_qemu.clone_disk(found.disk, disk)
-    kind = dict(found.controllers)[found.parent]
-    machine.controllers[kind][f"{found.port}-0"] = Medium(str(disk), home.new_id(), "hdd")
+    vbox_qemu.clone_disk(source.disk, disk)
+    kind = dict(source.controllers)[source.parent]
+    machine.controllers[kind][f"{source.port}-0"] = Medium(str(disk), home.new_id(), "hdd")
     (base / f"{name}.vbox").write_text(f"<!-- {machine.uuid} -->\n")
     home.machines.append(machine)
     yield PROGRESS
@@ -344,21 +344,21 @@ def _dhcpserver(home: Home, arguments: list[str]) -> Iterator[str]:
     options, (action,) = _parsed(arguments, {**dict.fromkeys(takes, 1), "--enable": 0, "--disable": 0})
     interface = options.get("--ifname") or options.get("--interface")
     name = options.get("--netname") or options.get("--network") or f"HostInterfaceNetworking-{interface}"
-    found = next((server for server in home.servers if server.network == name), None)
+    existing = next((server for server in home.servers if server.network == name), None)
     match action:
-        case "add" if found:
+        case "add" if existing:
             raise VBoxError("DHCP server already exists")
         case "add":
             ip, lower, upper, mask = (options[f"--{each}"] for each in ("ip", "lowerip", "upperip", "netmask"))
             home.servers.append(Dhcp(name, ip, lower, upper, mask, "--enable" in options))
-        case "remove" if found:
-            home.servers.remove(found)
+        case "remove" if existing:
+            home.servers.remove(existing)
         case _:
             raise VBoxError("DHCP server does not exist")
     yield from ()
 
 
-def _extra(home: Home, arguments: list[str]) -> Iterator[str]:
+def _setextradata(home: Home, arguments: list[str]) -> Iterator[str]:
     """Run `setextradata NAME KEY [VALUE]` for a machine."""
     name, key, *value = arguments
     extra = home.machine(name).extra
@@ -367,7 +367,7 @@ def _extra(home: Home, arguments: list[str]) -> Iterator[str]:
     yield from ()
 
 
-def _shown_extra(home: Home, arguments: list[str]) -> Iterator[str]:
+def _getextradata(home: Home, arguments: list[str]) -> Iterator[str]:
     name, key = arguments
     extra = home.machine(name).extra
     if key == "enumerate":
@@ -387,8 +387,8 @@ COMMANDS: dict[str, Callable[[Home, list[str]], Iterator[str]]] = {
     "unregistervm": _unregistervm,
     "hostonlyif": _hostonlyif,
     "dhcpserver": _dhcpserver,
-    "setextradata": _extra,
-    "getextradata": _shown_extra,
+    "setextradata": _setextradata,
+    "getextradata": _getextradata,
 }
 
 

@@ -33,7 +33,7 @@ class Wire:
             self.received += size * (not is_sent)
             return True
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Count from the beginning, on a whole wire."""
         with self.lock:
             self.sent, self.received, self.left = 0, 0, None
