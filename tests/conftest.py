@@ -70,7 +70,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         side_by_side.interrupt_once()
     else:
         config.option.loadscopereorder = False
-        side_by_side.let_processes_end()
+        side_by_side.extend_exit_timeout()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
@@ -90,8 +90,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect tests that were not requested, and skip tests that need root if this process is not root's."""
-    left_out = _left_out(config)
-    deselected = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
+    marks = _deselected_marks(config)
+    deselected = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in deselected]
     if not _is_root():
@@ -130,7 +130,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{spent:7.1f} {name}")
 
 
-def _left_out(config: pytest.Config) -> set[str]:
+def _deselected_marks(config: pytest.Config) -> set[str]:
     """Return the marks of the tests to deselect.
 
     `-m` and paths select tests of any kind, except the sweeps, which take an hour and need `-m sweep`.
@@ -347,8 +347,8 @@ def _context(home: Path, hosts_file: Path, provider: FakeProvider, cluster: Fake
     folder = home / "state" / "labctl" / "demo"
     folder.mkdir(parents=True)
     carried = bundle(home / "bundle")
-    made = Context(replace(lab(), hosts_file=hosts_file), folder, home / "cache" / "labctl", carried.folder)
-    return with_doors(made, provider, cluster, carried)
+    lab_context = Context(replace(lab(), hosts_file=hosts_file), folder, home / "cache" / "labctl", carried.folder)
+    return with_doors(lab_context, provider, cluster, carried)
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:

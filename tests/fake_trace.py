@@ -52,11 +52,11 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
     """Return the hops `address` and `node`: ok if the ingress controller's Service has an address."""
     service, namespace = context.controller.service, context.controller.namespace
     try:
-        found = cluster_state.load_balancer_address(cluster or context.cluster, namespace, service)
+        address = cluster_state.load_balancer_address(cluster or context.cluster, namespace, service)
     except LabError as error:
         return {name: hop(name, error.id, error.message, state="unknown") for name in trace.SHARED}
-    if isinstance(found, Pending):
-        text = f"the Service {namespace}/{service} has no address: {found.reason}"
+    if isinstance(address, Pending):
+        text = f"the Service {namespace}/{service} has no address: {address.reason}"
         return {"address": hop("address", "address-missing", text), "node": hop("node", state="not reached")}
     return {name: hop(name) for name in trace.SHARED}
 
@@ -71,7 +71,7 @@ def hop(
     evidence: Mapping[str, Any] | None = None,
 ) -> HopReport:
     """Return the report of a hop: by default broken if it has a cause, otherwise ok."""
-    seen = {**(evidence or {}), **({"finding": finding} if cause else {})}
+    details = {**(evidence or {}), **({"finding": finding} if cause else {})}
     commands = ["labctl --name demo up"] if cause else []
     return {
         "hop": name,
@@ -79,5 +79,5 @@ def hop(
         "cause": cause,
         "fix": fix or ("Mend it." if cause else None),
         "commands": commands,
-        "evidence": seen,
+        "evidence": details,
     }

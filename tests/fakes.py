@@ -163,8 +163,8 @@ class FakeProvider:
 
     def destroy(self, report: Progress) -> Removed:
         report("destroying machines")
-        was_there, self.nodes = bool(self.nodes), set()
-        return Removed(was_there)
+        existed, self.nodes = bool(self.nodes), set()
+        return Removed(existed)
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         return ["ssh", node.name, *command]
@@ -235,11 +235,11 @@ class FakeCluster(Cluster):
 
     def _pods(self, namespace: str | None, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Yield the ready pods that Deployments with these labels report, for tests that put no pods."""
-        for (_, kind, its_namespace, name), found in self.objects.items():
-            is_theirs = found.get("spec", {}).get("selector", {}).get("matchLabels") == labels
+        for (_, kind, its_namespace, name), deployment in self.objects.items():
+            is_theirs = deployment.get("spec", {}).get("selector", {}).get("matchLabels") == labels
             if kind == "Deployment" and namespace in {None, its_namespace} and is_theirs:
                 yield from (
-                    ready_pod(name, number) for number in range(found.get("status", {}).get("readyReplicas", 0))
+                    ready_pod(name, number) for number in range(deployment.get("status", {}).get("readyReplicas", 0))
                 )
 
     def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
@@ -332,8 +332,8 @@ def ready_pod(deployment: str, number: int) -> dict[str, Any]:
     return {"metadata": {"name": name, **owned_by(deployment)}, "status": status, "spec": {}}
 
 
-def _field(found: Mapping[str, Any], path: str) -> object:
-    value: Any = found
+def _field(item: Mapping[str, Any], path: str) -> object:
+    value: Any = item
     for key in path.split("."):
         value = value.get(key, {})
     return value

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import packages
-from e2e.reallab import LABCTL, Ran, eventually, finished, run
+from e2e.reallab import LABCTL, Completed, eventually, execute, run
 
 USER, UID = "labber", 4711
 """An ordinary user in group libvirt."""
@@ -109,14 +109,14 @@ class LibvirtMachine:
         ]
         return [*line, *command]
 
-    def run(self, user: str, *command: str, code: int | None = 0, seconds: float = 60.0, **more: str) -> Ran:
+    def run(self, user: str, *command: str, code: int | None = 0, seconds: float = 60.0, **more: str) -> Completed:
         """Run a command on the machine as a user; it must exit with this code."""
-        ended = finished(self.line(user, *command, **more), seconds)
-        said = f"{user}: {shlex.join(command)}: exit code {ended.code}\n{ended.out}\n{ended.err}"
-        assert code in {None, ended.code}, said
-        return ended
+        completed = execute(self.line(user, *command, **more), seconds)
+        message = f"{user}: {shlex.join(command)}: exit code {completed.code}\n{completed.out}\n{completed.err}"
+        assert code in {None, completed.code}, message
+        return completed
 
-    def labctl(self, *words: str, code: int | None = 0, seconds: float = 60.0) -> Ran:
+    def labctl(self, *words: str, code: int | None = 0, seconds: float = 60.0) -> Completed:
         """Run labctl as the user."""
         return self.run(USER, str(LABCTL), *words, code=code, seconds=seconds)
 
@@ -151,15 +151,15 @@ class LibvirtMachine:
                 "-c",
                 f"setsid --fork {daemon} --daemon --pid-file /run/{daemon}.pid >/run/{daemon}.log 2>&1",
             )
-        answers = partial(self.run, USER, "virsh", "-c", "qemu:///system", "version", code=None)
-        eventually(answers, lambda ended: ended.code == 0, seconds=30)
+        query = partial(self.run, USER, "virsh", "-c", "qemu:///system", "version", code=None)
+        eventually(query, lambda completed: completed.code == 0, seconds=30)
 
     def stop_libvirt(self) -> None:
         """Stop both daemons; virtual machines and networks keep running."""
         for daemon in reversed(DAEMONS):
             self.run("root", "sh", "-c", f"kill $(cat /run/{daemon}.pid)")
             is_there = partial(self.run, "root", "test", "-e", f"/run/{daemon}.pid", code=None)
-            eventually(is_there, lambda ended: ended.code != 0, seconds=30)
+            eventually(is_there, lambda completed: completed.code != 0, seconds=30)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[Libvi
     try:
         run("ip", "-n", name, "link", "set", "lo", "up")
         run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=0")
-        with _booted(name, disk, bundle) as init:
+        with _boot(name, disk, bundle) as init:
             machine = LibvirtMachine(init, disk)
             machine.start_libvirt()
             yield machine
@@ -182,7 +182,7 @@ def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[Libvi
 
 def install(needed: Sequence[str] = PROGRAMS) -> None:
     """Install the packages for tests of virtual machines, unless these programs and files exist."""
-    packages.bring(needed, PACKAGES)
+    packages.install(needed, PACKAGES)
 
 
 def _make_disk(disk: Path) -> None:
@@ -210,7 +210,7 @@ def _make_disk(disk: Path) -> None:
 
 
 @contextmanager
-def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
+def _boot(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
     """Boot the machine; yield the pid of its first process, as seen from this machine."""
     folders = sorted({CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), LABCTL.parents[1]})
     needed = [

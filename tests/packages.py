@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from e2e.reallab import eventually, finished, run
+from e2e.reallab import eventually, execute, run
 
 APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=600")
 SECONDS = 900.0
 """Time limit of apt, including the wait for another apt."""
 
 
-def bring(needed: Sequence[str], names: Sequence[str]) -> None:
+def install(needed: Sequence[str], names: Sequence[str]) -> None:
     """Install these packages, unless all needed programs, and files by their paths, exist.
 
     Skip the test if they are missing and this is not root. Another process may use apt at the same time.
@@ -26,7 +26,7 @@ def bring(needed: Sequence[str], names: Sequence[str]) -> None:
     if os.geteuid() != 0:
         pytest.skip(f"needs {', '.join(missing)}, which root may install")
     update = [*APT, "update"]  # `apt-get update` fails while another apt updates its lists, so repeat it
-    eventually(lambda: finished(update, SECONDS), lambda ended: ended.code == 0, SECONDS)
+    eventually(lambda: execute(update, SECONDS), lambda completed: completed.code == 0, SECONDS)
     run(*APT, "install", "-y", "--no-install-recommends", *names, seconds=SECONDS)
     assert _missing(needed) == []
 

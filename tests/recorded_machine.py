@@ -75,8 +75,8 @@ class Recorded(Machine):
         if line[:2] == MADISON:
             known = [name for name in line[2:] if name not in self.without_packages]
             return Finished(0, "".join(f" {name} | 1.0 | http://deb.debian.org/debian x\n" for name in known), ())
-        said = {**WELL, **self.said}.get(" ".join(line), ("", 0))
-        out, code = ((RECORDED / said).read_text(encoding="utf-8"), 0) if isinstance(said, str) else said
+        output = {**WELL, **self.said}.get(" ".join(line), ("", 0))
+        out, code = ((RECORDED / output).read_text(encoding="utf-8"), 0) if isinstance(output, str) else output
         return Finished(code, out if code == 0 else "", tuple(out.splitlines()))
 
     def read(self, path: Path) -> str | None:

@@ -20,7 +20,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdis
         return groups.group(nodeid)
 
 
-def let_processes_end() -> None:
+def extend_exit_timeout() -> None:
     """Raise pytest-xdist's time limit so that every process can destroy its labs after Ctrl-C."""
     NodeManager.EXIT_TIMEOUT = ENDING_SECONDS
 
@@ -32,11 +32,11 @@ def interrupt_once() -> None:
     """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, _go_on)  # not SIG_IGN, which children would inherit
+        signal.signal(signal.SIGINT, _ignore)  # not SIG_IGN, which children would inherit
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
 
 
-def _go_on(_signal: int, _frame: FrameType | None) -> None:
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
     """Ignore a signal."""

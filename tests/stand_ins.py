@@ -42,7 +42,7 @@ class WebServer:
 
     folder: Path
     url: str = ""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class StandIns:
     registry: DockerRegistry
 
     @property
-    def asked(self) -> int:
+    def request_count(self) -> int:
         """The number of requests to both servers."""
-        return len(self.web.asked) + self.registry.asked
+        return len(self.web.requests) + self.registry.request_count
 
 
 @contextmanager
@@ -129,11 +129,11 @@ def web_server(
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            server.asked.append(self.path)
+            server.requests.append(self.path)
             super().do_GET()
 
         def do_HEAD(self) -> None:
-            server.asked.append(self.path)
+            server.requests.append(self.path)
             super().do_HEAD()
 
         def log_message(self, *_words: object) -> None:

@@ -57,7 +57,7 @@ def bundle(folder: Path, architecture: str = "amd64", shop: str = "shop") -> Bun
     return load(there)
 
 
-def same(one: Path, other: Path) -> bool:
+def same_files(one: Path, other: Path) -> bool:
     """Return whether two folders have the same files, with equal contents and executable bits."""
     return _files(one) == _files(other)
 
@@ -71,14 +71,14 @@ def _files(folder: Path) -> dict[str, tuple[bytes, bool]]:
 
 
 def _own_image(archive: Path, reference: str, architecture: str, layers: list[str]) -> None:
-    made = [archive.with_name(f"{name}.layer") for name in layers]
-    for layer in made:
+    paths = [archive.with_name(f"{name}.layer") for name in layers]
+    for layer in paths:
         source = layer.with_suffix(".content")
         source.write_bytes(content(layer.stem))
         write_layer(layer, [Copy(f"usr/share/{layer.stem}", source, 0o644)])
         source.unlink()
-    write_archive(archive, reference=reference, architecture=architecture, config={}, layers=made)
-    for layer in made:
+    write_archive(archive, reference=reference, architecture=architecture, config={}, layers=paths)
+    for layer in paths:
         layer.unlink()
 
 

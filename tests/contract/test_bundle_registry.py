@@ -113,7 +113,7 @@ def test_the_pulled_bundle_equals_the_pushed_one(room: ClassRoom) -> None:
     assert room.wire.sent < MANIFESTS
 
     arrived = room.pull()
-    assert travelling.same(arrived.bundle.folder, built.folder)
+    assert travelling.same_files(arrived.bundle.folder, built.folder)
     checksums.verify(arrived.bundle, room.cache, _silent)
     assert whole <= room.wire.received < whole + MANIFESTS
     assert not room.pull().changed
@@ -139,7 +139,7 @@ def test_only_changed_blobs_are_pushed_and_pulled(room: ClassRoom) -> None:
     arrived = room.pull()
     assert arrived.digest == moved.digest != before.digest
     assert arrived.fetched <= moved.moved
-    assert travelling.same(arrived.bundle.folder, changed.folder)
+    assert travelling.same_files(arrived.bundle.folder, changed.folder)
 
 
 def test_one_reference_serves_two_architectures(room: ClassRoom) -> None:
@@ -149,7 +149,7 @@ def test_one_reference_serves_two_architectures(room: ClassRoom) -> None:
     room.push(arm64)
     for built in (arm64, amd64):
         arrived = room.pull(built.architecture)
-        assert travelling.same(arrived.bundle.folder, built.folder)
+        assert travelling.same_files(arrived.bundle.folder, built.folder)
 
 
 def test_a_bundle_is_pulled_from_a_nested_index(room: ClassRoom) -> None:
@@ -163,7 +163,7 @@ def test_a_bundle_is_pulled_from_a_nested_index(room: ClassRoom) -> None:
     client.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": nested}))
 
     for name, bundle in built.items():
-        assert travelling.same(room.pull(name).bundle.folder, bundle.folder)
+        assert travelling.same_files(room.pull(name).bundle.folder, bundle.folder)
 
 
 def test_a_push_into_a_nested_index_keeps_its_entries_if_one_has_a_bundle(room: ClassRoom) -> None:
@@ -184,7 +184,7 @@ def test_a_push_into_a_nested_index_keeps_its_entries_if_one_has_a_bundle(room: 
     room.push(built["amd64"])
     assert bundle_entry in json.loads(client.manifest(room.reference).content)["manifests"]
     for name, bundle in built.items():
-        assert travelling.same(room.pull(name).bundle.folder, bundle.folder)
+        assert travelling.same_files(room.pull(name).bundle.folder, bundle.folder)
 
     nest("nginx-1.26.3")
     assert _error_id(lambda: room.push(built["amd64"])) == "reference-taken"
@@ -224,7 +224,7 @@ def test_a_pull_after_a_lost_connection_fetches_only_what_is_missing(room: Class
     kept = sum(path.stat().st_size for path in (room.cache / "blobs").rglob("*") if path.is_file())
     arrived = room.pull()
     assert room.wire.received < whole - kept + MANIFESTS
-    assert travelling.same(arrived.bundle.folder, built.folder)
+    assert travelling.same_files(arrived.bundle.folder, built.folder)
 
 
 def test_a_push_resumes_after_a_lost_connection(room: ClassRoom, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_a_push_resumes_after_a_lost_connection(room: ClassRoom, monkeypatch: py
         client = Registry(mirrors.Mirrors(), _silent)
         assert push(artefact(built), room.reference, client, room.folder, _silent).moved == whole
     assert (len(cuts), room.wire.sent < 2 * whole + MANIFESTS) == (1, True)
-    assert travelling.same(room.pull().bundle.folder, built.folder)
+    assert travelling.same_files(room.pull().bundle.folder, built.folder)
 
 
 def test_a_push_after_a_registry_crash_skips_uploaded_blobs(room: ClassRoom) -> None:
@@ -273,7 +273,7 @@ def test_a_push_after_a_registry_crash_skips_uploaded_blobs(room: ClassRoom) -> 
     assert identity in {"source-cut-off", "source-unreachable"}
     assert _error_id(room.pull) == "tag-not-found"
     assert 0 < room.push(built).moved < whole
-    assert travelling.same(room.pull().bundle.folder, built.folder)
+    assert travelling.same_files(room.pull().bundle.folder, built.folder)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
@@ -293,7 +293,7 @@ def test_damage_in_the_registry_is_detected_and_nothing_is_installed(room: Class
         assert room.installed() == []
     finally:
         blob.write_bytes(good)
-    assert travelling.same(room.pull().bundle.folder, built.folder)
+    assert travelling.same_files(room.pull().bundle.folder, built.folder)
 
 
 def test_a_blob_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom) -> None:
@@ -302,7 +302,7 @@ def test_a_blob_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom) 
     arrived = room.pull()
     arrived.bundle.path("base/node.tar").write_bytes(b"damaged")  # the same file as the blob's
     assert _error_id(room.pull) == "blob-damaged"
-    assert travelling.same(room.pull().bundle.folder, built.folder)
+    assert travelling.same_files(room.pull().bundle.folder, built.folder)
 
 
 @pytest.mark.parametrize("kind", ["config", "skeleton"])
@@ -316,7 +316,7 @@ def test_a_document_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRo
     arrived.bundle.path("images/nginx.tar").unlink()
     BlobStore(room.cache / "blobs").path(digest).write_bytes(b"{}")
     assert _error_id(room.pull) == "blob-damaged"
-    assert travelling.same(room.pull().bundle.folder, built.folder)
+    assert travelling.same_files(room.pull().bundle.folder, built.folder)
 
 
 def test_a_wrong_password_and_a_tag_of_another_artefact_are_rejected(room: ClassRoom, tmp_path: Path) -> None:

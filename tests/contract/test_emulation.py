@@ -11,7 +11,7 @@ from labctl.host import accelerator
 
 def test_the_firmware_runs_its_loops_and_powers_off(tmp_path: Path) -> None:
     emulator = accelerator.EMULATORS[0]
-    packages.bring((emulator,), ("qemu-system-x86",))
+    packages.install((emulator,), ("qemu-system-x86",))
     firmware = tmp_path / "firmware"
 
     def seconds(loops: int) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 import libvirt_machine
 import pytest
-from e2e.reallab import Ran
+from e2e.reallab import Completed
 from libvirt_machine import HOME, USER, LibvirtMachine
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -268,7 +268,7 @@ def _kill_before_the_domain_exists(machine: LibvirtMachine) -> None:
     pytest.fail("each kill came after the domain was defined")
 
 
-def _run_driver(machine: LibvirtMachine, act: str, *options: str, code: int | None) -> Ran:
+def _run_driver(machine: LibvirtMachine, act: str, *options: str, code: int | None) -> Completed:
     path = {"PYTHONPATH": str(DRIVER.parents[1])}
     return machine.run(USER, sys.executable, str(DRIVER), act, *options, code=code, seconds=120, **path)
 

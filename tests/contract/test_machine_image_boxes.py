@@ -23,7 +23,7 @@ IDENTITY = 0xE67446F6
 @pytest.fixture
 def tools(tmp_path: Path) -> Tools:
     """Tools with this machine's qemu-img instead of the downloaded one."""
-    packages.bring(("qemu-img",), ("qemu-utils",))
+    packages.install(("qemu-img",), ("qemu-utils",))
     (tmp_path / "tools" / "bin").mkdir(parents=True)
     (tmp_path / "tools" / "bin" / "qemu-img").symlink_to(str(shutil.which("qemu-img")))
     return Tools(tmp_path / "tools")

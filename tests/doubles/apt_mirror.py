@@ -25,7 +25,7 @@ class Mirror:
     """The mirror's URL in the namespace, and the requested paths."""
 
     url: str
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def apt_mirror(namespace: Path, certificate: Path, key: Path) -> Iterator[Mirror
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            mirror.asked.append(self.path)
+            mirror.requests.append(self.path)
             response = requests.get(ORIGIN + self.path, timeout=SECONDS)
             self.send_response(response.status_code)
             self.send_header("Content-Length", str(len(response.content)))

@@ -57,7 +57,7 @@ class DockerRegistry:
         return self._program is not None and self._program.poll() is None
 
     @property
-    def asked(self) -> int:
+    def request_count(self) -> int:
         """The number of requests in its log."""
         return (self._folder / "log").read_text(encoding="utf-8").count(' HTTP/1.1" ')
 
@@ -95,7 +95,7 @@ def running(
     address: str = LOOPBACK,
 ) -> Iterator[DockerRegistry]:
     """Run a registry, which is installed if missing. With a certificate it uses TLS, with or without a password."""
-    packages.bring((PROGRAM,), (PROGRAM,))
+    packages.install((PROGRAM,), (PROGRAM,))
     registry = DockerRegistry(folder, is_guarded=is_guarded, certificate=certificate, address=address)
     try:
         registry.start()

@@ -26,11 +26,11 @@ class UploadRegistry:
     """After how many bytes to cut the next requests with content."""
     can_resume: bool = True
     delay: float = 0.0
-    """Seconds until it answers a request with content."""
+    """Seconds until it responds to a request with content."""
     counts_one_more: bool = False
     """Whether it reports one byte more than it received, as Quay does."""
     early: list[int] = field(default_factory=list)
-    """Statuses with which it answers the next requests before it reads their content."""
+    """Statuses of the next requests, to which it responds before it reads their content."""
     rest: int = 0
     """The status with which it refuses a request that continues an upload; 0 to accept it."""
     drops: bool = False

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 
-def linked(bundle: Path, folder: Path) -> dict[str, Any]:
+def link_files(bundle: Path, folder: Path) -> dict[str, Any]:
     """Link every file of the bundle into the folder; return the content of the bundle.yaml to write."""
     described: dict[str, Any] = yaml.safe_load((bundle / "bundle.yaml").read_bytes())
     for file in described["files"]:
@@ -27,7 +27,7 @@ def write(folder: Path, described: dict[str, Any]) -> Path:
     return folder
 
 
-def renamed(archive: Path, target: Path, name: str) -> Path:
+def copy_renamed(archive: Path, target: Path, name: str) -> Path:
     """Copy the image in a bundle's archive under another name, as an OCI image layout; return the copy."""
     with tarfile.open(archive) as old, tarfile.open(target, "w") as new:
         for member in old:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from . import footprint
-from .kills import NEVER_UP, killed
-from .reallab import LABCTL, Ran, RealLab, isolated, run
+from .kills import UP_POINTS, run_until_killed
+from .reallab import LABCTL, Completed, RealLab, isolated, run
 
 BUNDLE_SECONDS = 40 * 60.0
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -57,14 +57,14 @@ def bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
-def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Ran]]:
+def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Completed]]:
     """Yield a lab that is up, and the output of the `up` that created it."""
     with footprint.destroyed_afterwards(isolated("e2e", state_home, bundle)) as lab:
         yield lab, lab.up()
 
 
 @pytest.fixture(scope="session")
-def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
+def lab(first_up: tuple[RealLab, Completed]) -> RealLab:
     """Return a lab that is up. A test that breaks it must repair it."""
     return first_up[0]
 
@@ -73,7 +73,7 @@ def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
 def survivor(bundle: Path, state_home: Path) -> Iterator[RealLab]:
     """Yield a lab that is up after `up` was killed again and again, each time a little later."""
     with footprint.destroyed_afterwards(isolated("e2e-k", state_home, bundle)) as lab:
-        for point in NEVER_UP:
-            killed(lab, point, "up", *lab.up_options)
+        for point in UP_POINTS:
+            run_until_killed(lab, point, "up", *lab.up_options)
         lab.up()
         yield lab

@@ -23,8 +23,8 @@ from platformdirs.unix import Unix
 
 from labctl.host import locks
 
-from .footprint import CONTROL_GROUPS, emptied, other_labs_run
-from .reallab import Ran, eventually, finished, run
+from .footprint import CONTROL_GROUPS, other_labs_run, remove_group
+from .reallab import Completed, eventually, execute, run
 from .uplink import LAB_RANGES
 
 NAME = "e2e-debian13"
@@ -42,7 +42,7 @@ CACHE = Unix("labctl-tests").user_cache_path
 SYSTEM_SECONDS = 600.0
 OTHER_SECONDS = 1200.0
 """How long to wait for the machine of another run of these tests: only one can exist at a time."""
-PASSED_ON = re.compile(
+FORWARDED = re.compile(
     r"(PIP|UV)_\w+|SSL_CERT_FILE|\w+_CA_BUNDLE|GOPROXY|GONOSUMDB|(https?|all|no)_proxy", re.IGNORECASE
 )
 """Settings that this machine needs to reach registries; files that they name are copied as well."""
@@ -87,17 +87,17 @@ class Debian13:
 
     def run(
         self, user: User, *command: str, code: int | None = 0, seconds: float = 60.0, folder: str = "", **more: str
-    ) -> Ran:
+    ) -> Completed:
         """Run a command as the user, in the user's home or `folder`, and require this exit code."""
         path = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
         environment = {"HOME": str(user.home), "USER": user.name, "PATH": path, **self.environment, **more}
         line = ["nsenter", f"--target={self.init}", *("--mount", "--uts", "--pid", "--net"), "--"]
         line += ["runuser", "-u", user.name, "--", "env", "-i", f"--chdir={folder or user.home}"]
         line += [f"{name}={value}" for name, value in environment.items()]
-        ended = finished([*line, *command], seconds)
-        said = f"{user.name}: {shlex.join(command)}: exit code {ended.code}\n{ended.out}\n{ended.err}"
-        assert code in {None, ended.code}, said
-        return ended
+        completed = execute([*line, *command], seconds)
+        message = f"{user.name}: {shlex.join(command)}: exit code {completed.code}\n{completed.out}\n{completed.err}"
+        assert code in {None, completed.code}, message
+        return completed
 
     def add_user(self, name: str, *, sudo: bool) -> User:
         """Add a user in group docker with a private home, and with sudo without a password or no sudo."""
@@ -126,7 +126,7 @@ def running(folder: Path, bundle: Path) -> Iterator[Debian13]:
         sweep()
         try:
             settings = _settings(folder / "upper")
-            with _forwarding(), _booted(folder, bundle) as init:
+            with _forwarding(), _boot(folder, bundle) as init:
                 machine = Debian13(init, settings)
                 _start_engine(machine)
                 yield machine
@@ -152,22 +152,22 @@ def sweep() -> None:
                 run("iptables", "--wait", "-t", table, "-D", *words[1:])
     for hierarchy in (CONTROL_GROUPS, *CONTROL_GROUPS.iterdir()):
         if (group := hierarchy / NAME).is_dir():
-            eventually(partial(emptied, group), bool)
+            eventually(partial(remove_group, group), bool)
 
 
 def system() -> Path:
     """Return the machine's root filesystem, which mmdebstrap builds once for this list of packages."""
-    kept = CACHE / f"debian13-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}"
-    if not kept.exists():
-        partial = kept.with_name(f"{kept.name}.partial")
+    root = CACHE / f"debian13-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}"
+    if not root.exists():
+        partial = root.with_name(f"{root.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
         packages = f"--include={','.join(PACKAGES)}"
         run(
             "mmdebstrap", "--variant=apt", packages, "--skip=output/dev", "trixie", str(partial), seconds=SYSTEM_SECONDS
         )
-        partial.rename(kept)
-    return kept
+        partial.rename(root)
+    return root
 
 
 @contextmanager
@@ -205,7 +205,7 @@ def _make_network() -> None:
 
 
 @contextmanager
-def _booted(folder: Path, bundle: Path) -> Iterator[int]:
+def _boot(folder: Path, bundle: Path) -> Iterator[int]:
     """Run the machine's first process, with which all others end; yield its pid on this machine."""
     _make_network()
     for name in ("root", "upper/etc", "work", "docker"):
@@ -235,13 +235,13 @@ def _start_engine(machine: Debian13) -> None:
     """Start the machine's dockerd, which starts containerd, and wait until it answers."""
     log = Path("/var/log/dockerd.log")
     machine.run(ROOT, "sh", "-c", f"setsid --fork dockerd --cgroup-parent=/{NAME} >{log} 2>&1")
-    answers = partial(machine.run, ROOT, "docker", "version", code=None)
-    eventually(answers, lambda ended: ended.code == 0, seconds=30)
+    query = partial(machine.run, ROOT, "docker", "version", code=None)
+    eventually(query, lambda completed: completed.code == 0, seconds=30)
 
 
 def _settings(upper: Path) -> dict[str, str]:
     """Return this machine's settings for registries, and copy the files that they name to the other one."""
-    settings = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+    settings = {name: value for name, value in os.environ.items() if FORWARDED.fullmatch(name)}
     for value in settings.values():
         if (file := Path(value)).is_absolute() and file.is_file():
             place = upper / file.relative_to("/")

@@ -40,7 +40,7 @@ class Footprint:
 
     def sweep(self) -> None:
         """Remove the processes, firewall rules and namespace that a failed `destroy` has left."""
-        for process in self._living():
+        for process in self._alive():
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
         for rule in self._rules():
@@ -49,7 +49,7 @@ class Footprint:
         if Path("/run/netns", self.namespace).exists():
             run("ip", "netns", "delete", self.namespace)
 
-    def left(self) -> list[str]:
+    def remaining(self) -> list[str]:
         """Return a description of everything that still exists."""
         links = {link["ifname"] for link in json.loads(run("ip", "-j", "link", "show"))}
         state = [path for path in self.lab.folder.glob("*") if path.name != "log"] if self.lab.folder.exists() else []
@@ -59,7 +59,7 @@ class Footprint:
             Path("/run/labctl", self.lab.name),
         ]
         return [
-            *(f"process {process.pid}: {process.command}" for process in self._living()),
+            *(f"process {process.pid}: {process.command}" for process in self._alive()),
             *(f"link {name}" for name in links & {self.uplink}),
             *(f"rule {rule}" for rule in self._rules()),
             *(f"mount {path}" for path in self.mounts()),
@@ -79,15 +79,15 @@ class Footprint:
             folder for folder, _, _ in os.walk(CONTROL_GROUPS) if any(node in Path(folder).name for node in nodes)
         ]
         for group in groups:
-            eventually(partial(emptied, Path(group)), bool)
+            eventually(partial(remove_group, Path(group)), bool)
 
     @property
     def namespace(self) -> str:
         return f"labctl-{self.lab.name}"
 
-    def _living(self) -> list[Process]:
-        living = {(process.pid, process.started) for process in processes()}
-        return [process for process in self.processes if (process.pid, process.started) in living]
+    def _alive(self) -> list[Process]:
+        alive = {(process.pid, process.started) for process in processes()}
+        return [process for process in self.processes if (process.pid, process.started) in alive]
 
     def _rules(self) -> list[str]:
         """Return the lab's firewall rules, each with its table."""
@@ -99,7 +99,7 @@ class Footprint:
         return [rule for rule in rules if f"labctl:{self.lab.name}" in shlex.split(rule)]
 
 
-def emptied(group: Path) -> bool:
+def remove_group(group: Path) -> bool:
     """Kill the processes of a control group and remove it; return whether it is gone."""
     for folder, _, _ in os.walk(group, topdown=False):
         with suppress(OSError):  # it has ended, or is ending
@@ -109,7 +109,7 @@ def emptied(group: Path) -> bool:
     return not group.exists()
 
 
-def of(lab: RealLab) -> Footprint:
+def record(lab: RealLab) -> Footprint:
     """Return the footprint of an isolated lab that has a namespace, even if it is not complete."""
     namespace = f"labctl-{lab.name}"
     inner = json.loads(run("ip", "-n", namespace, "-j", "link", "show", "uplink", code=None) or "[]")
@@ -129,13 +129,13 @@ def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
     finally:
         destroyed.add(lab.name)
         if lab.folder.exists():
-            seen = of(lab) if Path("/run/netns", f"labctl-{lab.name}").exists() else None
+            recorded = record(lab) if Path("/run/netns", f"labctl-{lab.name}").exists() else None
             try:
                 lab.labctl("destroy", "--yes", "--purge", seconds=120)
-                assert seen is None or seen.left() == []
+                assert recorded is None or recorded.remaining() == []
             finally:
-                if seen:
-                    seen.sweep()
+                if recorded:
+                    recorded.sweep()
 
 
 def processes() -> Iterator[Process]:
@@ -159,13 +159,13 @@ def other_labs_run(*ours: str) -> bool:
 def _with_descendants(roots: set[int], mark: str) -> frozenset[Process]:
     """Return the root processes, those with the mark in their command, and all descendants of both."""
     everything = list(processes())
-    found = {process for process in everything if process.pid in roots or mark in process.command}
+    selected = {process for process in everything if process.pid in roots or mark in process.command}
     while True:
-        pids = {process.pid for process in found}
-        children = {process for process in everything if process.parent in pids} - found
+        pids = {process.pid for process in selected}
+        children = {process for process in everything if process.parent in pids} - selected
         if not children:
-            return frozenset(found)
-        found |= children
+            return frozenset(selected)
+        selected |= children
 
 
 def _namespaces() -> list[str]:

@@ -30,7 +30,7 @@ MAY_BIND = "\x01\x00\x00\x02\x00\x04" + "\x00" * 14
 
 def bundle_with(image: Path, real: Path, folder: Path, digest: str = DIGEST) -> Path:
     """Create a variant of the real bundle that also carries the stand-in, as if downloaded; return its folder."""
-    described = bundles.linked(real, folder)
+    described = bundles.link_files(real, folder)
     manifest, archive = upstream.content(FILE), image.read_bytes()
     described["files"] += [
         bundles.entry(f"manifests/{FILE}", manifest),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .reallab import UP_SECONDS, RealLab
 
-NEVER_UP = (
+UP_POINTS = (
     "preflight.end",
     "bundle.end",
     "isolation.begin",
@@ -34,7 +34,7 @@ NEVER_UP = (
 """Failpoints, in the order in which a first `up` reaches them."""
 
 
-def killed(lab: RealLab, point: str, *words: str) -> None:
+def run_until_killed(lab: RealLab, point: str, *words: str) -> None:
     """Run labctl, and require that it is killed at the point."""
-    told = replace(lab, environment={**lab.environment, "LABCTL_FAULT": point})
-    told.labctl(*words, code=-signal.SIGKILL, seconds=UP_SECONDS)
+    faulty = replace(lab, environment={**lab.environment, "LABCTL_FAULT": point})
+    faulty.labctl(*words, code=-signal.SIGKILL, seconds=UP_SECONDS)

@@ -19,13 +19,13 @@ COMMAND_SECONDS = 60.0
 UP_SECONDS = 300.0
 LOG_LINES = 40
 engines: dict[Path, str] = {}
-"""The address of each lab's Engine, by the lab's folder; kept because asking for it takes half a second."""
-NOT_THE_USERS = ("DOCKER_HOST", "DOCKER_CONTEXT", "KUBECONFIG", "LABCTL_BUNDLE")
+"""The address of each lab's Engine, by the lab's folder; cached because the query takes half a second."""
+HIDDEN_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "KUBECONFIG", "LABCTL_BUNDLE")
 """Variables that a developer may have set, and that a test's lab must not see."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class Completed:
     """A command that has exited."""
 
     code: int
@@ -48,7 +48,7 @@ class RealLab:
 
     name: str
     state_home: Path
-    way_in: tuple[str, ...]
+    enter_command: tuple[str, ...]
     programs: Path
     """The folder of the bundle's programs."""
     up_options: tuple[str, ...] = ("--isolated", "--yes")
@@ -63,16 +63,16 @@ class RealLab:
         return [*self.launcher, str(LABCTL), "--name", self.name, *words]
 
     def full_environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in NOT_THE_USERS}
-        return {**kept, "XDG_STATE_HOME": str(self.state_home), **self.environment}
+        visible = {name: value for name, value in os.environ.items() if name not in HIDDEN_VARIABLES}
+        return {**visible, "XDG_STATE_HOME": str(self.state_home), **self.environment}
 
-    def labctl(self, *words: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> Ran:
+    def labctl(self, *words: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> Completed:
         """Run labctl and require this exit code; None allows any."""
-        ran = finished(self.arguments(*words), seconds, self.full_environment(), self.state_home)
-        assert code in {None, ran.code}, f"labctl {' '.join(words)}: {self.explained(ran)}"
-        return ran
+        completed = execute(self.arguments(*words), seconds, self.full_environment(), self.state_home)
+        assert code in {None, completed.code}, f"labctl {' '.join(words)}: {self.explain(completed)}"
+        return completed
 
-    def up(self, *words: str, code: int = 0) -> Ran:
+    def up(self, *words: str, code: int = 0) -> Completed:
         return self.labctl("-o", "json", "up", *self.up_options, *words, code=code, seconds=UP_SECONDS)
 
     def status(self, code: int = 0) -> Any:  # noqa: ANN401 - JSON
@@ -80,9 +80,9 @@ class RealLab:
 
     def inside(self, *command: str, code: int | None = 0) -> str:
         """Run a command in the lab's network without labctl, and return its stdout."""
-        ran = finished([*self.way_in, *command], COMMAND_SECONDS, self.full_environment(), self.state_home)
-        assert code in {None, ran.code}, f"{' '.join(command)}: {self.explained(ran)}"
-        return ran.out
+        completed = execute([*self.enter_command, *command], COMMAND_SECONDS, self.full_environment(), self.state_home)
+        assert code in {None, completed.code}, f"{' '.join(command)}: {self.explain(completed)}"
+        return completed.out
 
     def kubectl(self, *words: str) -> str:
         """Run the bundle's kubectl with the lab's kubeconfig, and return its stdout."""
@@ -98,8 +98,8 @@ class RealLab:
 
     def page(self, url: str) -> tuple[int, str]:
         """Request a page in the lab's network; return its status, or 0 without an answer, and its body."""
-        shown = self.inside("curl", "-s", "-m", "10", "-w", "\n%{http_code}", url, code=None)
-        body, _, status = shown.rpartition("\n")
+        response = self.inside("curl", "-s", "-m", "10", "-w", "\n%{http_code}", url, code=None)
+        body, _, status = response.rpartition("\n")
         return int(status), body
 
     def docker(self, *words: str, code: int | None = 0) -> str:
@@ -108,11 +108,11 @@ class RealLab:
             engines[self.folder] = self.labctl("exec", "--", "printenv", "DOCKER_HOST").out.strip()
         return self.inside("docker", "--host", engines[self.folder], *words, code=code)
 
-    def explained(self, ran: Ran) -> str:
+    def explain(self, completed: Completed) -> str:
         log = self.folder / "log"
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-        said = f"exit code {ran.code}\n--- stdout\n{ran.out}\n--- stderr\n{ran.err}"
-        return f"{said}\n--- the end of {log}\n" + "\n".join(lines[-LOG_LINES:])
+        output = f"exit code {completed.code}\n--- stdout\n{completed.out}\n--- stderr\n{completed.err}"
+        return f"{output}\n--- the end of {log}\n" + "\n".join(lines[-LOG_LINES:])
 
 
 def isolated(name: str, state_home: Path, bundle: Path) -> RealLab:
@@ -120,26 +120,28 @@ def isolated(name: str, state_home: Path, bundle: Path) -> RealLab:
     return RealLab(name, state_home, ("ip", "netns", "exec", f"labctl-{name}"), bundle / "bin")
 
 
-def eventually(ask: Callable[[], T], wanted: Callable[[T], bool], seconds: float = 60.0) -> T:
-    """Ask until the answer is wanted, and return it. Fails after `seconds`."""
+def eventually(probe: Callable[[], T], accepts: Callable[[T], bool], seconds: float = 60.0) -> T:
+    """Call `probe` until its result is accepted, and return the result. Fail after `seconds`."""
     end = time.monotonic() + seconds
-    while not wanted(answer := ask()):
-        assert time.monotonic() < end, f"after {seconds:.0f} s still {answer!r}"
+    while not accepts(result := probe()):
+        assert time.monotonic() < end, f"after {seconds:.0f} s still {result!r}"
         time.sleep(0.5)
-    return answer
+    return result
 
 
 def run(*command: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> str:
     """Run a command on this machine, require this exit code, and return its stdout."""
-    ran = finished(list(command), seconds)
-    assert code in {None, ran.code}, f"{' '.join(command)}: exit code {ran.code}\n{ran.out}\n{ran.err}"
-    return ran.out
+    completed = execute(list(command), seconds)
+    assert code in {None, completed.code}, (
+        f"{' '.join(command)}: exit code {completed.code}\n{completed.out}\n{completed.err}"
+    )
+    return completed.out
 
 
-def finished(
+def execute(
     line: list[str], seconds: float, environment: Mapping[str, str] | None = None, folder: Path | None = None
-) -> Ran:
-    ended = subprocess.run(
+) -> Completed:
+    process = subprocess.run(
         line,
         env=environment,
         cwd=folder,
@@ -149,4 +151,4 @@ def finished(
         timeout=seconds,
         check=False,
     )
-    return Ran(ended.returncode, ended.stdout, ended.stderr)
+    return Completed(process.returncode, process.stdout, process.stderr)

@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from .reallab import finished, run
+from .reallab import execute, run
 
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = ("build", "twine")
@@ -17,7 +17,7 @@ NOT_COPIED = {CHECKOUT / name for name in (".git", ".venv", "build", "dist")}
 TOOLS_SECONDS, BUILD_SECONDS = 120.0, 300.0
 
 
-def built(folder: Path) -> Path:
+def build_wheel(folder: Path) -> Path:
     """Build the wheel in a folder; return its path. The build needs Go, which labctl finds or fetches."""
     checkout, tools = folder / "checkout", folder / "tools"
     shutil.copytree(CHECKOUT, checkout, ignore=_not_copied)
@@ -27,10 +27,10 @@ def built(folder: Path) -> Path:
     wanted = [line for line in extras["release"] if line.startswith(TOOLS)]
     run(sys.executable, "-m", "pip", "install", "--quiet", f"--target={tools}", *wanted, seconds=TOOLS_SECONDS)
     path = os.pathsep.join([str(tools / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-    packed = finished(
+    completed = execute(
         [".ci/package"], BUILD_SECONDS, {**os.environ, "PATH": path, "PYTHONPATH": str(tools)}, folder=checkout
     )
-    assert packed.code == 0, f"{packed.out}\n{packed.err}"
+    assert completed.code == 0, f"{completed.out}\n{completed.err}"
     [wheel] = (checkout / "dist").glob("*.whl")
     return wheel
 

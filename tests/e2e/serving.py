@@ -10,22 +10,22 @@ HOSTNAME = "my-app.local"
 CONTROLLER = ("-n", "ingress-nginx", "-l", "app.kubernetes.io/component=controller")
 APP = ("-l", "app.kubernetes.io/name=my-app")
 SETTLED_SECONDS = 60.0
-WATCHED = {"before": 1.0, "after": 8.0}
+TRAFFIC_MARGINS = {"before": 1.0, "after": 8.0}
 """Seconds of traffic before and after a kill: longer than any component takes to detect it."""
-MOST_AWAY = 5.0
+MAX_OUTAGE = 5.0
 """The longest outage in seconds that a dead node may cause: twice that of an idle machine, and less than MetalLB takes
 without the failure detector."""
 
 
-def settled(lab: RealLab, *dead: str) -> str:
+def wait_until_settled(lab: RealLab, *dead: str) -> str:
     """Wait until every live node has a ready speaker and the app answers; return the announcing node."""
-    living = {node.removesuffix("\n") for node in lab.docker("ps", "--format", "{{.Names}}").split()} - set(dead)
-    eventually(lambda: _ready_speakers(lab), living.__le__, SETTLED_SECONDS)
-    eventually(lambda: _answers(lab), lambda statuses: statuses == [200] * 10, SETTLED_SECONDS)
-    return eventually(lambda: announcing_node(lab), lambda node: node in living, SETTLED_SECONDS)
+    live = {node.removesuffix("\n") for node in lab.docker("ps", "--format", "{{.Names}}").split()} - set(dead)
+    eventually(lambda: _ready_speakers(lab), live.__le__, SETTLED_SECONDS)
+    eventually(lambda: _statuses(lab), lambda statuses: statuses == [200] * 10, SETTLED_SECONDS)
+    return eventually(lambda: announcing_node(lab), lambda node: node in live, SETTLED_SECONDS)
 
 
-def _answers(lab: RealLab) -> list[int]:
+def _statuses(lab: RealLab) -> list[int]:
     return [lab.page(f"http://{HOSTNAME}")[0] for _ in range(10)]
 
 
@@ -42,13 +42,13 @@ def announcing_node(lab: RealLab) -> str:
     return macs.get(neighbour.split()[4], "")
 
 
-def nodes_of(lab: RealLab, *which: str) -> set[str]:
+def nodes_with_ready_pods(lab: RealLab, *which: str) -> set[str]:
     return {_node(pod) for pod in pods(lab, *which) if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]}
 
 
 def pods(lab: RealLab, *which: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = lab.objects("pods", *which)["items"]
-    return found
+    items: list[dict[str, Any]] = lab.objects("pods", *which)["items"]
+    return items
 
 
 def _node(pod: dict[str, Any]) -> str:

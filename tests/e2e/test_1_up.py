@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .reallab import Ran, RealLab
+from .reallab import Completed, RealLab
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +30,7 @@ ADDRESS = "192.168.56.100"
 URL = "http://my-app.local"
 
 
-def test_up_says_in_json_what_the_contract_says(first_up: tuple[RealLab, Ran]) -> None:
+def test_up_writes_the_json_of_the_contract(first_up: tuple[RealLab, Completed]) -> None:
     *steps, result = first_up[1].events()
 
     assert {event["event"] for event in steps} == {"step"}
@@ -43,8 +43,8 @@ def test_up_says_in_json_what_the_contract_says(first_up: tuple[RealLab, Ran]) -
     changed = {event["step"] for event in steps if event.get("changed")}
     assert {"isolation", "render", "boot", "metallb", "ingress", "apps", "hosts"} <= changed
     assert result.pop("seconds") >= max(event.get("seconds", 0) for event in steps)
-    told = {"version": 1, "ok": True, "changed": True, "urls": [URL], "hosts": "written", "error": None}
-    assert result == {"event": "result", **told}
+    expected = {"version": 1, "ok": True, "changed": True, "urls": [URL], "hosts": "written", "error": None}
+    assert result == {"event": "result", **expected}
 
 
 def test_the_app_answers_by_name(lab: RealLab) -> None:
@@ -54,7 +54,7 @@ def test_the_app_answers_by_name(lab: RealLab) -> None:
     assert "Welcome to nginx!" in body
 
 
-def test_the_address_answers_arp_from_a_node_on_the_private_network(lab: RealLab) -> None:
+def test_a_node_on_the_private_network_answers_arp_for_the_address(lab: RealLab) -> None:
     lab.page(URL)
     [neighbour] = json.loads(lab.inside("ip", "-j", "neighbour", "show", ADDRESS))
     [gateway] = json.loads(lab.inside("ip", "-j", "address", "show", "to", "192.168.56.1/32"))
@@ -117,7 +117,7 @@ def test_ssh_runs_a_command_on_a_node(lab: RealLab) -> None:
     assert lab.labctl("ssh", "control-plane", "--", "hostname").out.strip() == "e2e-control-plane"
 
 
-def test_status_of_a_sound_lab_says_so(lab: RealLab) -> None:
+def test_the_status_of_a_healthy_lab_is_ok(lab: RealLab) -> None:
     status = lab.status()
     text = lab.labctl("status").out
 
@@ -126,9 +126,9 @@ def test_status_of_a_sound_lab_says_so(lab: RealLab) -> None:
         {"name": "e2e-control-plane", "role": "control-plane", "address": "192.168.56.10", "ready": True},
         {"name": "e2e-worker-1", "role": "worker", "address": "192.168.56.11", "ready": True},
     ]
-    [held] = status["addresses"]
-    assert (held["address"], held["service"]) == (ADDRESS, "ingress-nginx/ingress-nginx-controller")
-    assert held["node"] in {"e2e-control-plane", "e2e-worker-1"}
+    [assigned] = status["addresses"]
+    assert (assigned["address"], assigned["service"]) == (ADDRESS, "ingress-nginx/ingress-nginx-controller")
+    assert assigned["node"] in {"e2e-control-plane", "e2e-worker-1"}
     assert status["ingress"]["address"] == ADDRESS
     assert status["apps"] == [{"name": "my-app", "url": URL, "http": 200}]
     assert all(word in text for word in ("e2e-worker-1", ADDRESS, URL, "200"))
@@ -139,23 +139,23 @@ def test_the_labs_own_hosts_file_has_its_line(lab: RealLab) -> None:
     assert f"\n{ADDRESS} my-app.local\n" in lab.inside("cat", "/etc/hosts")
 
 
-def test_nobody_asks_a_proxy_for_the_lab(lab: RealLab) -> None:
+def test_requests_to_the_lab_bypass_a_proxy(lab: RealLab) -> None:
     nowhere = dict.fromkeys(("http_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
     behind = replace(lab, environment={**lab.environment, **nowhere, "NO_PROXY": "intra.example"})
 
     assert "Welcome to nginx" in behind.labctl("exec", "--", "curl", "-fsS", URL).out
     assert "e2e-worker-1" in behind.labctl("exec", "--", "kubectl", "get", "nodes").out
     assert behind.status()["ok"]
-    asked_anyway = "unset NO_PROXY no_proxy; curl -fsS " + URL
-    behind.labctl("exec", "--", "sh", "-c", asked_anyway, code=7)
+    without_exception = "unset NO_PROXY no_proxy; curl -fsS " + URL
+    behind.labctl("exec", "--", "sh", "-c", without_exception, code=7)
 
 
 def test_the_lab_is_listed(lab: RealLab) -> None:
     assert "e2e" in [listed["lab"] for listed in lab.labctl("list", "-o", "json").document()["labs"]]
 
 
-def _load_balancer_addresses(found: dict[str, Any]) -> list[str]:
-    return [entry["ip"] for entry in found["status"]["loadBalancer"]["ingress"]]
+def _load_balancer_addresses(item: dict[str, Any]) -> list[str]:
+    return [entry["ip"] for entry in item["status"]["loadBalancer"]["ingress"]]
 
 
 def _internal_address(node: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .bundles import renamed
+from .bundles import copy_renamed
 from .reallab import UP_SECONDS, RealLab
 
 pytestmark = pytest.mark.e2e
@@ -54,7 +54,7 @@ def added(lab: RealLab, file: Path) -> Iterator[list[dict[str, Any]]]:
             _labctl(lab, file, *REMOVE)
 
 
-def test_one_line_adds_an_app_and_follows_a_request_to_its_pod(
+def test_one_command_adds_an_app_and_traces_a_request_to_its_pod(
     lab: RealLab, file: Path, added: list[dict[str, Any]]
 ) -> None:
     done = {event["step"]: event["text"] for event in added if event.get("state") == "done"}
@@ -80,7 +80,7 @@ def test_the_app_is_known_to_every_command(lab: RealLab, file: Path) -> None:
 
 
 @pytest.mark.usefixtures("added")
-def test_the_same_line_again_changes_nothing(lab: RealLab, file: Path) -> None:
+def test_the_same_command_again_changes_nothing(lab: RealLab, file: Path) -> None:
     result = _labctl(lab, file, *ADD)[-1]
 
     assert (result["ok"], result["changed"]) == (True, False)
@@ -97,19 +97,19 @@ def test_other_values_are_refused_and_nothing_changes(lab: RealLab, file: Path) 
 
 
 @pytest.mark.usefixtures("added")
-def test_the_app_goes_from_everywhere(lab: RealLab, file: Path) -> None:
+def test_the_app_is_removed_everywhere(lab: RealLab, file: Path) -> None:
     result = _labctl(lab, file, *REMOVE)[-1]
 
     assert (result["ok"], result["urls"]) == (True, ["http://my-app.local"])
     assert file.read_text(encoding="utf-8") == BEFORE
     assert [lab.page(url)[0] for url in ("http://my-app.local", URL)] == [200, 0]
     assert lab.labctl("hosts", "show").out.splitlines() == ["192.168.56.100 my-app.local"]
-    found = lab.objects("deployments,services,ingresses", "-l", "app.kubernetes.io/managed-by=labctl")["items"]
-    assert {item["metadata"]["name"] for item in found} == {"my-app"}
+    items = lab.objects("deployments,services,ingresses", "-l", "app.kubernetes.io/managed-by=labctl")["items"]
+    assert {item["metadata"]["name"] for item in items} == {"my-app"}
     assert lab.status()["ok"]
 
 
-def test_an_app_that_cannot_become_ready_ends_the_run_soon_and_its_pods_say_why(lab: RealLab, file: Path) -> None:
+def test_an_app_that_cannot_become_ready_fails_the_run_soon_with_the_reason(lab: RealLab, file: Path) -> None:
     add = ("--config", str(file), "-o", "json", "app", "add", "gone", "--image", "labctl.local/pause:1.0")
     try:
         result = lab.labctl(*add, code=6, seconds=UP_SECONDS).events()[-1]
@@ -123,7 +123,7 @@ def test_an_app_that_cannot_become_ready_ends_the_run_soon_and_its_pods_say_why(
     assert "connection refused" in problems["probe-fails"]
 
 
-def test_an_image_of_the_users_own_is_loaded_and_an_app_uses_it(
+def test_an_image_of_the_user_is_loaded_and_used_by_an_app(
     lab: RealLab, file: Path, bundle: Path, tmp_path: Path
 ) -> None:
     add = ("app", "add", "mine", "--image", "mine")
@@ -131,7 +131,7 @@ def test_an_image_of_the_users_own_is_loaded_and_an_app_uses_it(
     assert refused["error"]["id"] == "image-not-loaded"
     assert file.read_text(encoding="utf-8") == BEFORE
 
-    archive = str(renamed(bundle / "images" / "nginx.tar", tmp_path / "mine.tar", MINE))
+    archive = str(copy_renamed(bundle / "images" / "nginx.tar", tmp_path / "mine.tar", MINE))
     first, again = (_labctl(lab, file, "image", "load", archive)[-1]["changed"] for _ in range(2))
     try:
         added = _labctl(lab, file, *add)[-1]

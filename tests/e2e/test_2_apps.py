@@ -18,7 +18,7 @@ ABSENT = "labctl.invalid/absent:1"
 NOT_PULLABLE = {"name": "absent", "image": ABSENT}
 
 
-def test_several_apps_answer_at_hostnames_of_their_own(lab: RealLab, tmp_path: Path) -> None:
+def test_several_apps_respond_at_their_own_hostnames(lab: RealLab, tmp_path: Path) -> None:
     result = lab.up("--config", _config(tmp_path, MY_APP, SHOP)).result()
 
     assert result["urls"] == ["http://my-app.local", "http://shop.test"]
@@ -27,7 +27,7 @@ def test_several_apps_answer_at_hostnames_of_their_own(lab: RealLab, tmp_path: P
     assert len(lab.objects("pods", "-l", "app.kubernetes.io/name=shop")["items"]) == 2
 
 
-def test_an_app_that_is_meant_to_have_no_pods_is_well(lab: RealLab, tmp_path: Path) -> None:
+def test_an_app_with_zero_replicas_is_no_problem(lab: RealLab, tmp_path: Path) -> None:
     result = lab.up("--config", _config(tmp_path, MY_APP, {**SHOP, "replicas": 0})).result()
 
     assert (result["ok"], result["urls"]) == (True, ["http://my-app.local"])
@@ -36,7 +36,7 @@ def test_an_app_that_is_meant_to_have_no_pods_is_well(lab: RealLab, tmp_path: Pa
     assert lab.page("http://shop.test")[0] != 200
 
 
-def test_an_image_that_cannot_be_had_is_named(lab: RealLab, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_pulled_is_named(lab: RealLab, tmp_path: Path) -> None:
     *steps, result = lab.up("--config", _config(tmp_path, MY_APP, NOT_PULLABLE), code=6).events()
 
     assert (steps[-1]["step"], steps[-1]["state"]) == ("verify", "failed")
@@ -45,7 +45,7 @@ def test_an_image_that_cannot_be_had_is_named(lab: RealLab, tmp_path: Path) -> N
     assert lab.page("http://my-app.local")[0] == 200
 
 
-def test_apps_that_labctl_yaml_no_longer_has_go_away(lab: RealLab, tmp_path: Path) -> None:
+def test_apps_that_are_no_longer_in_labctl_yaml_are_removed(lab: RealLab, tmp_path: Path) -> None:
     lab.up("--config", _config(tmp_path, MY_APP))
 
     assert _names(lab, "deployments,services,ingresses") == {"my-app"}
@@ -60,5 +60,5 @@ def _config(folder: Path, *apps: Mapping[str, object]) -> str:
 
 
 def _names(lab: RealLab, kinds: str) -> set[str]:
-    found = lab.objects(kinds, "-l", "app.kubernetes.io/managed-by=labctl")["items"]
-    return {item["metadata"]["name"] for item in found}
+    items = lab.objects(kinds, "-l", "app.kubernetes.io/managed-by=labctl")["items"]
+    return {item["metadata"]["name"] for item in items}

@@ -21,7 +21,7 @@ ADDRESS = "192.168.56.100"
 WIDTH, HEIGHT = 1024, 768
 WHITE = b"\xff\xff\xff"
 PAGE_MILLISECONDS = 20_000
-KEPT = Path(os.environ.get("LABCTL_TEST_ARTEFACTS") or Path(__file__).parents[2] / ".artefacts")
+ARTEFACTS = Path(os.environ.get("LABCTL_TEST_ARTEFACTS") or Path(__file__).parents[2] / ".artefacts")
 """The folder that keeps the screenshot after the tests."""
 OPTIONS = (
     "--headless",
@@ -48,18 +48,18 @@ def chromium() -> str:
     if not (shutil.which("chromium") or shutil.which("apt-get")):
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         stop("there is no chromium, and no apt-get to install it")
-    packages.bring(("chromium",), ("chromium",))
+    packages.install(("chromium",), ("chromium",))
     return "chromium"
 
 
 def test_a_browser_in_the_labs_network_shows_the_app_at_its_name(
     lab: RealLab, chromium: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    KEPT.mkdir(parents=True, exist_ok=True)
-    shown = _screenshot(lab, chromium, "http://my-app.local", KEPT.resolve() / "my-app.png")
-    record_property("kept", f"{shown}: http://my-app.local in Chromium")
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    screenshot = _screenshot(lab, chromium, "http://my-app.local", ARTEFACTS.resolve() / "my-app.png")
+    record_property("kept", f"{screenshot}: http://my-app.local in Chromium")
     other = _screenshot(lab, chromium, "http://nobody.local", tmp_path / "nobody.png")
-    picture = png.read(shown.read_bytes())
+    picture = png.read(screenshot.read_bytes())
     [(background, _), *marks] = picture.colours.most_common()
 
     assert (picture.width, picture.height) == (WIDTH, HEIGHT)
@@ -68,13 +68,13 @@ def test_a_browser_in_the_labs_network_shows_the_app_at_its_name(
     assert picture.colours != png.read(other.read_bytes()).colours
 
 
-def test_a_browser_in_the_labs_network_reads_the_apps_page_at_its_name_alone(lab: RealLab, chromium: str) -> None:
+def test_a_browser_in_the_labs_network_gets_the_apps_page_only_at_its_name(lab: RealLab, chromium: str) -> None:
     assert "Welcome to nginx!" in _browse(lab, chromium, "http://my-app.local", "--dump-dom")
     assert "404" in (other := _browse(lab, chromium, "http://nobody.local", "--dump-dom"))
     assert "Welcome to nginx!" not in other
 
 
-def test_open_looks_at_the_lab_and_opens_no_page_that_cannot_load(lab: RealLab) -> None:
+def test_open_checks_the_lab_and_opens_no_page_that_cannot_load(lab: RealLab) -> None:
     user = replace(lab, environment={"BROWSER": "true %s &"})
     opened = user.labctl("-o", "json", "open").document()
     unserved = user.labctl("-o", "json", "open", "nobody.local", code=8).document()

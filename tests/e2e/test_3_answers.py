@@ -120,31 +120,31 @@ def served(lab: RealLab) -> Iterator[RealLab]:
         lab.kubectl("delete", "-f", str(file), "--wait=false")
 
 
-def test_a_printed_line_gives_a_hostname_its_address_that_hosts_sync_does_not_write(served: RealLab) -> None:
-    name = _traced(served, "class.lab.test", code=8)["hops"][0]
+def test_a_printed_command_adds_a_hostname_that_hosts_sync_does_not_write(served: RealLab) -> None:
+    name = _trace(served, "class.lab.test", code=8)["hops"][0]
     [command] = name["commands"]
     run("sh", "-c", command)
 
     assert name["cause"] == "hosts-entry-missing"
-    assert _traced(served, "class.lab.test")["ok"]
+    assert _trace(served, "class.lab.test")["ok"]
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_a_trace_agrees_with_curl(served: RealLab, sample: str) -> None:
     target, status, ingress, cause = SAMPLES[sample]
-    traced = _traced(served, target, code=8 if cause else 0)
-    rule, response = traced["hops"][3], traced["hops"][5]
+    trace = _trace(served, target, code=8 if cause else 0)
+    rule, response = trace["hops"][3], trace["hops"][5]
 
     assert served.page(target if "://" in target else f"http://{target}")[0] == status
     assert rule["cause"] == cause
     if cause is None:
-        pods = {each["pod"] for each in traced["hops"][4]["evidence"]["pods"]}
+        pods = {each["pod"] for each in trace["hops"][4]["evidence"]["pods"]}
         assert (rule["evidence"]["ingress"], response["evidence"]["status"]) == (ingress, status)
         assert response["evidence"]["answered_by"] in pods
         assert {each["pod"] for each in response["evidence"]["pods"]} == pods
 
 
-def test_a_canary_is_named_and_the_pods_are_those_that_answered(served: RealLab) -> None:
+def test_a_canary_is_named_and_the_pods_are_those_that_responded(served: RealLab) -> None:
     canary = _ingress(
         "canary", {APP: ("/", "Prefix", "two")}, **{f"{NOTE}canary": "true", f"{NOTE}canary-weight": "100"}
     )
@@ -153,77 +153,77 @@ def test_a_canary_is_named_and_the_pods_are_those_that_answered(served: RealLab)
     file.write_text(json.dumps(canary), encoding="utf-8")
     served.kubectl("apply", "-f", str(file))
     try:
-        to_canary = eventually(lambda: _traced(served), lambda traced: _pod(traced).startswith("two-"), CANARY_SECONDS)
+        to_canary = eventually(lambda: _trace(served), lambda trace: _pod(trace).startswith("two-"), CANARY_SECONDS)
         served.kubectl("annotate", "ingress", "canary", f"{NOTE}canary-weight=0", "--overwrite")
-        to_app = eventually(lambda: _traced(served), lambda traced: _pod(traced).startswith("my-app-"), CANARY_SECONDS)
+        to_app = eventually(lambda: _trace(served), lambda trace: _pod(trace).startswith("my-app-"), CANARY_SECONDS)
     finally:
         served.kubectl("delete", "-f", str(file))
 
-    for traced, answered, service, weight in (
+    for trace, ingress, service, weight in (
         (to_canary, "default/canary", "two", 100),
         (to_app, "default/my-app", "my-app", 0),
     ):
-        rule, pod = traced["hops"][3]["evidence"], traced["hops"][4]["evidence"]
-        assert (rule["ingress"], rule["split"]["service"], rule["split"]["weight"]) == (answered, "two", weight)
+        rule, pod = trace["hops"][3]["evidence"], trace["hops"][4]["evidence"]
+        assert (rule["ingress"], rule["split"]["service"], rule["split"]["weight"]) == (ingress, "two", weight)
         assert pod["service"] == service
-        assert _pod(traced) in {each["pod"] for each in pod["pods"]}
+        assert _pod(trace) in {each["pod"] for each in pod["pods"]}
 
 
-def test_a_redirect_to_where_nobody_listens_is_broken_and_the_printed_line_mends_it(lab: RealLab) -> None:
+def test_a_redirect_to_a_closed_port_is_broken_and_the_printed_command_fixes_it(lab: RealLab) -> None:
     lab.kubectl("patch", "ingress", "my-app", "--type=merge", "-p", f'{{"spec": {{"tls": [{{"hosts": ["{APP}"]}}]}}}}')
     try:
         eventually(lambda: lab.page(f"http://{APP}")[0], lambda status: status == 308)
-        response = _traced(lab, code=8)["hops"][5]
+        response = _trace(lab, code=8)["hops"][5]
         status, refused = lab.status(code=8), lab.up("--only", "verify", code=6).result()
 
         assert (response["state"], response["cause"]) == ("broken", "redirect-leads-nowhere")
         assert [problem["id"] for problem in status["problems"]] == ["redirect-leads-nowhere"]
         assert refused["error"]["id"] == "redirect-leads-nowhere"
         assert refused["seconds"] < 30
-        _typed(lab, response["commands"])
-        assert eventually(lambda: _traced(lab, code=None), lambda traced: traced["ok"])
+        _run_commands(lab, response["commands"])
+        assert eventually(lambda: _trace(lab, code=None), lambda trace: trace["ok"])
     finally:
         lab.kubectl("patch", "ingress", "my-app", "--type=merge", "-p", '{"spec": {"tls": null}}')
 
 
-def test_an_answer_of_somebody_else_is_no_answer_and_the_printed_line_mends_it(lab: RealLab, tmp_path: Path) -> None:
+def test_a_response_of_another_server_is_broken_and_the_printed_command_fixes_it(lab: RealLab, tmp_path: Path) -> None:
     before = HOSTS.read_bytes()
     HOSTS.write_bytes(f"127.0.0.1 localhost {APP}\n".encode() + before)
     with _another_server(lab, tmp_path):
         try:
             assert lab.page(f"http://{APP}")[0] == 200
-            name = _traced(lab, code=8)["hops"][0]
+            name = _trace(lab, code=8)["hops"][0]
             status, refused = lab.status(code=8), lab.up("--only", "verify", code=6).result()
 
-            [stranger] = name["evidence"]["others"]
-            assert (name["cause"], stranger["address"]) == ("hosts-entry-shadowed", "127.0.0.1")
-            assert stranger["source"].startswith(f"{HOSTS}, line 1:")
-            assert stranger["connection"] == "connected"
+            [other] = name["evidence"]["others"]
+            assert (name["cause"], other["address"]) == ("hosts-entry-shadowed", "127.0.0.1")
+            assert other["source"].startswith(f"{HOSTS}, line 1:")
+            assert other["connection"] == "connected"
             assert [problem["id"] for problem in status["problems"]] == ["hosts-entry-shadowed"]
             assert status["apps"][0]["http"] is None
             assert refused["error"]["id"] == "hosts-entry-shadowed"
-            _typed(lab, name["commands"])
+            _run_commands(lab, name["commands"])
             assert HOSTS.read_bytes() == b"127.0.0.1 localhost\n" + before
             assert lab.status()["ok"]
         finally:
             HOSTS.write_bytes(before)
 
 
-def test_a_name_that_is_missing_keeps_no_app_from_being_reached(lab: RealLab) -> None:
+def test_a_missing_name_does_not_prevent_reaching_the_app(lab: RealLab) -> None:
     lab.labctl("hosts", "remove")
     try:
-        result, status, name = lab.up("--only", "verify").result(), lab.status(code=8), _traced(lab, code=8)["hops"][0]
+        result, status, name = lab.up("--only", "verify").result(), lab.status(code=8), _trace(lab, code=8)["hops"][0]
 
         assert result["ok"]
         assert [problem["id"] for problem in status["problems"]] == ["hosts-entry-missing"]
         assert status["apps"][0]["http"] == 200
         assert name["evidence"]["line"] == f"{ADDRESS} {APP}"
     finally:
-        _typed(lab, ["labctl --name e2e hosts sync"])
+        _run_commands(lab, ["labctl --name e2e hosts sync"])
     assert lab.status()["ok"]
 
 
-def test_an_app_that_answers_404_itself_is_reached(lab: RealLab, tmp_path: Path) -> None:
+def test_an_app_that_responds_with_404_is_reached(lab: RealLab, tmp_path: Path) -> None:
     file = tmp_path / "labctl.yaml"
     file.write_text("name: e2e\napps:\n  - name: my-app\n", encoding="utf-8")
     command = ("--config", str(file), "-o", "json", "app")
@@ -238,22 +238,22 @@ def test_an_app_that_answers_404_itself_is_reached(lab: RealLab, tmp_path: Path)
 
 
 @pytest.mark.parametrize("target", ["a..b", "a" * 64 + ".local", f"{APP}:80", "caf\u00e9.local", f"https://{APP}/"])
-def test_what_is_no_hostname_is_a_message(lab: RealLab, target: str) -> None:
+def test_an_invalid_hostname_is_an_error(lab: RealLab, target: str) -> None:
     refused = lab.labctl("trace", "-o", "json", target, code=2).document()["error"]
 
     assert refused["id"] in {"hostname-invalid", "url-invalid"}
     assert refused["hint"]
 
 
-def _traced(lab: RealLab, target: str = APP, code: int | None = 0) -> Any:  # noqa: ANN401 - JSON
+def _trace(lab: RealLab, target: str = APP, code: int | None = 0) -> Any:  # noqa: ANN401 - JSON
     return lab.labctl("trace", "-o", "json", target, code=code).document()
 
 
-def _pod(traced: Any) -> str:  # noqa: ANN401 - JSON
-    return str(traced["hops"][5]["evidence"].get("answered_by") or "")
+def _pod(trace: Any) -> str:  # noqa: ANN401 - JSON
+    return str(trace["hops"][5]["evidence"].get("answered_by") or "")
 
 
-def _typed(lab: RealLab, commands: list[str]) -> None:
+def _run_commands(lab: RealLab, commands: list[str]) -> None:
     """Run commands as they are printed, with `labctl` on PATH."""
     environment = lab.full_environment()
     path = f"{LABCTL.parent}{os.pathsep}{environment['PATH']}"
@@ -264,7 +264,7 @@ def _typed(lab: RealLab, commands: list[str]) -> None:
 @contextmanager
 def _another_server(lab: RealLab, folder: Path) -> Iterator[None]:
     """Run a foreign web server at 127.0.0.1 in the lab's network during the block."""
-    line = [*lab.way_in, "python3", "-m", "http.server", "80", "--bind", "127.0.0.1"]
+    line = [*lab.enter_command, "python3", "-m", "http.server", "80", "--bind", "127.0.0.1"]
     with subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             eventually(lambda: lab.page("http://127.0.0.1/")[0], lambda status: status == 200, seconds=20)

@@ -24,7 +24,7 @@ def exported(lab: RealLab, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_export_has_what_every_node_and_tool_wrote(exported: dict[str, str]) -> None:
+def test_an_export_has_the_logs_of_every_node_and_tool(exported: dict[str, str]) -> None:
     journals = {f"nodes/e2e-{node}/{unit}.log" for node in ("control-plane", "worker-1") for unit in UNITS}
 
     assert set(exported) >= {"log", "dockerd.log", "containerd.log", "doctor.json", "versions.json", *journals}

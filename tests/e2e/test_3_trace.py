@@ -16,12 +16,12 @@ HOPS = ["name", "address", "node", "rule", "pod", "response"]
 
 
 def test_every_hop_of_a_healthy_lab_has_its_evidence(lab: RealLab) -> None:
-    traced = lab.labctl("trace", "-o", "json").document()
-    name, address, node, rule, pod, response = (hop["evidence"] for hop in traced["hops"])
+    trace = lab.labctl("trace", "-o", "json").document()
+    name, address, node, rule, pod, response = (hop["evidence"] for hop in trace["hops"])
     neighbours = lab.inside("ip", "neigh", "show", "192.168.56.100")
 
-    assert (traced["hostname"], traced["ok"]) == ("my-app.local", True)
-    assert [hop["hop"] for hop in traced["hops"]] == HOPS
+    assert (trace["hostname"], trace["ok"]) == ("my-app.local", True)
+    assert [hop["hop"] for hop in trace["hops"]] == HOPS
     assert name["address"] == "192.168.56.100"
     assert name["source"].startswith(f"{hosts_file(lab)}, line ")
     assert name["source"].endswith("192.168.56.100 my-app.local")
@@ -50,52 +50,52 @@ def test_the_path_is_shown_as_text(lab: RealLab) -> None:
 
 
 @pytest.mark.parametrize("hostname", ["nobody.test", "localhost"])
-def test_a_name_that_no_lab_serves_is_none_of_ours(lab: RealLab, hostname: str) -> None:
+def test_a_hostname_that_no_lab_serves_is_reported(lab: RealLab, hostname: str) -> None:
     name, *others = lab.labctl("trace", hostname, "-o", "json", code=8).document()["hops"]
 
     assert (name["state"], name["cause"], name["commands"]) == ("broken", "hostname-not-served", [])
     assert {hop["state"] for hop in others} == {"not reached"}
 
 
-def test_a_request_is_followed_while_the_api_server_is_away(lab: RealLab) -> None:
+def test_a_request_is_traced_while_the_api_server_is_down(lab: RealLab) -> None:
     node, manifest = f"{lab.name}-control-plane", "/etc/kubernetes/manifests/kube-apiserver.yaml"
     lab.docker("exec", node, "mv", manifest, "/root/")
     try:
-        traced, seconds = eventually(lambda: trial.traced(lab), lambda seen: not trial.is_well(seen[0]))
+        trace, seconds = eventually(lambda: trial.timed_trace(lab), lambda outcome: not trial.is_healthy(outcome[0]))
         status = lab.status(code=8)
 
-        assert [hop["state"] for hop in traced["hops"]] == ["ok", "unknown", "ok", "unknown", "unknown", "ok"]
-        assert {hop["cause"] for hop in traced["hops"]} == {None, "api-unreachable"}
-        assert traced["ok"]
+        assert [hop["state"] for hop in trace["hops"]] == ["ok", "unknown", "ok", "unknown", "unknown", "ok"]
+        assert {hop["cause"] for hop in trace["hops"]} == {None, "api-unreachable"}
+        assert trace["ok"]
         assert seconds < trial.TRACE_SECONDS
         assert [problem["id"] for problem in status["problems"]] == ["api-unreachable"]
         assert [app["http"] for app in status["apps"]] == [200]
     finally:
         lab.docker("exec", node, "mv", "/root/kube-apiserver.yaml", manifest)
-        eventually(lambda: trial.traced(lab)[0], trial.is_well, seconds=120)
+        eventually(lambda: trial.timed_trace(lab)[0], trial.is_healthy, seconds=120)
         eventually(lambda: lab.labctl("status", "-o", "json", code=None).document()["ok"], bool, seconds=120)
 
 
 @pytest.mark.sweep
-def test_an_expired_certificate_of_the_api_server_is_named_and_renewed(lab: RealLab) -> None:
+def test_an_expired_certificate_of_the_api_server_is_reported_and_renewed(lab: RealLab) -> None:
     expire_certificate(lab, f"{lab.name}-control-plane", "/etc/kubernetes/pki/apiserver")
-    traced = eventually(lambda: trial.traced(lab)[0], lambda seen: not trial.is_well(seen))
+    trace = eventually(lambda: trial.timed_trace(lab)[0], lambda outcome: not trial.is_healthy(outcome))
     [problem] = lab.status(code=8)["problems"]
     result = lab.up(code=5).result()
 
-    assert [hop["state"] for hop in traced["hops"]] == ["ok", "unknown", "ok", "unknown", "unknown", "ok"]
-    assert {hop["cause"] for hop in traced["hops"]} == {None, "api-not-trusted"}
+    assert [hop["state"] for hop in trace["hops"]] == ["ok", "unknown", "ok", "unknown", "unknown", "ok"]
+    assert {hop["cause"] for hop in trace["hops"]} == {None, "api-not-trusted"}
     assert problem["id"] == result["error"]["id"] == "api-not-trusted"
-    assert problem["commands"] == traced["hops"][1]["commands"]
-    trial.typed(lab, problem["commands"])
-    assert trial.is_well(trial.traced(lab)[0])
+    assert problem["commands"] == trace["hops"][1]["commands"]
+    trial.run_commands(lab, problem["commands"])
+    assert trial.is_healthy(trial.timed_trace(lab)[0])
 
 
 @pytest.mark.parametrize(
     "row",
     [pytest.param(row, id=row.name, marks=pytest.mark.sweep if row.name in table.SWEPT else ()) for row in table.ROWS],
 )
-def test_a_broken_hop_is_named_by_trace_status_and_up_and_its_commands_mend_it(
+def test_a_broken_hop_is_reported_by_trace_status_and_up_and_its_commands_fix_it(
     lab: RealLab, row: BrokenLab, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("broken", trial.tried(lab, row))
+    record_property("broken", trial.run_trial(lab, row))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .reallab import Ran, RealLab, eventually
+from .reallab import Completed, RealLab, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -49,29 +49,29 @@ def recorded(lab: RealLab, tmp_path_factory: pytest.TempPathFactory) -> Recorded
     return play
 
 
-def test_all_of_them_are_listed(lab: RealLab) -> None:
+def test_all_demos_are_listed(lab: RealLab) -> None:
     listed = lab.labctl("demo", "list", "-o", "json").document()["demos"]
 
     assert {demo["demo"] for demo in listed} == set(DEMOS)
 
 
 @pytest.mark.parametrize("name", DEMOS)
-def test_a_demo_is_played_to_its_end_and_leaves_the_lab_as_it_was(lab: RealLab, name: str, recorded: Recorded) -> None:
+def test_a_demo_completes_and_leaves_the_lab_unchanged(lab: RealLab, name: str, recorded: Recorded) -> None:
     before = lab.labctl("app", "list", "-o", "json").document()
-    played, cast = recorded(name)
+    performance, cast = recorded(name)
 
-    assert (played["demo"], played["ok"], len(played["scenes"])) == (name, True, DEMOS[name])
-    assert all(scene["ok"] and scene["expectations"] for scene in played["scenes"])
-    _whole(lab)
+    assert (performance["demo"], performance["ok"], len(performance["scenes"])) == (name, True, DEMOS[name])
+    assert all(scene["ok"] and scene["expectations"] for scene in performance["scenes"])
+    _wait_until_complete(lab)
     assert not lab.up().result()["changed"]
     assert lab.labctl("app", "list", "-o", "json").document() == before
-    _readable(cast, played)
+    _check_recording(cast, performance)
     report = cast.with_suffix(".md").read_text(encoding="utf-8")
-    assert all(expected["measured"] in report for scene in played["scenes"] for expected in scene["expectations"])
-    assert all(" ".join(scene["say"].split()) in report for scene in played["scenes"])
+    assert all(expected["measured"] in report for scene in performance["scenes"] for expected in scene["expectations"])
+    assert all(" ".join(scene["say"].split()) in report for scene in performance["scenes"])
 
 
-def test_a_demo_that_needs_more_than_the_lab_has_says_so_and_runs_nothing(lab: RealLab, tmp_path: Path) -> None:
+def test_a_demo_that_does_not_fit_the_lab_is_an_error_and_runs_nothing(lab: RealLab, tmp_path: Path) -> None:
     file = tmp_path / "large.yaml"
     file.write_text(
         "about: Large.\nneeds: {workers: 3, apps: 2}\nscenes: [{title: x, run: [kubectl delete deployment $app]}]\n"
@@ -84,26 +84,26 @@ def test_a_demo_that_needs_more_than_the_lab_has_says_so_and_runs_nothing(lab: R
     assert lab.objects("deployment", "my-app")["status"]["readyReplicas"] == 2
 
 
-def test_what_was_recorded_can_be_played_by_asciinema(lab: RealLab, recorded: Recorded) -> None:
+def test_asciinema_plays_a_recording(lab: RealLab, recorded: Recorded) -> None:
     _, cast = recorded("traffic-flow")
-    shown = lab.inside(str(Path(sys.executable).with_name("asciinema")), "cat", str(cast))
+    output = lab.inside(str(Path(sys.executable).with_name("asciinema")), "cat", str(cast))
 
-    assert "A name becomes an address" in shown
+    assert "A name becomes an address" in output
 
 
-def test_an_expectation_that_does_not_hold_fails_the_demo(lab: RealLab, tmp_path: Path) -> None:
+def test_a_failed_expectation_fails_the_demo(lab: RealLab, tmp_path: Path) -> None:
     file = tmp_path / "teapot.yaml"
     file.write_text(FAILING, encoding="utf-8")
-    played = _play(lab, str(file), code=8).document()
+    performance = _play(lab, str(file), code=8).document()
 
-    assert [scene["ok"] for scene in played["scenes"]] == [True, False]
-    assert "418" in played["error"]["message"]
-    assert [command["command"] for command in played["cleanup"]] == ["kubectl get nodes"]
+    assert [scene["ok"] for scene in performance["scenes"]] == [True, False]
+    assert "418" in performance["error"]["message"]
+    assert [command["command"] for command in performance["cleanup"]] == ["kubectl get nodes"]
 
 
 def test_the_failover_demo_shows_the_gap_second_by_second(recorded: Recorded) -> None:
-    played, _ = recorded("failover")
-    scene, after = _scene(played, "loses its power"), _scene(played, "The site is there")
+    performance, _ = recorded("failover")
+    scene, after = _scene(performance, "loses its power"), _scene(performance, "The site is there")
 
     assert scene["load"]["failures"] > 0
     assert scene["load"]["gap"] > 0.5
@@ -112,27 +112,27 @@ def test_the_failover_demo_shows_the_gap_second_by_second(recorded: Recorded) ->
     assert f"{scene['load']['answers']} good answers" in after["say"]
 
 
-def _readable(cast: Path, played: dict[str, Any]) -> None:
+def _check_recording(cast: Path, performance: dict[str, Any]) -> None:
     """Check that the recording shows every scene, with time to read it, without wrapped lines or the clean-up."""
     header, *events = map(json.loads, cast.read_text(encoding="utf-8").splitlines())
-    shown = COLOUR.sub("", "".join(text for *_, text in events)).split("\r\n")
+    output = COLOUR.sub("", "".join(text for *_, text in events)).split("\r\n")
     assert header["version"] == 2
-    assert max(map(len, shown)) <= header["width"]
-    assert events[-1][0] > sum(len(scene["say"]) for scene in played["scenes"]) / 20
-    assert all(scene["title"] in " ".join(shown) for scene in played["scenes"])
-    assert "Cleaning up" not in shown
+    assert max(map(len, output)) <= header["width"]
+    assert events[-1][0] > sum(len(scene["say"]) for scene in performance["scenes"]) / 20
+    assert all(scene["title"] in " ".join(output) for scene in performance["scenes"])
+    assert "Cleaning up" not in output
 
 
-def _whole(lab: RealLab) -> None:
+def _wait_until_complete(lab: RealLab) -> None:
     """Wait until the lab is complete: a node that came back may need some seconds until it has all its pods."""
     eventually(lambda: lab.labctl("status", "-o", "json", code=None).document(), lambda status: status["ok"])
 
 
-def _play(lab: RealLab, *words: str, code: int = 0) -> Ran:
+def _play(lab: RealLab, *words: str, code: int = 0) -> Completed:
     return lab.labctl("-o", "json", "demo", "run", *words, code=code, seconds=DEMO_SECONDS)
 
 
-def _scene(played: dict[str, Any], title: str) -> dict[str, Any]:
-    [scene] = [scene for scene in played["scenes"] if title in scene["title"]]
-    found: dict[str, Any] = scene
-    return found
+def _scene(performance: dict[str, Any], title: str) -> dict[str, Any]:
+    [scene] = [scene for scene in performance["scenes"] if title in scene["title"]]
+    typed: dict[str, Any] = scene
+    return typed

@@ -14,16 +14,16 @@ from .reallab import RealLab, eventually
 from .serving import HOSTNAME
 
 pytestmark = pytest.mark.e2e
-Away = Callable[[str, object], None]
+RecordProperty = Callable[[str, object], None]
 
 SYSTEM = ("-n", "ingress-nginx")
 SERVICE = (*SYSTEM, "service", "ingress-nginx-controller")
 DEPLOYMENT = (*SYSTEM, "deployment", "ingress-nginx-controller")
-LOOKED_AT = "role,rolebinding,serviceaccount,service,configmap,secret,job,lease"
+CHECKED_KINDS = "role,rolebinding,serviceaccount,service,configmap,secret,job,lease"
 ADMISSION = "ingress-nginx-admission"
 URL = f"http://{HOSTNAME}"
 ADDRESS = "192.168.56.100"
-MOST_AWAY = 5.0
+MAX_OUTAGE = 5.0
 """The longest outage in seconds that a controller's clean shutdown may cause: below one on an idle machine, and 11 if
 its node announces the address until it is gone."""
 UNFINISHED = f"""
@@ -72,7 +72,7 @@ def nginx(lab: RealLab, image: Path, bundle: Path) -> Iterator[RealLab]:
     lab.up("--ingress", "traefik", "--bundle", str(bundle))
 
 
-def test_another_image_than_upstream_pins_and_one_that_no_node_has_are_refused(
+def test_an_image_with_another_digest_and_one_that_is_on_no_node_are_refused(
     lab: RealLab, image: Path, bundle: Path, options: tuple[str, ...], tmp_path: Path
 ) -> None:
     other = ingress_nginx.bundle_with(image, bundle, tmp_path, digest=f"sha256:{'0' * 64}")
@@ -85,13 +85,13 @@ def test_another_image_than_upstream_pins_and_one_that_no_node_has_are_refused(
     assert _image(lab).startswith("docker.io/library/traefik:")
 
 
-def test_a_switch_ends_when_all_that_it_promises_is_there_and_again_changes_nothing(
-    nginx: RealLab, options: tuple[str, ...], tmp_path: Path, record_property: Away
+def test_a_switch_of_controllers_is_complete_and_repeating_it_changes_nothing(
+    nginx: RealLab, options: tuple[str, ...], tmp_path: Path, record_property: RecordProperty
 ) -> None:
     gap = _gap(nginx, tmp_path, f"labctl up -q {' '.join(options)}")
 
     record_property("away", f"from Traefik to ingress-nginx: {gap:.1f} s")
-    assert gap < MOST_AWAY
+    assert gap < MAX_OUTAGE
     assert _published(nginx, "my-app") == [ADDRESS]
     assert nginx.page(URL)[0] == 200
     assert _image(nginx) == ingress_nginx.IMAGE
@@ -106,24 +106,24 @@ def test_a_switch_ends_when_all_that_it_promises_is_there_and_again_changes_noth
     assert nginx.labctl("trace", "-o", "json").document()["ok"]
 
 
-def test_a_node_that_was_made_from_another_bundle_boots_again(nginx: RealLab, options: tuple[str, ...]) -> None:
+def test_a_node_created_from_another_bundle_boots_again(nginx: RealLab, options: tuple[str, ...]) -> None:
     nginx.up(*options)
 
     nginx.labctl("ssh", "worker-1", "--", "sudo", "systemctl", "restart", "labctl-node")
 
 
-def test_what_pods_wait_for_is_named_and_they_start_as_soon_as_it_is_there(
+def test_a_missing_secret_is_reported_and_pods_start_once_it_is_restored(
     nginx: RealLab, options: tuple[str, ...]
 ) -> None:
     nginx.kubectl(*SYSTEM, "delete", "secret", ADMISSION)
     assert "controller-cannot-restart" in {problem["id"] for problem in nginx.status()["problems"]}
     nginx.kubectl(*SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/component=controller")
 
-    def named() -> list[str]:
+    def problems() -> list[str]:
         report = nginx.status(code=8)
         return [each["text"] for each in report["problems"] if f"Secret ingress-nginx/{ADMISSION}" in each["text"]]
 
-    assert eventually(named, bool, 30)
+    assert eventually(problems, bool, 30)
     [broken] = [
         hop for hop in nginx.labctl("trace", "-o", "json", code=8).document()["hops"] if hop["state"] == "broken"
     ]
@@ -136,7 +136,7 @@ def test_what_pods_wait_for_is_named_and_they_start_as_soon_as_it_is_there(
     assert nginx.page(URL)[0] == 200
 
 
-def test_an_app_whose_host_is_taken_leaves_nothing_behind(nginx: RealLab, tmp_path: Path) -> None:
+def test_an_app_whose_hostname_is_in_use_leaves_nothing_behind(nginx: RealLab, tmp_path: Path) -> None:
     front, file = tmp_path / "front.yaml", nginx.state_home / "labctl.yaml"
     front.write_text(FRONT)
     nginx.kubectl("apply", "-f", str(front))
@@ -154,8 +154,8 @@ def test_an_app_whose_host_is_taken_leaves_nothing_behind(nginx: RealLab, tmp_pa
     assert not nginx.objects("deployments,services,ingresses", "-l", "app.kubernetes.io/name=shop")["items"]
 
 
-def test_a_restart_of_the_controller_keeps_the_app_away_for_a_moment_only(
-    nginx: RealLab, tmp_path: Path, record_property: Away
+def test_a_restart_of_the_controller_causes_only_a_short_outage(
+    nginx: RealLab, tmp_path: Path, record_property: RecordProperty
 ) -> None:
     rollout = "kubectl -n ingress-nginx rollout"
     commands = [f"{rollout} {what} deployment ingress-nginx-controller" for what in ("restart", "status")]
@@ -163,13 +163,13 @@ def test_a_restart_of_the_controller_keeps_the_app_away_for_a_moment_only(
     gap = _gap(nginx, tmp_path, *commands)
 
     record_property("away", f"the pods of ingress-nginx are restarted: {gap:.1f} s")
-    assert gap < MOST_AWAY
+    assert gap < MAX_OUTAGE
 
 
-def test_a_connection_that_stays_open_keeps_no_pod_of_the_controller_alive(nginx: RealLab) -> None:
+def test_an_open_connection_does_not_delay_the_exit_of_a_controller_pod(nginx: RealLab) -> None:
     rollout = (*SYSTEM, "rollout")
     with subprocess.Popen(
-        [*nginx.way_in, "bash", "-c", f"{UNFINISHED} && exec sleep 300"], stdout=subprocess.PIPE
+        [*nginx.enter_command, "bash", "-c", f"{UNFINISHED} && exec sleep 300"], stdout=subprocess.PIPE
     ) as client:
         assert client.stdout
         assert client.stdout.readline()
@@ -181,14 +181,14 @@ def test_a_connection_that_stays_open_keeps_no_pod_of_the_controller_alive(nginx
 
 
 def test_a_switch_back_removes_everything_of_ingress_nginx(
-    nginx: RealLab, bundle: Path, tmp_path: Path, record_property: Away
+    nginx: RealLab, bundle: Path, tmp_path: Path, record_property: RecordProperty
 ) -> None:
     gap = _gap(nginx, tmp_path, f"labctl up -q --ingress traefik --bundle {bundle}")
 
     record_property("away", f"from ingress-nginx to Traefik: {gap:.1f} s")
-    assert gap < MOST_AWAY
+    assert gap < MAX_OUTAGE
     assert _image(nginx).startswith("docker.io/library/traefik:")
-    left = {f"{each['kind']} {each['metadata']['name']}" for each in nginx.objects(*SYSTEM, LOOKED_AT)["items"]}
+    left = {f"{each['kind']} {each['metadata']['name']}" for each in nginx.objects(*SYSTEM, CHECKED_KINDS)["items"]}
     assert left == {
         "ServiceAccount default",
         "ServiceAccount ingress-nginx",
@@ -205,8 +205,8 @@ def _gap(lab: RealLab, folder: Path, *commands: str) -> float:
     """Run these commands under load; return the longest time without an answer, in seconds."""
     demo = folder / "demo.yaml"
     demo.write_text(LOAD.format(commands=json.dumps(commands)))
-    played = lab.labctl("-q", "-o", "json", "demo", "run", str(demo), seconds=180).document()
-    gap: float = played["scenes"][-1]["load"]["gap"]
+    demo_report = lab.labctl("-q", "-o", "json", "demo", "run", str(demo), seconds=180).document()
+    gap: float = demo_report["scenes"][-1]["load"]["gap"]
     return gap
 
 

@@ -19,10 +19,10 @@ from .reallab import RealLab, run
 pytestmark = pytest.mark.e2e
 
 NAMESPACE = "e2e-plain"
-WAY_IN = ("ip", "netns", "exec", NAMESPACE)
+ENTER_COMMAND = ("ip", "netns", "exec", NAMESPACE)
 FOREIGN_NETWORK = "vagrant_network_172.31.0.0/24"
 """An idle network of another Vagrant project, which Vagrant's own `destroy` would remove."""
-THEIR_HOSTS = b"127.0.0.1\tlocalhost\r\nfe80::1%lo0 localhost\n\n# somebody's last line, without its end"
+FOREIGN_HOSTS = b"127.0.0.1\tlocalhost\r\nfe80::1%lo0 localhost\n\n# somebody's last line, without its end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class PlainEngine:
     hosts: Path
 
     def docker(self, *words: str) -> list[str]:
-        return run(*WAY_IN, "docker", "--host", self.address, *words).split()
+        return run(*ENTER_COMMAND, "docker", "--host", self.address, *words).split()
 
     def holds(self) -> dict[str, list[str]]:
         """Return everything in the Engine that a lab could leave behind, and the links of its network."""
@@ -54,7 +54,7 @@ def engine(state_home: Path) -> Iterator[PlainEngine]:
     try:
         run("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
         settings.mkdir(parents=True)
-        (settings / "hosts").write_bytes(THEIR_HOSTS)
+        (settings / "hosts").write_bytes(FOREIGN_HOSTS)
         with dockerd(state_home / "plain-engine", NAMESPACE) as address:
             yield PlainEngine(address, settings / "hosts")
     finally:
@@ -68,10 +68,10 @@ def lab(engine: PlainEngine, bundle: Path, state_home: Path) -> Iterator[RealLab
     lab = RealLab(
         name="e2e-plain",
         state_home=state_home,
-        way_in=WAY_IN,
+        enter_command=ENTER_COMMAND,
         programs=bundle / "bin",
         up_options=("--yes",),
-        launcher=WAY_IN,
+        launcher=ENTER_COMMAND,
         environment={"DOCKER_HOST": engine.address},
     )
     yield lab
@@ -79,7 +79,7 @@ def lab(engine: PlainEngine, bundle: Path, state_home: Path) -> Iterator[RealLab
         lab.labctl("destroy", "--yes", "--purge", seconds=120)
 
 
-def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> None:
+def test_up_uses_an_existing_engine(engine: PlainEngine, lab: RealLab) -> None:
     engine.docker("network", "create", "--subnet=172.31.0.0/24", FOREIGN_NETWORK)
     before = engine.holds()
     *steps, result = lab.up().events()
@@ -91,7 +91,7 @@ def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> 
     assert lab.labctl("exec", "--", "curl", "-s", "http://my-app.local").out == body
     assert lab.status()["ok"]
     assert sorted(engine.docker("ps", "--format", "{{.Names}}")) == ["e2e-plain-control-plane", "e2e-plain-worker-1"]
-    assert engine.hosts.read_bytes().startswith(THEIR_HOSTS)
+    assert engine.hosts.read_bytes().startswith(FOREIGN_HOSTS)
     assert b"\n192.168.56.100 my-app.local" in engine.hosts.read_bytes()
 
     _assert_a_hostname_of_another_lab_is_refused(engine, lab)
@@ -113,7 +113,7 @@ def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> 
     engine.docker("rm", "--force", "--volumes", "theirs")
     engine.docker("network", "rm", "labctl-e2e-plain")
     assert engine.holds() == before
-    assert engine.hosts.read_bytes() == THEIR_HOSTS
+    assert engine.hosts.read_bytes() == FOREIGN_HOSTS
     assert not lab.folder.exists()
 
 

@@ -11,13 +11,22 @@ from typing import Any
 
 import pytest
 
-from .client import asking
+from .client import under_load
 from .reallab import RealLab
-from .serving import APP, CONTROLLER, HOSTNAME, MOST_AWAY, WATCHED, nodes_of, pods, settled
+from .serving import (
+    APP,
+    CONTROLLER,
+    HOSTNAME,
+    MAX_OUTAGE,
+    TRAFFIC_MARGINS,
+    nodes_with_ready_pods,
+    pods,
+    wait_until_settled,
+)
 
 pytestmark = pytest.mark.e2e
 
-Away = Callable[[str, object], None]
+RecordProperty = Callable[[str, object], None]
 ROUNDS = (1, 2, 3)
 """Repetitions of each kill."""
 
@@ -29,8 +38,8 @@ def pair(survivor: RealLab) -> RealLab:
 
 
 def test_every_node_that_serves_has_a_controller_and_an_app_pod(pair: RealLab) -> None:
-    assert nodes_of(pair, *CONTROLLER) == _both(pair)
-    assert nodes_of(pair, *APP) == _both(pair)
+    assert nodes_with_ready_pods(pair, *CONTROLLER) == _both(pair)
+    assert nodes_with_ready_pods(pair, *APP) == _both(pair)
 
 
 def test_every_speaker_listens_to_a_failure_detector_on_each_node(pair: RealLab) -> None:
@@ -43,27 +52,27 @@ def test_every_speaker_listens_to_a_failure_detector_on_each_node(pair: RealLab)
 
 @pytest.mark.parametrize("round_number", ROUNDS)
 @pytest.mark.parametrize("role", ["worker-1", "control-plane"])
-def test_the_site_outlives_either_of_two_nodes(
-    pair: RealLab, role: str, round_number: int, record_property: Away
+def test_the_site_survives_the_loss_of_either_of_two_nodes(
+    pair: RealLab, role: str, round_number: int, record_property: RecordProperty
 ) -> None:
     node = f"{pair.name}-{role}"
-    announcing = settled(pair)
-    with asking(pair, HOSTNAME, **WATCHED) as client:
+    announcing = wait_until_settled(pair)
+    with under_load(pair, HOSTNAME, **TRAFFIC_MARGINS) as client:
         pair.docker("kill", node)
     pages = [pair.page(f"http://{HOSTNAME}")[0] for _ in range(20)]
 
     assert pages == [200] * 20
     pair.up()
-    told = "which announced" if node == announcing else "the other one announced"
-    record_property("away", f"two nodes, kill {round_number} of the {role}, {told}: {client.away:.1f} s")
-    assert client.away < MOST_AWAY
+    announcement = "which announced" if node == announcing else "the other one announced"
+    record_property("away", f"two nodes, kill {round_number} of the {role}, {announcement}: {client.outage:.1f} s")
+    assert client.outage < MAX_OUTAGE
 
 
-def test_what_died_serves_again_once_it_is_back(pair: RealLab) -> None:
-    settled(pair)
+def test_repaired_nodes_serve_again(pair: RealLab) -> None:
+    wait_until_settled(pair)
 
-    assert nodes_of(pair, *CONTROLLER) == _both(pair)
-    assert nodes_of(pair, *APP) == _both(pair)
+    assert nodes_with_ready_pods(pair, *CONTROLLER) == _both(pair)
+    assert nodes_with_ready_pods(pair, *APP) == _both(pair)
     assert not pair.up().result()["changed"]
 
 
@@ -73,5 +82,5 @@ def _both(pair: RealLab) -> set[str]:
 
 def _events(log: str) -> list[dict[str, Any]]:
     """Return a speaker's log entries about members that joined and left."""
-    written = (json.loads(line) for line in log.splitlines() if line.startswith("{"))
-    return [line for line in written if "node event" in line]
+    entries = (json.loads(line) for line in log.splitlines() if line.startswith("{"))
+    return [line for line in entries if "node event" in line]

@@ -26,7 +26,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def nobody(state_home: Path, bundle: Path) -> RealLab:
+def absent_lab(state_home: Path, bundle: Path) -> RealLab:
     """Return a lab that was never created."""
     return isolated("e2e-none", state_home, bundle)
 
@@ -35,21 +35,23 @@ def nobody(state_home: Path, bundle: Path) -> RealLab:
     ("values", "identity"),
     [("ingress: ingress-nginx", "ingress-not-carried"), ("kubernetes: 1.36.0", "bundle-version")],
 )
-def test_what_the_bundle_does_not_carry_is_refused_before_anything_is_made(
-    nobody: RealLab, tmp_path: Path, values: str, identity: str
+def test_what_the_bundle_does_not_have_is_refused_before_any_change(
+    absent_lab: RealLab, tmp_path: Path, values: str, identity: str
 ) -> None:
     (tmp_path / "labctl.yaml").write_text(values, encoding="utf-8")
 
-    error = nobody.up("--config", str(tmp_path / "labctl.yaml"), code=3).result()["error"]
+    error = absent_lab.up("--config", str(tmp_path / "labctl.yaml"), code=3).result()["error"]
 
     assert error["id"] == identity
     assert not Path("/run/netns/labctl-e2e-none").exists()
-    assert not (nobody.folder / "lab.json").exists()
+    assert not (absent_lab.folder / "lab.json").exists()
 
 
-def test_a_damaged_bundle_is_refused_with_the_name_of_the_file(nobody: RealLab, bundle: Path, tmp_path: Path) -> None:
+def test_a_damaged_bundle_is_refused_with_the_name_of_the_file(
+    absent_lab: RealLab, bundle: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "bundle"
-    described = bundles.linked(bundle, folder)
+    described = bundles.link_files(bundle, folder)
     content = bytearray((folder / DAMAGED).read_bytes())
     content[0] ^= 1
     (folder / DAMAGED).unlink()
@@ -58,7 +60,7 @@ def test_a_damaged_bundle_is_refused_with_the_name_of_the_file(nobody: RealLab, 
     described["files"] = [file for file in described["files"] if file["size"] < 2**20]
     bundles.write(folder, described)
 
-    lab = replace(nobody, environment={"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    lab = replace(absent_lab, environment={"XDG_CACHE_HOME": str(tmp_path / "cache")})
     error = lab.up("--bundle", str(folder), code=3).result()["error"]
 
     assert error["id"] == "bundle-damaged"
@@ -66,7 +68,7 @@ def test_a_damaged_bundle_is_refused_with_the_name_of_the_file(nobody: RealLab, 
     assert not Path("/run/netns/labctl-e2e-none").exists()
 
 
-def test_another_network_for_a_lab_that_is_up_is_refused_with_what_differs(lab: RealLab, tmp_path: Path) -> None:
+def test_another_network_for_a_running_lab_is_refused_with_the_difference(lab: RealLab, tmp_path: Path) -> None:
     config = tmp_path / "labctl.yaml"
     config.write_text(json.dumps({"network": "192.168.57.0/24"}), encoding="utf-8")
     error = lab.up("--config", str(config), code=2).result()["error"]
@@ -76,7 +78,7 @@ def test_another_network_for_a_lab_that_is_up_is_refused_with_what_differs(lab: 
     assert lab.status()["ok"]
 
 
-def test_another_state_folder_cannot_take_a_lab_that_is_up(lab: RealLab, tmp_path: Path) -> None:
+def test_another_state_folder_cannot_take_over_a_running_lab(lab: RealLab, tmp_path: Path) -> None:
     elsewhere = replace(lab, state_home=tmp_path)
     error = elsewhere.up(code=3).result()["error"]
 
@@ -86,16 +88,16 @@ def test_another_state_folder_cannot_take_a_lab_that_is_up(lab: RealLab, tmp_pat
     assert lab.status()["ok"]
 
 
-def test_a_lab_that_is_not_there_cannot_be_destroyed(nobody: RealLab) -> None:
-    lab = replace(nobody, name="e2e-never")
+def test_a_missing_lab_cannot_be_destroyed(absent_lab: RealLab) -> None:
+    lab = replace(absent_lab, name="e2e-never")
     error = lab.labctl("-o", "json", "destroy", "--yes", code=3).result()["error"]
 
     assert error["id"] == "lab-not-found"
     assert "e2e-never" in error["message"]
 
 
-def test_a_bundle_that_does_not_fit_on_the_disk_is_refused(nobody: RealLab, small_disk: Path) -> None:
-    lab = replace(nobody, environment={"XDG_CACHE_HOME": str(small_disk)})
+def test_a_bundle_that_does_not_fit_on_the_disk_is_refused(absent_lab: RealLab, small_disk: Path) -> None:
+    lab = replace(absent_lab, environment={"XDG_CACHE_HOME": str(small_disk)})
     error = lab.labctl("bundle", "build", "--yes", "-o", "json", code=3).result()["error"]
 
     assert error["id"] == "disk-full"

@@ -33,7 +33,7 @@ TABLE = ("iptables", "--wait", "-t", "nat")
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class SimulatedMachine:
     """A process that holds the namespaces, in which commands run."""
 
     keeper: subprocess.Popen[bytes]
@@ -42,21 +42,23 @@ class World:
 
     def run(self, *command: str, code: int = 0) -> str:
         line = ["nsenter", f"--target={self.keeper.pid}", "--net", "--mount", f"--wd={self.folder}", *command]
-        ended = subprocess.run(
+        completed = subprocess.run(
             line, env=dict(self.environment), capture_output=True, text=True, timeout=60, check=False
         )
-        assert ended.returncode == code, f"{' '.join(command)}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
-        return ended.stdout
+        assert completed.returncode == code, (
+            f"{' '.join(command)}: {completed.returncode}\n{completed.stdout}\n{completed.stderr}"
+        )
+        return completed.stdout
 
     def doctor(self, *words: str, code: int = 0) -> dict[str, dict[str, Any]]:
         """Return each check's result, by its id."""
-        answer = json.loads(self.run(str(LABCTL), "-o", "json", "doctor", *words, code=code))
-        assert answer["ok"] == (code == 0)
-        return {check["id"]: check for check in answer["checks"]}
+        report = json.loads(self.run(str(LABCTL), "-o", "json", "doctor", *words, code=code))
+        assert report["ok"] == (code == 0)
+        return {check["id"]: check for check in report["checks"]}
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def simulated(tmp_path: Path) -> Iterator[SimulatedMachine]:
     """Yield a machine without any connection, and with a Docker Engine that answers, so that labs are not isolated."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -79,81 +81,81 @@ def world(tmp_path: Path) -> Iterator[World]:
     ) as keeper:
         try:
             eventually((tmp_path / "ready").exists, bool, seconds=20)
-            yield World(keeper, tmp_path, environment)
+            yield SimulatedMachine(keeper, tmp_path, environment)
         finally:
             keeper.kill()
 
 
 @pytest.fixture
-def neighbour(world: World) -> Iterator[str]:
+def neighbour(simulated: SimulatedMachine) -> Iterator[str]:
     """Add a machine with an address of the lab's pool to the lab's network; yield the address."""
     # A second network namespace, inside the first world's own /run/netns.
-    world.run("ip", "netns", "add", "neighbour")
-    world.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", "neighbour")
-    world.run("ip", "address", "add", "192.168.56.1/24", "dev", "lan0")
-    world.run("ip", "link", "set", "lan0", "up")
-    world.run("ip", "-n", "neighbour", "address", "add", f"{NEIGHBOUR}/24", "dev", "eth0")
-    world.run("ip", "-n", "neighbour", "link", "set", "eth0", "up")
+    simulated.run("ip", "netns", "add", "neighbour")
+    simulated.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", "neighbour")
+    simulated.run("ip", "address", "add", "192.168.56.1/24", "dev", "lan0")
+    simulated.run("ip", "link", "set", "lan0", "up")
+    simulated.run("ip", "-n", "neighbour", "address", "add", f"{NEIGHBOUR}/24", "dev", "eth0")
+    simulated.run("ip", "-n", "neighbour", "link", "set", "eth0", "up")
     yield NEIGHBOUR
-    world.run("ip", "netns", "delete", "neighbour")
+    simulated.run("ip", "netns", "delete", "neighbour")
 
 
-def test_an_address_of_the_pool_that_a_neighbour_has_is_named(world: World, neighbour: str) -> None:
-    checks = world.doctor(code=8)
+def test_an_address_of_the_pool_that_a_neighbour_has_is_reported(simulated: SimulatedMachine, neighbour: str) -> None:
+    checks = simulated.doctor(code=8)
 
     assert checks["pool-answers"]["state"] == "broken"
     assert neighbour in checks["pool-answers"]["seen"]
     assert (checks["network"]["state"], "lan0" in checks["network"]["seen"]) == ("broken", True)
 
 
-def test_a_pool_is_chosen_beside_the_neighbour(world: World, neighbour: str) -> None:
-    (world.folder / "labctl.yaml").write_text(f"pool: auto\nhosts_file: {world.folder}/hosts\n")
-    (world.folder / "hosts").write_text("127.0.0.1 localhost\n")
+def test_a_pool_without_the_neighbours_address_is_chosen(simulated: SimulatedMachine, neighbour: str) -> None:
+    (simulated.folder / "labctl.yaml").write_text(f"pool: auto\nhosts_file: {simulated.folder}/hosts\n")
+    (simulated.folder / "hosts").write_text("127.0.0.1 localhost\n")
 
-    checks = world.doctor(code=8)
+    checks = simulated.doctor(code=8)
 
     assert "192.168.56.105-192.168.56.254" in checks["pool"]["seen"], neighbour
     assert checks["pool-answers"]["state"] == "ok"
 
 
-def test_nothing_leaves_where_no_interface_is_on_the_labs_network(world: World) -> None:
-    world.run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far")
-    world.run("ip", "link", "set", "far", "up")
-    world.run("ip", "address", "add", "198.51.100.2/24", "dev", "uplink")
-    world.run("ip", "link", "set", "uplink", "up")
-    world.run("ip", "route", "add", "default", "via", "198.51.100.1")
-    world.run("sysctl", "-qw", "net.ipv6.conf.uplink.disable_ipv6=1")
-    before = _sent(world)
+def test_no_packet_is_sent_if_no_interface_is_in_the_labs_network(simulated: SimulatedMachine) -> None:
+    simulated.run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far")
+    simulated.run("ip", "link", "set", "far", "up")
+    simulated.run("ip", "address", "add", "198.51.100.2/24", "dev", "uplink")
+    simulated.run("ip", "link", "set", "uplink", "up")
+    simulated.run("ip", "route", "add", "default", "via", "198.51.100.1")
+    simulated.run("sysctl", "-qw", "net.ipv6.conf.uplink.disable_ipv6=1")
+    before = _sent_packets(simulated)
 
-    assert world.doctor()["pool-answers"]["state"] == "not relevant"
-    assert _sent(world) == before
+    assert simulated.doctor()["pool-answers"]["state"] == "not relevant"
+    assert _sent_packets(simulated) == before
 
 
-def test_what_dead_labs_left_is_removed_and_a_lab_on_record_keeps_everything(world: World) -> None:
-    kept = saved_lab.SavedLab(from_values({"name": "kept"}), isolated=True)
-    saved_lab.write(world.folder / "state" / "labctl" / "kept", kept)
+def test_fix_removes_leftovers_of_dead_labs_and_nothing_of_saved_ones(simulated: SimulatedMachine) -> None:
+    saved = saved_lab.SavedLab(from_values({"name": "kept"}), isolated=True)
+    saved_lab.write(simulated.folder / "state" / "labctl" / "kept", saved)
     for lab in ("ghost", "kept"):
-        world.run("ip", "netns", "add", f"labctl-{lab}")
-        link = Isolation(lab, kept.lab.network, Path()).link
-        world.run("ip", "link", "add", link, "type", "veth", "peer", "name", "uplink", "netns", f"labctl-{lab}")
-        world.run(*TABLE, "-A", "POSTROUTING", "-s", "100.126.0.0/30", *_tagged(lab))
-        world.run("mkdir", f"/run/labctl/{lab}", f"/etc/netns/labctl-{lab}")
-    world.run("ip", "link", "add", "labctl00000000", "type", "veth", "peer", "name", "orphan")
+        simulated.run("ip", "netns", "add", f"labctl-{lab}")
+        link = Isolation(lab, saved.lab.network, Path()).link
+        simulated.run("ip", "link", "add", link, "type", "veth", "peer", "name", "uplink", "netns", f"labctl-{lab}")
+        simulated.run(*TABLE, "-A", "POSTROUTING", "-s", "100.126.0.0/30", *_tag(lab))
+        simulated.run("mkdir", f"/run/labctl/{lab}", f"/etc/netns/labctl-{lab}")
+    simulated.run("ip", "link", "add", "labctl00000000", "type", "veth", "peer", "name", "orphan")
 
-    found = world.doctor()["leftovers"]
-    assert found["state"] == "warning"
-    assert found["seen"].count(" of lab ghost") == 4
-    assert "kept" not in found["seen"]
+    leftovers = simulated.doctor()["leftovers"]
+    assert leftovers["state"] == "warning"
+    assert leftovers["seen"].count(" of lab ghost") == 4
+    assert "kept" not in leftovers["seen"]
 
-    fixed = world.doctor("--fix")["leftovers"]
+    fixed = simulated.doctor("--fix")["leftovers"]
     assert (fixed["state"], fixed["fixed"]) == ("ok", True)
 
-    links = {link["ifname"] for link in json.loads(world.run("ip", "-j", "link", "show"))}
-    assert links == {"lo", Isolation("kept", kept.lab.network, Path()).link}
-    assert world.run("ls", "/run/netns").split() == ["labctl-kept"]
-    assert "labctl:kept" in world.run(*TABLE, "-S")
-    assert "labctl:ghost" not in world.run(*TABLE, "-S")
-    assert world.run("ls", "/run/labctl", "/etc/netns").split() == [
+    links = {link["ifname"] for link in json.loads(simulated.run("ip", "-j", "link", "show"))}
+    assert links == {"lo", Isolation("kept", saved.lab.network, Path()).link}
+    assert simulated.run("ls", "/run/netns").split() == ["labctl-kept"]
+    assert "labctl:kept" in simulated.run(*TABLE, "-S")
+    assert "labctl:ghost" not in simulated.run(*TABLE, "-S")
+    assert simulated.run("ls", "/run/labctl", "/etc/netns").split() == [
         "/etc/netns:",
         "labctl-kept",
         "/run/labctl:",
@@ -161,13 +163,13 @@ def test_what_dead_labs_left_is_removed_and_a_lab_on_record_keeps_everything(wor
     ]
 
 
-def test_a_hosts_file_is_looked_at_and_left_alone(world: World) -> None:
-    hosts = world.folder / "hosts"
-    (world.folder / "labctl.yaml").write_text(f"hosts_file: {hosts}\n")
+def test_a_hosts_file_is_checked_and_not_changed(simulated: SimulatedMachine) -> None:
+    hosts = simulated.folder / "hosts"
+    (simulated.folder / "labctl.yaml").write_text(f"hosts_file: {hosts}\n")
     damaged = "10.0.0.9 my-app.local\n# BEGIN labctl demo\n192.168.56.100 my-app.local\n"
     hosts.write_text(damaged)
 
-    checks = world.doctor("--fix", code=8)
+    checks = simulated.doctor("--fix", code=8)
 
     assert checks["hosts-file"]["state"] == "ok"
     assert (checks["hosts-block"]["state"], "line 2" in checks["hosts-block"]["seen"]) == ("broken", True)
@@ -178,11 +180,11 @@ def test_a_hosts_file_is_looked_at_and_left_alone(world: World) -> None:
     assert hosts.read_text() == damaged
 
 
-def _tagged(lab: str) -> tuple[str, ...]:
+def _tag(lab: str) -> tuple[str, ...]:
     return ("-m", "comment", "--comment", f"labctl:{lab}", "-j", "MASQUERADE")
 
 
-def _sent(world: World) -> int:
+def _sent_packets(simulated: SimulatedMachine) -> int:
     """Return how many packets the interface `uplink` has sent."""
-    [link] = json.loads(world.run("ip", "-j", "-s", "link", "show", "uplink"))
+    [link] = json.loads(simulated.run("ip", "-j", "-s", "link", "show", "uplink"))
     return int(link["stats64"]["tx"]["packets"])

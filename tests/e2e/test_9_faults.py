@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from . import footprint
-from .client import asking
+from .client import under_load
 from .reallab import RealLab
 
 pytestmark = pytest.mark.e2e
@@ -24,14 +24,14 @@ HOSTS = Path("/etc/netns/labctl-e2e/hosts")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to the lab, what `status` then reports, and which steps of `up` repair it."""
+    """A fault of the lab, what `status` then reports, and which steps of `up` repair it."""
 
-    happens: Callable[[RealLab], object]
+    inject: Callable[[RealLab], object]
     problem: str
     """The id of a problem of `status`; empty if Kubernetes may repair the fault before `status` runs."""
     named: str
     """What the text of the problem names."""
-    mended_by: frozenset[str]
+    fixed_by: frozenset[str]
 
 
 def _kill_daemon(name: str) -> Callable[[RealLab], object]:
@@ -93,12 +93,12 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_by_status_and_mended_by_up(
+def test_a_fault_is_reported_by_status_and_fixed_by_up(
     lab: RealLab, name: str, record_property: Callable[[str, object], None]
 ) -> None:
     fault = FAULTS[name]
-    with asking(lab, HOSTNAME) as client:
-        fault.happens(lab)
+    with under_load(lab, HOSTNAME) as client:
+        fault.inject(lab)
         if fault.problem:
             broken = lab.status(code=8)
             assert not broken["ok"]
@@ -107,12 +107,12 @@ def test_a_fault_is_named_by_status_and_mended_by_up(
             assert fault.problem in texts
         steps = lab.up().events()
 
-    assert fault.mended_by <= {event["step"] for event in steps[:-1] if event.get("changed")}
+    assert fault.fixed_by <= {event["step"] for event in steps[:-1] if event.get("changed")}
     assert lab.status()["ok"]
-    record_property("away", f"{name}: the site was away for {client.away:.1f} s")
+    record_property("away", f"{name}: the site was away for {client.outage:.1f} s")
 
 
-def test_a_block_whose_end_is_lost_is_refused_and_left_as_it_is(lab: RealLab) -> None:
+def test_a_block_without_its_end_is_refused_and_not_changed(lab: RealLab) -> None:
     before = HOSTS.read_bytes()
     damaged = before.replace(b"# END labctl e2e\n", b"")
     HOSTS.write_bytes(damaged)
@@ -127,9 +127,11 @@ def test_a_block_whose_end_is_lost_is_refused_and_left_as_it_is(lab: RealLab) ->
     assert lab.status()["ok"]
 
 
-def test_a_halted_lab_comes_back_as_it_was(lab: RealLab, record_property: Callable[[str, object], None]) -> None:
+def test_a_resumed_lab_is_as_it_was_before_the_halt(
+    lab: RealLab, record_property: Callable[[str, object], None]
+) -> None:
     before = lab.status()
-    with asking(lab, HOSTNAME) as client:
+    with under_load(lab, HOSTNAME) as client:
         halted = lab.labctl("-o", "json", "halt").result()
         resumed = lab.labctl("-o", "json", "resume", seconds=300).result()
 
@@ -137,5 +139,5 @@ def test_a_halted_lab_comes_back_as_it_was(lab: RealLab, record_property: Callab
     record_property(
         "away",
         f"halt took {halted['seconds']:.1f} s, resume {resumed['seconds']:.1f} s: "
-        f"the site was away for {client.away:.1f} s",
+        f"the site was away for {client.outage:.1f} s",
     )

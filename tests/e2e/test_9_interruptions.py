@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from .reallab import UP_SECONDS, Ran, RealLab
+from .reallab import UP_SECONDS, Completed, RealLab
 
 pytestmark = pytest.mark.e2e
 
@@ -38,12 +38,12 @@ LINES = (
     "==> {node}: Starting container",
 )
 """Prefixes of the lines that Vagrant prints while it creates a node, in order."""
-LAST_BEFORE_IT_IS_MADE = "    {node}: Volume: {lab}"
-MAKING = (0.2, 0.4, 0.6, 0.8)
+LAST_BEFORE_CREATION = "    {node}: Volume: {lab}"
+CREATION_SECONDS = (0.2, 0.4, 0.6, 0.8)
 """Seconds after that line: Vagrant prints nothing while Docker creates the container."""
 IMPORT = "$ docker import"
 """Prefix of labctl's log line when it imports the node's system into the Engine."""
-CASES_A_SLICE = {WORKER: 16, CONTROL_PLANE: 9}
+SLICE_SIZES = {WORKER: 16, CONTROL_PLANE: 9}
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> int:
@@ -67,7 +67,7 @@ def _kill_all(child: subprocess.Popen[bytes]) -> int:
     return -signal.SIGKILL
 
 
-ENDS = {"ctrl-c": _interrupt, "kill": _kill, "kill-all": _kill_all}
+INTERRUPTIONS = {"ctrl-c": _interrupt, "kill": _kill, "kill-all": _kill_all}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Moment:
 SAMPLE = (
     Moment(WORKER, "==> {node}: Creating and configuring docker networks", "ctrl-c"),
     Moment(WORKER, "==> {node}: Creating the container", "ctrl-c"),
-    Moment(WORKER, LAST_BEFORE_IT_IS_MADE, "kill-all", 0.4),
+    Moment(WORKER, LAST_BEFORE_CREATION, "kill-all", 0.4),
     Moment(WORKER, "    {node}: Container created", "kill-all"),
     Moment(WORKER, "==> {node}: Enabling network interfaces", "ctrl-c"),
     Moment(CONTROL_PLANE, "==> {node}: Creating the container", "kill"),
@@ -96,25 +96,25 @@ SAMPLE = (
 
 def _sweep() -> Iterator[tuple[str, Moment]]:
     """Yield every moment with the name of its slice."""
-    moments = [(line, 0.0) for line in LINES] + [(LAST_BEFORE_IT_IS_MADE, after) for after in MAKING]
+    moments = [(line, 0.0) for line in LINES] + [(LAST_BEFORE_CREATION, after) for after in CREATION_SECONDS]
     number = itertools.count(1)
-    for node, ends in ((WORKER, tuple(ENDS)), (CONTROL_PLANE, ("ctrl-c", "kill-all"))):
+    for node, ends in ((WORKER, tuple(INTERRUPTIONS)), (CONTROL_PLANE, ("ctrl-c", "kill-all"))):
         cases = [Moment(node, line, end, after) for line, after in moments for end in ends]
         if node == CONTROL_PLANE:
-            cases += [Moment(node, IMPORT, end) for end in ENDS]
-        for first in range(0, len(cases), CASES_A_SLICE[node]):
+            cases += [Moment(node, IMPORT, end) for end in INTERRUPTIONS]
+        for first in range(0, len(cases), SLICE_SIZES[node]):
             name = f"slice{next(number)}"
-            yield from ((name, case) for case in cases[first : first + CASES_A_SLICE[node]])
+            yield from ((name, case) for case in cases[first : first + SLICE_SIZES[node]])
 
 
 @pytest.mark.parametrize("moment", SAMPLE, ids=str)
-def test_a_boot_that_is_interrupted_is_finished_by_the_next(
+def test_an_interrupted_boot_is_completed_by_the_next_up(
     lab: RealLab, moment: Moment, record_property: Callable[[str, object], None]
 ) -> None:
-    _converges(lab, moment, record_property)
+    _check_recovery(lab, moment, record_property)
 
 
-def test_a_control_plane_without_its_network_gets_it_back_with_all_that_is_in_the_cluster(lab: RealLab) -> None:
+def test_a_control_plane_is_reconnected_to_its_network_and_keeps_its_objects(lab: RealLab) -> None:
     name = f"{lab.name}-{CONTROL_PLANE}"
     lab.kubectl("create", "configmap", "the-users")
     lab.docker("network", "disconnect", f"labctl-{lab.name}", name)
@@ -127,15 +127,15 @@ def test_a_control_plane_without_its_network_gets_it_back_with_all_that_is_in_th
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("moment", [pytest.param(case, id=f"{name}-{case}") for name, case in _sweep()])
-def test_a_boot_that_is_interrupted_at_any_line_is_finished_by_the_next(
+def test_a_boot_interrupted_at_any_line_is_completed_by_the_next_up(
     lab: RealLab, moment: Moment, record_property: Callable[[str, object], None]
 ) -> None:
-    _converges(lab, moment, record_property)
+    _check_recovery(lab, moment, record_property)
 
 
-def _converges(lab: RealLab, moment: Moment, record_property: Callable[[str, object], None]) -> None:
+def _check_recovery(lab: RealLab, moment: Moment, record_property: Callable[[str, object], None]) -> None:
     _remove_nodes(lab, moment)
-    _interrupted(lab, moment)
+    _run_interrupted(lab, moment)
 
     started = time.monotonic()
     lab.up()
@@ -154,7 +154,7 @@ def _remove_nodes(lab: RealLab, moment: Moment) -> None:
         lab.docker("rmi", lab.docker("images", "--quiet", "labctl.local/node").strip())
 
 
-def _interrupted(lab: RealLab, moment: Moment) -> None:
+def _run_interrupted(lab: RealLab, moment: Moment) -> None:
     """Run `up`, interrupt it at the moment, and wait until labctl exits."""
     node = f"{lab.name}-{moment.node}"
     line = moment.line.format(node=node, bundle=lab.programs.parent, lab=lab.folder)
@@ -170,9 +170,9 @@ def _interrupted(lab: RealLab, moment: Moment) -> None:
     ) as child:
         _await_line(log, line, child)
         time.sleep(moment.after)
-        code = ENDS[moment.end](child)
-        ended = child.wait(timeout=UP_SECONDS)
-        assert ended == code, lab.explained(Ran(ended, out="", err=""))
+        code = INTERRUPTIONS[moment.end](child)
+        exit_code = child.wait(timeout=UP_SECONDS)
+        assert exit_code == code, lab.explain(Completed(exit_code, out="", err=""))
 
 
 def _await_line(log: Path, line: str, child: subprocess.Popen[bytes]) -> None:

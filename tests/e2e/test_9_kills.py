@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from . import footprint
-from .kills import killed
+from .kills import run_until_killed
 from .reallab import UP_SECONDS, RealLab, run
 
 pytestmark = pytest.mark.e2e
@@ -43,24 +43,24 @@ DESTROYING = (
 )
 
 
-def test_a_lab_whose_up_was_killed_in_every_step_comes_up(survivor: RealLab) -> None:
+def test_a_lab_whose_up_was_killed_in_every_step_is_complete(survivor: RealLab) -> None:
     _check_from_outside(survivor)
 
 
 @pytest.mark.parametrize(("point", "damage"), DAMAGE.items(), ids=DAMAGE)
-def test_a_repair_that_was_killed_is_repaired(survivor: RealLab, point: str, damage: tuple[str, ...]) -> None:
+def test_a_killed_repair_is_completed_by_the_next_up(survivor: RealLab, point: str, damage: tuple[str, ...]) -> None:
     program, *words = damage
     getattr(survivor, program)(*words)
 
-    killed(survivor, point, "up", *survivor.up_options)
+    run_until_killed(survivor, point, "up", *survivor.up_options)
     survivor.up()
 
     _check_from_outside(survivor)
 
 
-def test_a_halt_that_was_killed_in_every_step_can_be_repeated_and_undone(survivor: RealLab) -> None:
+def test_a_halt_killed_in_every_step_can_be_repeated_and_undone(survivor: RealLab) -> None:
     for point in HALTING:
-        killed(survivor, point, "halt")
+        run_until_killed(survivor, point, "halt")
     survivor.labctl("halt")
 
     assert _problems(survivor) & {"engine-stopped", "node-not-running"}
@@ -68,40 +68,40 @@ def test_a_halt_that_was_killed_in_every_step_can_be_repeated_and_undone(survivo
     _check_from_outside(survivor)
 
 
-def test_a_resume_that_was_killed_in_every_step_comes_to_its_end(survivor: RealLab) -> None:
+def test_a_resume_killed_in_every_step_is_completed_by_the_next(survivor: RealLab) -> None:
     survivor.labctl("halt")
     for point in RESUMING:
-        killed(survivor, point, "resume")
+        run_until_killed(survivor, point, "resume")
 
     survivor.labctl("resume", seconds=UP_SECONDS)
 
     _check_from_outside(survivor)
 
 
-def test_an_interrupted_halt_and_an_interrupted_resume_end_with_130(survivor: RealLab) -> None:
-    assert _interrupted(survivor, "halt", "nodes: stopping") == 130
+def test_an_interrupted_halt_or_resume_exits_with_130(survivor: RealLab) -> None:
+    assert _interrupt_at(survivor, "halt", "nodes: stopping") == 130
     survivor.labctl("halt")
-    assert _interrupted(survivor, "resume", "boot: e2e-k") == 130
+    assert _interrupt_at(survivor, "resume", "boot: e2e-k") == 130
 
     survivor.up()
 
     _check_from_outside(survivor)
 
 
-def test_a_lab_comes_back_after_its_machine_was_switched_off(survivor: RealLab) -> None:
-    seen = footprint.of(survivor)
-    seen.sweep()
-    for mount in seen.mounts():
+def test_a_lab_is_resumed_after_its_machine_lost_power(survivor: RealLab) -> None:
+    recorded = footprint.record(survivor)
+    recorded.sweep()
+    for mount in recorded.mounts():
         run("umount", "--lazy", mount)
     shutil.rmtree(RUNTIME)
-    seen.remove_control_groups()
+    recorded.remove_control_groups()
 
     assert "namespace-gone" in _problems(survivor)
     survivor.labctl("resume", seconds=UP_SECONDS)
     _check_from_outside(survivor)
 
 
-def test_a_second_labctl_waits_and_says_for_whom(survivor: RealLab) -> None:
+def test_a_second_labctl_waits_and_prints_which_process_holds_the_lock(survivor: RealLab) -> None:
     survivor.labctl("halt")
     with subprocess.Popen(
         survivor.arguments("resume"),
@@ -122,19 +122,19 @@ def test_a_second_labctl_waits_and_says_for_whom(survivor: RealLab) -> None:
     _check_from_outside(survivor)
 
 
-def test_a_destroy_that_was_killed_in_every_step_leaves_nothing_in_the_end_without_an_engine(survivor: RealLab) -> None:
-    seen = footprint.of(survivor)
-    for process in seen.processes:
+def test_a_destroy_killed_in_every_step_leaves_nothing_even_without_an_engine(survivor: RealLab) -> None:
+    recorded = footprint.record(survivor)
+    for process in recorded.processes:
         if process.command.startswith(("dockerd ", "containerd ")):
             os.kill(process.pid, signal.SIGKILL)
     for damaged in ("containers", "network", "overlay2"):
         shutil.rmtree(survivor.folder / "engine" / "docker" / damaged, ignore_errors=True)
     for point in DESTROYING:
-        killed(survivor, point, "destroy", "--yes")
+        run_until_killed(survivor, point, "destroy", "--yes")
 
     survivor.labctl("destroy", "--yes", "--purge", seconds=120)
 
-    assert seen.left() == []
+    assert recorded.remaining() == []
     assert not survivor.folder.exists()
     assert "e2e-k" not in survivor.labctl("list").out
 
@@ -143,7 +143,7 @@ def _problems(lab: RealLab) -> set[str]:
     return {problem["id"] for problem in lab.status(code=8)["problems"]}
 
 
-def _interrupted(lab: RealLab, word: str, moment: str) -> int:
+def _interrupt_at(lab: RealLab, word: str, moment: str) -> int:
     """Interrupt labctl as soon as it prints a line that begins with `moment`; return its exit code."""
     with subprocess.Popen(
         lab.arguments(word),

@@ -16,7 +16,7 @@ from labctl.bundle.build import toolchain
 
 from . import debian13
 from .debian13 import BUNDLE, PACKAGES, ROOT, Debian13, User
-from .reallab import Ran
+from .reallab import Completed
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +26,7 @@ BUILT_FROM = ("labctl", "templates", "Vagrantfile.j2", "docs", "pyproject.toml",
 HOSTS = Path("/etc/hosts")
 FOREIGN = "vagrant_network_172.31.0.0/24"
 """A network of another project: Vagrant's own destroy removes every idle network with such a name."""
-MAKING = """
+BUILD_PROGRAM = """
 import subprocess
 from pathlib import Path
 from labctl.bundle.build import debian, toolchain
@@ -53,7 +53,7 @@ class LabctlUser:
     user: User
     program: str
 
-    def labctl(self, *words: str, code: int = 0, seconds: float = 60.0) -> Ran:
+    def labctl(self, *words: str, code: int = 0, seconds: float = 60.0) -> Completed:
         return self.machine.run(self.user, self.program, *words, code=code, seconds=seconds, LABCTL_BUNDLE=BUNDLE)
 
     def up(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class LabctlUser:
     def destroy(self) -> dict[str, Any]:
         return self.labctl("-o", "json", "destroy", "--yes", "--purge", seconds=120).result()
 
-    def asked(self, command: str, code: int) -> Any:  # noqa: ANN401 - JSON
+    def query(self, command: str, code: int) -> Any:  # noqa: ANN401 - JSON
         return self.labctl(command, "-o", "json", code=code).document()
 
 
@@ -80,7 +80,7 @@ def machine(bundle: Path, state_home: Path) -> Iterator[Debian13]:
 @pytest.fixture(scope="module")
 def kim(machine: Debian13) -> LabctlUser:
     """Return a user who may use sudo and has installed labctl."""
-    return _installed(machine, machine.add_user("kim", sudo=True))
+    return _install(machine, machine.add_user("kim", sudo=True))
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def _checkout(machine: Debian13, user: User) -> str:
     return str(folder)
 
 
-def _installed(machine: Debian13, user: User) -> LabctlUser:
+def _install(machine: Debian13, user: User) -> LabctlUser:
     """Install labctl in a virtual environment of the user."""
     line = "python3 -m venv ~/lab && ~/lab/bin/pip install --quiet ."
     machine.run(user, "sh", "-c", line, folder=_checkout(machine, user), seconds=INSTALL_SECONDS)
@@ -135,13 +135,13 @@ def _readme() -> str:
 
 def _first_command() -> str:
     """Return the first command of the README."""
-    found = re.search(r"^```sh\n(.*?)```$", _readme(), re.MULTILINE | re.DOTALL)
-    assert found
-    assert found[1].endswith("labctl up --yes\n")
-    return found[1].strip()
+    match = re.search(r"^```sh\n(.*?)```$", _readme(), re.MULTILINE | re.DOTALL)
+    assert match
+    assert match[1].endswith("labctl up --yes\n")
+    return match[1].strip()
 
 
-def test_the_machine_has_what_the_readme_asks_for() -> None:
+def test_the_machine_has_the_packages_that_the_readme_lists() -> None:
     (line,) = re.findall(r"^sudo apt-get install --no-install-recommends (.*)$", _readme(), re.MULTILINE)
 
     assert {re.sub(r".*\(|\).*", "", word) for word in line.split()} <= {*PACKAGES}
@@ -155,11 +155,11 @@ def test_the_readmes_first_command_brings_a_lab_up_as_root(machine: Debian13) ->
 
     root = LabctlUser(machine, ROOT, f"{folder}/.venv/bin/labctl")
     assert "Welcome to nginx!" in _page(root, "my-app.local")
-    assert root.asked("status", 0)["ok"]
+    assert root.query("status", 0)["ok"]
     assert root.destroy()["ok"]
 
 
-def test_a_user_who_may_use_sudo_needs_nothing_else(kim: LabctlUser) -> None:
+def test_a_user_with_sudo_needs_nothing_else(kim: LabctlUser) -> None:
     machine = kim.machine
 
     result = kim.up()
@@ -168,24 +168,24 @@ def test_a_user_who_may_use_sudo_needs_nothing_else(kim: LabctlUser) -> None:
     owned = machine.path(HOSTS).stat()
     assert (owned.st_uid, owned.st_gid, owned.st_mode & 0o7777) == (0, 0, 0o644)
     assert "Welcome to nginx!" in _page(kim, "my-app.local")
-    assert kim.asked("status", 0)["ok"]
-    assert kim.asked("trace", 0)["ok"]
+    assert kim.query("status", 0)["ok"]
+    assert kim.query("trace", 0)["ok"]
     machine.run(kim.user, "sudo", kim.program, "status", code=None)  # whatever its result, it must leave no files
     assert kim.destroy()["hosts"] == "written"
     assert machine.owned_by_root(kim.user) == []
 
 
-def test_a_user_makes_what_a_bundle_is_made_of(kim: LabctlUser) -> None:
+def test_a_user_builds_the_parts_of_a_bundle(kim: LabctlUser) -> None:
     """The machine has neither Go nor pip, and nobody else can enter the user's home."""
     python = kim.program.replace("labctl", "python")
 
-    said = kim.machine.run(kim.user, python, "-c", MAKING, seconds=INSTALL_SECONDS).out.split()
+    output = kim.machine.run(kim.user, python, "-c", BUILD_PROGRAM, seconds=INSTALL_SECONDS).out.split()
 
-    assert (said[0], said[-1]) == ("base-files", toolchain.GO.version)
+    assert (output[0], output[-1]) == ("base-files", toolchain.GO.version)
 
 
-def test_a_user_without_sudo_has_a_lab_and_is_told_the_line_that_is_missing(machine: Debian13) -> None:
-    alex = _installed(machine, machine.add_user("alex", sudo=False))
+def test_a_user_without_sudo_has_a_lab_and_gets_the_missing_hosts_line(machine: Debian13) -> None:
+    alex = _install(machine, machine.add_user("alex", sudo=False))
     hosts = machine.path(HOSTS).read_bytes()
 
     result = alex.up()
@@ -193,10 +193,10 @@ def test_a_user_without_sudo_has_a_lab_and_is_told_the_line_that_is_missing(mach
     assert (result["urls"], result["hosts"]) == (["http://my-app.local"], "pending")
     assert machine.path(HOSTS).read_bytes() == hosts
     assert "Welcome to nginx!" in _page(alex, "192.168.56.100")
-    status = alex.asked("status", 8)
+    status = alex.query("status", 8)
     assert [problem["id"] for problem in status["problems"]] == ["hosts-entry-missing"]
     assert status["apps"][0]["http"] == 200
-    name, *others = alex.asked("trace", 8)["hops"]
+    name, *others = alex.query("trace", 8)["hops"]
     assert (name["hop"], name["state"], name["cause"]) == ("name", "broken", "hosts-entry-missing")
     assert ENTRY in name["fix"]
     assert {hop["state"] for hop in others} == {"not reached"}
@@ -208,7 +208,7 @@ def test_a_user_without_sudo_has_a_lab_and_is_told_the_line_that_is_missing(mach
 
     machine.run(ROOT, "sh", "-c", command)  # an administrator runs it
 
-    assert alex.asked("status", 0)["ok"]
+    assert alex.query("status", 0)["ok"]
     assert "Welcome to nginx!" in _page(alex, "my-app.local")
     machine.path(HOSTS).write_bytes(hosts)
     alex.destroy()

@@ -17,7 +17,7 @@ import libvirt_machine
 import pytest
 from libvirt_machine import BUNDLE, HOME, USER, LibvirtMachine
 
-from .reallab import Ran, eventually
+from .reallab import Completed, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -27,11 +27,11 @@ UP_SECONDS = 1500.0
 SERVED_SECONDS = 300.0
 """How long the app may be unavailable after a machine is powered off: a slow node must not be taken for dead."""
 PAGE = ("curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "http://my-app.local")
-THEIRS = {
+FOREIGN = {
     "net-define": '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.99.1" prefix="24"/></network>',
     "define": "<domain type='qemu'><name>theirs</name><memory>65536</memory><os><type>hvm</type></os></domain>",
 }
-Record = Callable[[str, object], None]
+RecordProperty = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def machine(bundle: Path) -> Iterator[LibvirtMachine]:
     disk = Path(tempfile.mkdtemp(prefix="labctl-e2e-libvirt-", dir="/var/tmp"))
     try:
         with libvirt_machine.running("e2e-libvirt", disk, bundle) as machine:
-            for act, text in THEIRS.items():
+            for act, text in FOREIGN.items():
                 machine.path(HOME / "theirs.xml").write_text(text, encoding="ascii")
                 machine.virsh(act, str(HOME / "theirs.xml"))
             machine.virsh("pool-define-as", "default", "dir", "--target", "/var/lib/libvirt/images")
@@ -51,15 +51,15 @@ def machine(bundle: Path) -> Iterator[LibvirtMachine]:
         shutil.rmtree(disk)
 
 
-def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record_property: Record) -> None:
-    before, theirs = machine.holds(), _theirs(machine)
+def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record_property: RecordProperty) -> None:
+    before, foreign = machine.holds(), _foreign_objects(machine)
     hosts = machine.path(Path("/etc/hosts")).read_bytes()
 
-    def timed(what: str, *words: str, code: int = 0) -> Ran:
+    def timed(what: str, *words: str, code: int = 0) -> Completed:
         started = time.monotonic()
-        ran = machine.labctl(*words, code=code, seconds=UP_SECONDS)
+        completed = machine.labctl(*words, code=code, seconds=UP_SECONDS)
         record_property("seconds", f"libvirt, {what}: {time.monotonic() - started:.1f} s")
-        return ran
+        return completed
 
     first = timed("up", *UP)
     assert first.result()["urls"] == ["http://my-app.local"]
@@ -84,7 +84,7 @@ def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record
 
     timed("destroy", "destroy", "--yes", "--purge")
     assert machine.holds() == before
-    assert _theirs(machine) == theirs
+    assert _foreign_objects(machine) == foreign
     assert machine.path(Path("/etc/hosts")).read_bytes() == hosts
     assert [path.name for path in machine.path(machine.state_home).glob("labctl/*")] == []
     assert list(machine.path(HOME).glob(".vagrant.d/boxes/labctl*")) == []
@@ -94,7 +94,7 @@ def _page(machine: LibvirtMachine) -> str:
     return machine.run(USER, *PAGE, code=None, seconds=90).out
 
 
-def _theirs(machine: LibvirtMachine) -> dict[str, Any]:
+def _foreign_objects(machine: LibvirtMachine) -> dict[str, Any]:
     """Return libvirt's descriptions of the foreign objects."""
     volume = machine.virsh("vol-dumpxml", "--pool=default", "theirs.img")
     return {

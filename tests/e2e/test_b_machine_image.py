@@ -41,7 +41,7 @@ QEMU = ("qemu-system-x86_64", "-accel", "tcg", "-cpu", "Westmere", "-m", "1024",
 
 
 @pytest.fixture(scope="module")
-def made(bundle: Path) -> Bundle:
+def built_bundle(bundle: Path) -> Bundle:
     for program in ("qemu-system-x86_64", "qemu-img"):
         if shutil.which(program) is None:
             (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{program} is not installed")
@@ -51,10 +51,10 @@ def made(bundle: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def drive(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drive(built_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an overlay of the box's disk that is larger than the disk, as a hypervisor's volume may be."""
     folder = tmp_path_factory.mktemp("machine")
-    with tarfile.open(made.path(LIBVIRT_BOX)) as box:
+    with tarfile.open(built_bundle.path(LIBVIRT_BOX)) as box:
         box.extract(DISK_IN_BOX, folder, filter="data")
     overlay = folder / "overlay.qcow2"
     words = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", DISK_IN_BOX, "-F", "qcow2", str(overlay), str(LARGER))
@@ -70,24 +70,24 @@ def serial(tmp_path: Path) -> Path:
 def console(serial: Path, expected: str, *hardware: str) -> str:
     """Boot a machine with this hardware, and return its serial console once it has the expected text."""
 
-    def written() -> str | Pending:
+    def output() -> str | Pending:
         text = serial.read_text(errors="replace") if serial.exists() else ""
         assert machine.poll() is None, text
         return text if expected in text else Pending(f"its last words are {text[-500:]}")
 
     with subprocess.Popen([*QEMU, "-serial", f"file:{serial}", *hardware]) as machine:
         try:
-            return until(written, what=expected, timeout=BOOT_SECONDS, interval=0.5)
+            return until(output, what=expected, timeout=BOOT_SECONDS, interval=0.5)
         finally:
             machine.kill()
 
 
-def test_it_boots_by_bios_from_virtio_and_stays_off_the_network_without_a_seed(drive: Path, serial: Path) -> None:
+def test_the_disk_boots_by_bios_from_virtio_and_stays_off_the_network_without_a_seed(drive: Path, serial: Path) -> None:
     text = console(serial, REFUSED, "-drive", f"file={drive},if=virtio,snapshot=on", "-nic", "none")
     assert "has no seed" in text
 
 
-def test_it_boots_by_uefi_from_ahci_as_in_virtualbox(drive: Path, serial: Path, tmp_path: Path) -> None:
+def test_the_disk_boots_by_uefi_from_ahci_as_in_virtualbox(drive: Path, serial: Path, tmp_path: Path) -> None:
     if not FIRMWARE.exists():
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("ovmf is not installed")
     variables = shutil.copy(VARIABLES, tmp_path / "variables")
@@ -103,7 +103,9 @@ def test_it_boots_by_uefi_from_ahci_as_in_virtualbox(drive: Path, serial: Path, 
     assert "has no seed" in text
 
 
-def test_a_seed_gives_it_an_identity_and_that_of_another_lab_none(drive: Path, serial: Path, tmp_path: Path) -> None:
+def test_a_seed_gives_a_machine_its_identity_and_that_of_another_lab_is_refused(
+    drive: Path, serial: Path, tmp_path: Path
+) -> None:
     for lab in ("school", "other"):
         files = {
             "lab-id": lab,
@@ -129,14 +131,14 @@ def test_a_seed_gives_it_an_identity_and_that_of_another_lab_none(drive: Path, s
 
 
 @pytest.mark.sweep
-def test_the_same_packages_make_the_same_disk_but_for_times_in_containerds_databases(
-    made: Bundle, tmp_path: Path
+def test_the_same_packages_give_the_same_disk_except_for_times_in_containerds_databases(
+    built_bundle: Bundle, tmp_path: Path
 ) -> None:
     tools = find_tools(paths.cache(), print)
     contents = []
     for number in ("first", "second"):
         archive = tmp_path / f"{number}.tar"
-        system.make(made, tools, archive)
+        system.make(built_bundle, tools, archive)
         with tarfile.open(archive) as tar:
             contents.append(
                 {
@@ -159,7 +161,7 @@ def test_the_same_packages_make_the_same_disk_but_for_times_in_containerds_datab
     for number in ("a", "b"):
         folder = tmp_path / number  # a VMDK contains its own name
         folder.mkdir()
-        disk.make(tools, tmp_path / "first.tar", b"initrd", made.id, folder / "raw")
+        disk.make(tools, tmp_path / "first.tar", b"initrd", built_bundle.id, folder / "raw")
         boxes.make_qcow2(tools, folder / "raw", folder / "qcow2")
         boxes.write_libvirt_box(folder / "qcow2", folder / "box")
         boxes.make_vmdk(tools, folder / "box", 7, folder / "vmdk")
@@ -169,16 +171,16 @@ def test_the_same_packages_make_the_same_disk_but_for_times_in_containerds_datab
 
 
 @pytest.mark.sweep
-def test_vagrant_takes_both_boxes_by_the_catalogue(made: Bundle, tmp_path: Path) -> None:
-    image = build.build(made, paths.cache(), print, ("libvirt", "virtualbox"))
-    machine_image.verify(made, image, paths.cache(), print)
+def test_vagrant_adds_both_boxes_from_the_catalogue(built_bundle: Bundle, tmp_path: Path) -> None:
+    image = build.build(built_bundle, paths.cache(), print, ("libvirt", "virtualbox"))
+    machine_image.verify(built_bundle, image, paths.cache(), print)
     environment = {**os.environ, "VAGRANT_HOME": str(tmp_path)}
     for provider in image.providers:
         words = ("vagrant", "box", "add", "--provider", provider, "metadata.json")
-        subprocess.run(words, check=True, cwd=made.path("machine"), env=environment)
+        subprocess.run(words, check=True, cwd=built_bundle.path("machine"), env=environment)
     listed = subprocess.run(("vagrant", "box", "list"), check=True, env=environment, stdout=subprocess.PIPE, text=True)
-    assert listed.stdout.count(f"{machine_image.box_name(made.id)} ") == len(image.providers)
-    with tarfile.open(made.path(VIRTUALBOX_BOX)) as box:
+    assert listed.stdout.count(f"{machine_image.box_name(built_bundle.id)} ") == len(image.providers)
+    with tarfile.open(built_bundle.path(VIRTUALBOX_BOX)) as box:
         assert {"box.ovf", boxes.VMDK, "metadata.json", "Vagrantfile"} == set(box.getnames())
 
 

@@ -60,13 +60,13 @@ def test_a_bundle_is_packed_with_its_checksum(bundle: Path, disk: Path) -> None:
     assert {each["name"] for each in bill["components"]} >= {"bin/kubelet", "registry.k8s.io/kube-proxy", "systemd"}
     imported = _labctl("bundle", "import", str(archive), XDG_CACHE_HOME=str(disk / "cache"))
     assert imported.returncode == 0, imported.stderr
-    assert travelling.same(disk / "cache/labctl/bundles" / bundle.name, bundle)
+    assert travelling.same_files(disk / "cache/labctl/bundles" / bundle.name, bundle)
 
 
 def test_a_packed_bundle_is_pushed_to_a_registry(disk: Path) -> None:
-    made = travelling.bundle(disk / "made")
+    built = travelling.bundle(disk / "made")
     (disk / "packed").mkdir()
-    file.export(artefact(made), disk / "packed" / f"{made.id}.tar", lambda _text: None)
+    file.export(artefact(built), disk / "packed" / f"{built.id}.tar", lambda _text: None)
     environment = {"REGISTRY_USER": USER, "REGISTRY_PASSWORD": PASSWORD, "PATH": _path()}
     with running(disk / "registry") as served:
         reference = f"{served.host}/labs/bundle:1"
@@ -78,7 +78,7 @@ def test_a_packed_bundle_is_pushed_to_a_registry(disk: Path) -> None:
         known = {"DOCKER_CONFIG": str(disk / "docker"), "SSL_CERT_FILE": str(served.certificate)}
         pulled = _labctl("bundle", "pull", reference, XDG_CACHE_HOME=caches["student"], **known)
         assert pulled.returncode == 0, pulled.stderr
-    assert travelling.same(disk / "student/labctl/bundles" / made.id, made.folder)
+    assert travelling.same_files(disk / "student/labctl/bundles" / built.id, built.folder)
 
 
 def _path() -> str:

@@ -56,11 +56,11 @@ class Node:
     environment: dict[str, str]
 
     def run(self, *line: str) -> str:
-        ended = subprocess.run(
+        completed = subprocess.run(
             line, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
-        assert ended.returncode == 0, f"{' '.join(line)}\n{ended.stdout}{ended.stderr}\n{self.console()}"
-        return ended.stdout
+        assert completed.returncode == 0, f"{' '.join(line)}\n{completed.stdout}{completed.stderr}\n{self.console()}"
+        return completed.stdout
 
     def console(self) -> str:
         return (self.folder / lab_folder.console(NODE.name)).read_text(errors="replace")[-2000:]
@@ -68,8 +68,8 @@ class Node:
     def answers(self) -> dict[str, str]:
         """Ask everything in one SSH session over the forwarded port: without KVM, each session takes seconds."""
         questions = "; ".join(f"echo '@{name}'; {question}" for name, question in QUESTIONS.items())
-        said = self.run("vagrant", "ssh", NODE.name, "--command", questions)
-        parts = [each.partition("\n") for each in said.split("@")[1:]]
+        output = self.run("vagrant", "ssh", NODE.name, "--command", questions)
+        parts = [each.partition("\n") for each in output.split("@")[1:]]
         return {name.strip(): answer.strip() for name, _, answer in parts}
 
     def controls(self) -> list[str]:

@@ -50,7 +50,7 @@ class Place:
     table: mirrors.Mirrors
     architecture: str
 
-    def kept(self) -> list[str]:
+    def contents(self) -> list[str]:
         """Return what is in the Engine."""
         lines = (("ps", "--all", "--quiet"), ("image", "ls", "--all", "--quiet"), ("volume", "ls", "--quiet"))
         return [word for line in lines for word in run("docker", "--host", self.engine, *line).split()]
@@ -58,7 +58,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(bundle: Path, state_home: Path) -> Iterator[Place]:
-    packages.bring(("dockerd", "docker"), ("docker.io", "?exact-name(docker-cli)"))
+    packages.install(("dockerd", "docker"), ("docker.io", "?exact-name(docker-cli)"))
     folder, described = state_home / "by-engine", load(bundle)
     folder.mkdir()
     base = folder / "debian.tar"
@@ -70,8 +70,8 @@ def place(bundle: Path, state_home: Path) -> Iterator[Place]:
         config={"Cmd": ["bash"]},
         layers=[described.path("base/node.tar")],
     )
-    made = folder / "made"
-    made.mkdir()
+    target = folder / "made"
+    target.mkdir()
     run("ip", "netns", "add", NAMESPACE)
     try:
         run("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
@@ -89,26 +89,26 @@ def place(bundle: Path, state_home: Path) -> Iterator[Place]:
             table = mirrors.of({"docker.io": registry.url, DEBIAN: debian.url}, "")
             [image] = sources.images([NODE_IMAGE], described.architecture, table, _ignore)
             sources.fetch_layers([image], store := BlobStore(folder / "blobs"), _ignore)
-            sources.pack(store, replace(image, reference=by_engine.base_name(made)), made)
-            yield Place(made, engine, debian, table, described.architecture)
+            sources.pack(store, replace(image, reference=by_engine.base_name(target)), target)
+            yield Place(target, engine, debian, table, described.architecture)
     finally:
         run("ip", "netns", "delete", NAMESPACE)
 
 
 def test_an_interrupted_build_leaves_nothing_in_the_engine(place: Place) -> None:
-    script = f"import sys; sys.path[:] = {sys.path!r}; from e2e.test_d_node_by_engine import making; making()"
+    script = f"import sys; sys.path[:] = {sys.path!r}; from e2e.test_d_node_by_engine import build_from_arguments; build_from_arguments()"
     words = (place.architecture, place.table.table[DEBIAN], str(place.folder))
     with subprocess.Popen([sys.executable, "-c", script, *words]) as child:
-        eventually(lambda: place.debian.asked, bool, seconds=60)
+        eventually(lambda: place.debian.requests, bool, seconds=60)
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=60) != 0
 
-    assert place.kept() == []
+    assert place.contents() == []
     assert [path.name for path in place.folder.iterdir()] == [by_engine.BASE]
 
 
 @pytest.mark.sweep
-def test_the_engine_makes_the_system_that_mmdebstrap_makes(
+def test_the_engine_builds_the_same_system_as_mmdebstrap(
     place: Place, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "docker").symlink_to(shutil.which("docker") or "")
@@ -122,11 +122,11 @@ def test_the_engine_makes_the_system_that_mmdebstrap_makes(
     ours, theirs = (_members(system) for system in (place.folder / "node.tar", described.path("base/node.tar")))
     assert ours == theirs
     assert len(ours) > len(BY_HOOK)
-    assert [path for path in place.debian.asked if path.endswith("/InRelease")]
-    assert place.kept() == []
+    assert [path for path in place.debian.requests if path.endswith("/InRelease")]
+    assert place.contents() == []
 
 
-def making() -> None:
+def build_from_arguments() -> None:
     """Build a node's system in a separate process, from its command-line arguments."""
     architecture, debian, folder = sys.argv[1:]
     tools.make_node(NODE, architecture, mirrors.of({DEBIAN: debian}, ""), Path(folder))

@@ -34,7 +34,7 @@ class UplinkWatch:
 
 
 @contextmanager
-def watched(link: str) -> Iterator[UplinkWatch]:
+def count_packets(link: str) -> Iterator[UplinkWatch]:
     """Count the packets that come out of this link during the block."""
     chain = "labctl-e2e-watch"
     iptables = ("iptables", "--wait", "-t", "raw")

@@ -10,9 +10,9 @@ A row is a `BrokenLab`. It defines how the lab is broken; the hop, the cause and
    exceptions. Each trace takes less than 5 seconds. `also` asserts more.
 3. `status` has the cause, or `up_id`, among its problems, and exits with 8 if the hop is broken, and with 0 otherwise.
 4. `up` behaves as the row defines:
-   "mends": it exits with 0, and `trace` is ok at once. If the hop's commands are more than `labctl up`, the lab is then
+   "fixes": it exits with 0, and `trace` is ok at once. If the hop's commands are more than `labctl up`, the lab is then
    broken a second time.
-   "names": it exits with 6 (5 if Kubernetes refuses) within 45 seconds, and its error's id is the cause, or `up_id`.
+   "reports": it exits with 6 (5 if Kubernetes refuses) within 45 seconds, and its error's id is the cause, or `up_id`.
    "fine": it exits with 0 and leaves the lab as it is.
 5. The lab is fixed. "commands": every command that the hop printed is run literally, by `sh -c`, with labctl on the
    PATH; there is at least one. "undo": the hop printed no command, and `undo` fixes the lab; only for a cause in
@@ -20,7 +20,7 @@ A row is a `BrokenLab`. It defines how the lab is broken; the hop, the cause and
 6. `undo(lab)` removes what is left. It is called even after a failure, and also a second time, so it must not fail if
    there is nothing to undo.
 
-A row waits for conditions (`breaking.rolled_out`, `reallab.eventually`), never for a fixed time. It takes the lab's
+A row waits for conditions (`breaking.wait_for_rollout`, `reallab.eventually`), never for a fixed time. It takes the lab's
 name, hosts file and nodes from `lab`. Run one row with
 `pytest -m e2e tests/e2e/test_3_trace.py -k "words of its name"`.
 """
@@ -46,15 +46,15 @@ def nothing(_lab: RealLab) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BrokenLab:
-    """How a lab is broken, what labctl reports, and what fixes it."""
+    """A way to break a lab, what labctl reports, and what fixes it."""
 
     name: str
     breaks: Act
     hop: str
     cause: str
-    up: Literal["mends", "names", "fine"] = "mends"
+    up: Literal["fixes", "reports", "fine"] = "fixes"
     state: Literal["broken", "warning", "unknown"] = "broken"
-    mended_by: Literal["commands", "undo"] = "commands"
+    fixed_by: Literal["commands", "undo"] = "commands"
     undo: Act = nothing
     others: Mapping[str, str] = field(default_factory=dict)
     """The states of hops that are not ok before this hop, or not the usual ones after it."""

@@ -75,18 +75,18 @@ def set_rule(path: str, value: object) -> Act:
     return replace(f"/spec/rules/0/{path}", value, "ingress", "my-app")
 
 
-def annotated(*words: str) -> Act:
+def annotate(*words: str) -> Act:
     """Add annotations of ingress-nginx to the app's Ingress, given as alternating names and values."""
     pairs = (f"{NGINX}{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True))
     return kubectl("annotate", "ingress", "my-app", "--overwrite", *pairs)
 
 
-def unannotated(*names: str) -> Act:
+def remove_annotations(*names: str) -> Act:
     """Remove annotations of ingress-nginx from the app's Ingress."""
     return kubectl("annotate", "ingress", "my-app", *(f"{NGINX}{name}-" for name in names))
 
 
-def in_turn(*acts: Act) -> Act:
+def sequence(*acts: Act) -> Act:
     def act(lab: RealLab) -> None:
         for each in acts:
             each(lab)
@@ -104,12 +104,12 @@ def edit_hosts(old: bytes, new: bytes) -> Act:
     return edit
 
 
-def rolled_out(lab: RealLab, *what: str) -> None:
+def wait_for_rollout(lab: RealLab, *what: str) -> None:
     """Wait until every pod of the newest version is ready, and no other is left."""
     lab.kubectl("rollout", "status", *what, "--timeout=50s")
 
 
-def run_instead(lab: RealLab, *command: str, config: str = "", comes_up: bool = True) -> None:
+def replace_command(lab: RealLab, *command: str, config: str = "", becomes_ready: bool = True) -> None:
     """Make the app's pods run another command, with a configuration at /cfg/nginx.conf."""
     lab.kubectl("create", "configmap", CONFIG, f"--from-literal=nginx.conf={config}")
     volume = {"name": "cfg", "configMap": {"name": CONFIG}}
@@ -123,11 +123,11 @@ def run_instead(lab: RealLab, *command: str, config: str = "", comes_up: bool = 
         "template": {"spec": {"volumes": [volume], "containers": [container]}},
     }
     lab.kubectl("patch", "deployment", "my-app", "--type=strategic", "-p", json.dumps({"spec": spec}))
-    if comes_up:
-        rolled_out(lab, "deployment/my-app")
+    if becomes_ready:
+        wait_for_rollout(lab, "deployment/my-app")
 
 
-def run_as_ever(lab: RealLab) -> None:
+def restore_command(lab: RealLab) -> None:
     """Restore the app's pods if they run another command."""
     if lab.kubectl("get", "configmap", CONFIG, "--ignore-not-found"):
         lab.kubectl("delete", "deployment/my-app", f"configmap/{CONFIG}")
@@ -145,10 +145,10 @@ def exhaust_the_pool(lab: RealLab) -> None:
     fillers = [f"filler-{number}" for number in range(POOL_SIZE)]
     for filler in fillers[1:]:
         lab.kubectl("create", "service", "loadbalancer", filler, "--tcp=80")
-    eventually(lambda: addresses(lab), lambda given: len(given) == POOL_SIZE)
+    eventually(lambda: addresses(lab), lambda assigned: len(assigned) == POOL_SIZE)
     lab.kubectl("patch", *SERVICE, "--type=merge", "-p", '{"spec": {"type": "ClusterIP"}}')
     lab.kubectl("create", "service", "loadbalancer", fillers[0], "--tcp=80")
-    eventually(lambda: addresses(lab), lambda given: len(given) == POOL_SIZE)
+    eventually(lambda: addresses(lab), lambda assigned: len(assigned) == POOL_SIZE)
     lab.kubectl("patch", *SERVICE, "--type=merge", "-p", '{"spec": {"type": "LoadBalancer"}}')
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from e2e.reallab import RealLab, eventually
 
 from . import Act, BrokenLab
-from .breaking import ADDRESS, edit_hosts, hosts_file, in_turn
+from .breaking import ADDRESS, edit_hosts, hosts_file, sequence
 
 HOST = "my-app.local"
 SILENT = "192.168.56.77"
@@ -19,7 +19,7 @@ listeners: dict[str, int] = {}
 """The pid of the other web server, by the lab in whose network it listens."""
 
 
-def _add(*lines: str, first: bool = False) -> Act:
+def _add_lines(*lines: str, first: bool = False) -> Act:
     """Write lines at the beginning of the hosts file, or at its end."""
     added = "".join(f"{line}\n" for line in lines).encode()
 
@@ -30,33 +30,33 @@ def _add(*lines: str, first: bool = False) -> Act:
     return add
 
 
-def _take_out(*lines: str) -> Act:
+def _remove_lines(*lines: str) -> Act:
     """Delete these lines, even if a command has changed them or turned them into comments."""
     begins = tuple((SILENT if line.startswith(SILENT) else line).encode() for line in lines)
 
-    def take_out(lab: RealLab) -> None:
+    def remove(lab: RealLab) -> None:
         content = hosts_file(lab).read_bytes().splitlines(keepends=True)
-        kept = [
+        remaining = [
             line for line in content if not (line.startswith(begins) or line.removeprefix(b"# ").startswith(begins))
         ]
-        hosts_file(lab).write_bytes(b"".join(kept))
+        hosts_file(lab).write_bytes(b"".join(remaining))
 
-    return take_out
+    return remove
 
 
-def _listen(lab: RealLab) -> None:
+def _start_server(lab: RealLab) -> None:
     """Start another web server at ::1 in the lab's network."""
     line = f"{sys.executable} -m http.server 80 --bind ::1 >/dev/null 2>&1 & echo $!"
     listeners[lab.name] = int(lab.inside("sh", "-c", line))
     eventually(lambda: lab.page("http://[::1]/")[0], lambda status: status > 0)
 
 
-def _end(lab: RealLab) -> None:
+def _stop_server(lab: RealLab) -> None:
     if process := listeners.pop(lab.name, None):
         os.kill(process, signal.SIGTERM)
 
 
-def _is_shown_with_its_fix(lab: RealLab, _hop: object) -> None:
+def _check_fix_is_shown(lab: RealLab, _hop: object) -> None:
     assert "fix: " in lab.labctl("trace", code=8).out
 
 
@@ -70,12 +70,12 @@ def _shadow(
     cause: str = "hosts-entry-doubled",
     state: Literal["broken", "warning"] = "warning",
     first: bool = False,
-    mended_by: Literal["commands", "undo"] = "commands",
+    fixed_by: Literal["commands", "undo"] = "commands",
 ) -> BrokenLab:
     """Return a lab with foreign lines in the hosts file, which `up` does not change."""
-    up: Literal["names", "fine"] = "names" if state == "broken" else "fine"
-    breaks, undo = _add(*lines, first=first), _take_out(*lines)
-    return BrokenLab(name, breaks, "name", cause, up=up, state=state, mended_by=mended_by, undo=undo)
+    up: Literal["reports", "fine"] = "reports" if state == "broken" else "fine"
+    breaks, undo = _add_lines(*lines, first=first), _remove_lines(*lines)
+    return BrokenLab(name, breaks, "name", cause, up=up, state=state, fixed_by=fixed_by, undo=undo)
 
 
 IPV6 = f"::1 {HOST}"
@@ -85,7 +85,7 @@ ROWS = (
         lambda lab: lab.labctl("hosts", "remove"),
         "name",
         "hosts-entry-missing",
-        also=_is_shown_with_its_fix,
+        also=_check_fix_is_shown,
     ),
     BrokenLab(
         "a wrong address in the hosts line",
@@ -105,11 +105,11 @@ ROWS = (
     _shadow("an address of IPv6 where nobody listens", IPV6),
     BrokenLab(
         "an address of IPv6 where another server listens",
-        in_turn(_listen, _add(IPV6)),
+        sequence(_start_server, _add_lines(IPV6)),
         "name",
         "hosts-entry-shadowed",
-        up="names",
-        undo=in_turn(_end, _take_out(IPV6)),
+        up="reports",
+        undo=sequence(_stop_server, _remove_lines(IPV6)),
     ),
     _shadow(
         "the block of another lab in front",
@@ -119,7 +119,7 @@ ROWS = (
         cause="hosts-entry-of-another-lab",
         state="broken",
         first=True,
-        mended_by="undo",
+        fixed_by="undo",
     ),
     BrokenLab(
         "a resolver that does not read the hosts file",

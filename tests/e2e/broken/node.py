@@ -9,7 +9,7 @@ from typing import Any
 from e2e.reallab import RealLab, eventually, run
 
 from . import Act, BrokenLab
-from .breaking import ADDRESS, CONTROLLER, METALLB, SERVICE, in_turn, kubectl, patch, replace, rolled_out
+from .breaking import ADDRESS, CONTROLLER, METALLB, SERVICE, kubectl, patch, replace, sequence, wait_for_rollout
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 SPEAKER = ("daemonset", "speaker", *METALLB)
@@ -29,7 +29,7 @@ def _bridge(lab: RealLab) -> str:
     )
 
 
-def _seen(lab: RealLab) -> Mapping[str, Any]:
+def _node_evidence(lab: RealLab) -> Mapping[str, Any]:
     """Return the evidence of `trace` at the hop `node`."""
     hops = lab.labctl("trace", "-o", "json", code=None).document()["hops"]
     evidence: Mapping[str, Any] = next(hop["evidence"] for hop in hops if hop["hop"] == "node")
@@ -38,13 +38,13 @@ def _seen(lab: RealLab) -> Mapping[str, Any]:
 
 def _announcer(lab: RealLab) -> str:
     """Return the node that answers ARP for the address, once only one does."""
-    [answer] = eventually(lambda: _seen(lab).get("answers_arp", []), lambda answers: len(answers) == 1)
+    [answer] = eventually(lambda: _node_evidence(lab).get("answers_arp", []), lambda answers: len(answers) == 1)
     return str(answer["node"])
 
 
-def _forget(lab: RealLab) -> None:
+def _wait_until_unannounced(lab: RealLab) -> None:
     """Wait until no node announces the address, and flush it from the ARP cache."""
-    eventually(lambda: _seen(lab).get("answers_arp"), lambda answers: answers == [])
+    eventually(lambda: _node_evidence(lab).get("answers_arp"), lambda answers: answers == [])
     lab.inside("ip", "neigh", "flush", "to", ADDRESS)
 
 
@@ -53,7 +53,7 @@ def _in_node(*words: str) -> Act:
     return lambda lab: lab.docker("exec", _announcer(lab), *words)
 
 
-def _in_the_other_node(*words: str) -> Act:
+def _in_other_node(*words: str) -> Act:
     """Run a command in the node that does not announce."""
 
     def act(lab: RealLab) -> None:
@@ -81,39 +81,39 @@ def _nodes(lab: RealLab) -> list[str]:
     return [node["metadata"]["name"] for node in lab.objects("nodes")["items"]]
 
 
-def _let_a_stranger_in(lab: RealLab) -> None:
+def _add_foreign_machine(lab: RealLab) -> None:
     """Add a foreign machine with the address to the lab's network."""
-    stranger = f"{lab.name}-stranger"
-    run("ip", "netns", "add", stranger)
-    lab.inside("ip", "link", "add", "stranger", "type", "veth", "peer", "name", "eth0", "netns", stranger)
+    namespace = f"{lab.name}-stranger"
+    run("ip", "netns", "add", namespace)
+    lab.inside("ip", "link", "add", "stranger", "type", "veth", "peer", "name", "eth0", "netns", namespace)
     lab.inside("ip", "link", "set", "stranger", "master", _bridge(lab), "up")
-    run("ip", "-n", stranger, "address", "add", f"{ADDRESS}/24", "dev", "eth0")
-    run("ip", "-n", stranger, "link", "set", "eth0", "up")
+    run("ip", "-n", namespace, "address", "add", f"{ADDRESS}/24", "dev", "eth0")
+    run("ip", "-n", namespace, "link", "set", "eth0", "up")
 
 
-def _send_the_stranger_away(lab: RealLab) -> None:
+def _remove_foreign_machine(lab: RealLab) -> None:
     run("ip", "netns", "delete", f"{lab.name}-stranger", code=None)
 
 
-def _fix_the_entry(lab: RealLab) -> None:
+def _add_permanent_entry(lab: RealLab) -> None:
     lab.inside("ip", "neigh", "replace", ADDRESS, "lladdr", WRONG_MAC, "dev", _bridge(lab), "nud", "permanent")
 
 
-def _loosen_the_entry(lab: RealLab) -> None:
+def _remove_permanent_entry(lab: RealLab) -> None:
     lab.inside("ip", "neigh", "flush", "to", ADDRESS, "nud", "permanent")
 
 
-def _keep_the_speaker_off(lab: RealLab) -> None:
+def _stop_speakers(lab: RealLab) -> None:
     patch(*SPEAKER, merge={"spec": {"template": {"spec": {"nodeSelector": {"no": "where"}}}}})(lab)
-    _forget(lab)
+    _wait_until_unannounced(lab)
 
 
-def _let_the_speaker_on(lab: RealLab) -> None:
+def _start_speakers(lab: RealLab) -> None:
     patch(*SPEAKER, merge={"spec": {"template": {"spec": {"nodeSelector": {"no": None}}}}})(lab)
-    rolled_out(lab, *SPEAKER)
+    wait_for_rollout(lab, *SPEAKER)
 
 
-def _keep_kube_proxy_off(lab: RealLab) -> None:
+def _stop_kube_proxy(lab: RealLab) -> None:
     """Keep kube-proxy off the announcing node, and delete its rules there."""
     node = _announcer(lab)
     elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
@@ -125,29 +125,29 @@ def _keep_kube_proxy_off(lab: RealLab) -> None:
     lab.docker("exec", node, "nft", "delete", "table", "ip", "kube-proxy")
 
 
-def _let_kube_proxy_on(lab: RealLab) -> None:
+def _start_kube_proxy(lab: RealLab) -> None:
     patch(*PROXY, merge={"spec": {"template": {"spec": {"affinity": None}}}})(lab)
-    rolled_out(lab, *PROXY)
+    wait_for_rollout(lab, *PROXY)
 
 
 def _networks(lab: RealLab) -> Mapping[str, tuple[str, str]]:
     """Return each node's pod network, and the address by which the other nodes reach it."""
-    found = {}
+    networks = {}
     for node in lab.objects("nodes")["items"]:
         [address] = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
         number = int(str(address).rpartition(".")[2]) - CONTROL_PLANE_NUMBER
-        found[str(node["metadata"]["name"])] = f"10.244.{number}.0/24", str(address)
-    return found
+        networks[str(node["metadata"]["name"])] = f"10.244.{number}.0/24", str(address)
+    return networks
 
 
-def _lose_a_pod_route(lab: RealLab) -> None:
+def _delete_pod_route(lab: RealLab) -> None:
     """Delete the announcing node's route to the pods of the other one."""
     node = _announcer(lab)
     [(network, _)] = [each for name, each in _networks(lab).items() if name != node]
     lab.docker("exec", node, "ip", "route", "del", network)
 
 
-def _lose_the_pod_route_back(lab: RealLab) -> None:
+def _delete_return_pod_route(lab: RealLab) -> None:
     """Delete the other node's route to the pods of the announcing one."""
     node = _announcer(lab)
     networks = _networks(lab)
@@ -155,7 +155,7 @@ def _lose_the_pod_route_back(lab: RealLab) -> None:
     lab.docker("exec", other, "ip", "route", "del", networks[node][0])
 
 
-def _have_all_pod_routes(lab: RealLab) -> None:
+def _restore_pod_routes(lab: RealLab) -> None:
     networks = _networks(lab)
     for node in networks:
         for name, (network, address) in networks.items():
@@ -175,14 +175,14 @@ def _separate_pods_and_speakers(lab: RealLab) -> None:
     lab.kubectl("cordon", node)
     lab.kubectl("scale", *CONTROLLER, "--replicas=1")
     lab.kubectl("rollout", "restart", *CONTROLLER)
-    rolled_out(lab, *CONTROLLER)
+    wait_for_rollout(lab, *CONTROLLER)
     [pod] = eventually(lambda: lab.objects("pods", "-n", "ingress-nginx")["items"], lambda pods: len(pods) == 1)
     lab.kubectl("uncordon", node)
     lab.kubectl("label", "node", pod["spec"]["nodeName"], f"{EXCLUDED}=")
-    _forget(lab)
+    _wait_until_unannounced(lab)
 
 
-def _join_pods_and_speakers(lab: RealLab) -> None:
+def _undo_separation(lab: RealLab) -> None:
     lab.kubectl("uncordon", *_nodes(lab))
     lab.kubectl("label", "nodes", "--all", f"{EXCLUDED}-")
 
@@ -205,8 +205,8 @@ def _advertise(**spec: Any) -> Act:  # noqa: ANN401 - any field of an L2Advertis
     def act(lab: RealLab) -> None:
         patch("l2advertisement", lab.name, *METALLB, merge={"spec": spec})(lab)
         lab.kubectl("delete", "pods", *METALLB, "-l", "component=speaker")
-        rolled_out(lab, *SPEAKER)
-        _forget(lab)
+        wait_for_rollout(lab, *SPEAKER)
+        _wait_until_unannounced(lab)
 
     return act
 
@@ -221,7 +221,7 @@ _REFUSAL = ("nft", "add", "rule", "inet", "fw", "forward", "ip", "saddr", "192.1
 ROWS = (
     BrokenLab(
         "no L2Advertisement",
-        in_turn(kubectl("delete", "l2advertisements", "--all", *METALLB), _forget),
+        sequence(kubectl("delete", "l2advertisements", "--all", *METALLB), _wait_until_unannounced),
         "node",
         "advertisement-missing",
     ),
@@ -252,58 +252,60 @@ ROWS = (
     ),
     BrokenLab(
         "the exclude label on every node",
-        in_turn(kubectl("label", "nodes", "--all", "--overwrite", f"{EXCLUDED}="), _forget),
+        sequence(kubectl("label", "nodes", "--all", "--overwrite", f"{EXCLUDED}="), _wait_until_unannounced),
         "node",
         "nodes-excluded",
-        up="names",
+        up="reports",
         undo=kubectl("label", "nodes", "--all", f"{EXCLUDED}-"),
     ),
     BrokenLab(
         "nodes whose network is reported as unavailable",
-        in_turn(_report_networks("True"), _forget),
+        sequence(_report_networks("True"), _wait_until_unannounced),
         "node",
         "network-unavailable",
-        up="names",
+        up="reports",
         undo=_report_networks("False"),
     ),
-    BrokenLab("no speaker", in_turn(kubectl("delete", *SPEAKER), _forget), "node", "speaker-not-ready"),
+    BrokenLab(
+        "no speaker", sequence(kubectl("delete", *SPEAKER), _wait_until_unannounced), "node", "speaker-not-ready"
+    ),
     BrokenLab(
         "a speaker that is kept off the nodes",
-        _keep_the_speaker_off,
+        _stop_speakers,
         "node",
         "speaker-not-ready",
-        undo=_let_the_speaker_on,
+        undo=_start_speakers,
     ),
     BrokenLab(
         "pods of the controller where no speaker may announce",
         _separate_pods_and_speakers,
         "node",
         "pods-and-speakers-apart",
-        undo=_join_pods_and_speakers,
+        undo=_undo_separation,
     ),
     BrokenLab(
         "the address at a foreign MAC",
-        _let_a_stranger_in,
+        _add_foreign_machine,
         "node",
         "address-taken",
-        up="names",
-        mended_by="undo",
-        undo=_send_the_stranger_away,
+        up="reports",
+        fixed_by="undo",
+        undo=_remove_foreign_machine,
     ),
     BrokenLab(
         "a permanent entry of a wrong MAC",
-        _fix_the_entry,
+        _add_permanent_entry,
         "node",
         "neighbour-fixed",
-        up="names",
-        undo=_loosen_the_entry,
+        up="reports",
+        undo=_remove_permanent_entry,
     ),
     BrokenLab(
         "an unreachable route on this machine",
         _inside("ip", "route", "add", "unreachable", f"{ADDRESS}/32"),
         "node",
         "route-in-the-way",
-        up="names",
+        up="reports",
         undo=_inside("ip", "route", "del", "unreachable", f"{ADDRESS}/32", code=None),
     ),
     BrokenLab(
@@ -311,23 +313,23 @@ ROWS = (
         _inside("ip", "rule", "add", "to", ADDRESS, "prohibit", "pref", "100"),
         "node",
         "route-in-the-way",
-        up="names",
+        up="reports",
         undo=_inside("ip", "rule", "del", "pref", "100", code=None),
     ),
     BrokenLab(
         "a rule at the interface of the node",
-        in_turn(_in_node(*_OWN_TABLE), _in_node(*_INGRESS), _in_node(*_DROP)),
+        sequence(_in_node(*_OWN_TABLE), _in_node(*_INGRESS), _in_node(*_DROP)),
         "node",
         "filtered-on-node",
-        up="names",
+        up="reports",
         undo=_in_every_node("nft", "delete", "table", "netdev", "fw"),
     ),
     BrokenLab(
         "another node that does not forward",
-        _in_the_other_node("sysctl", "-w", "net.ipv4.ip_forward=0"),
+        _in_other_node("sysctl", "-w", "net.ipv4.ip_forward=0"),
         "response",
         "forwarding-off",
-        up="names",
+        up="reports",
         undo=_in_every_node("sysctl", "-w", "net.ipv4.ip_forward=1"),
     ),
     BrokenLab(
@@ -335,7 +337,7 @@ ROWS = (
         _inside("iptables", "-I", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP"),
         "response",
         "filtered-here",
-        up="names",
+        up="reports",
         undo=_inside("iptables", "-D", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP", code=None),
     ),
     BrokenLab(
@@ -343,7 +345,7 @@ ROWS = (
         _inside("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"),
         "node",
         "route-in-the-way",
-        up="names",
+        up="reports",
         undo=_inside("ip", "address", "del", f"{ADDRESS}/32", "dev", "lo", code=None),
     ),
     BrokenLab(
@@ -351,7 +353,7 @@ ROWS = (
         _inside("iptables", "-I", "OUTPUT", "-p", "tcp", "--dport", "80", "-j", "DROP"),
         "node",
         "filtered-here",
-        up="names",
+        up="reports",
         undo=_inside("iptables", "-D", "OUTPUT", "-p", "tcp", "--dport", "80", "-j", "DROP", code=None),
     ),
     BrokenLab(
@@ -359,16 +361,16 @@ ROWS = (
         _inside("iptables", "-I", "OUTPUT", "-d", ADDRESS, "-j", "REJECT"),
         "node",
         "filtered-here",
-        up="names",
+        up="reports",
         undo=_inside("iptables", "-D", "OUTPUT", "-d", ADDRESS, "-j", "REJECT", code=None),
     ),
     BrokenLab(
         "kube-proxy kept off the announcing node, without its rules",
-        _keep_kube_proxy_off,
+        _stop_kube_proxy,
         "node",
         "kube-proxy-not-running",
-        up="names",
-        undo=_let_kube_proxy_on,
+        up="reports",
+        undo=_start_kube_proxy,
     ),
     BrokenLab(
         "a Service that selects no pod of the controller",
@@ -381,7 +383,7 @@ ROWS = (
         replace("/spec/ports/0/port", 81, *SERVICE),
         "node",
         "service-port-missing",
-        up="names",
+        up="reports",
         undo=replace("/spec/ports/0/port", 80, *SERVICE),
         up_id="kubernetes-refused",
     ),
@@ -396,15 +398,15 @@ ROWS = (
         _in_node("sysctl", "-w", "net.ipv4.ip_forward=0"),
         "node",
         "forwarding-off",
-        up="names",
+        up="reports",
         undo=_in_every_node("sysctl", "-w", "net.ipv4.ip_forward=1"),
     ),
     BrokenLab(
         "a rule in the node that rejects",
-        in_turn(_in_node(*_FIREWALL), _in_node(*_FORWARD), _in_node(*_REFUSAL)),
+        sequence(_in_node(*_FIREWALL), _in_node(*_FORWARD), _in_node(*_REFUSAL)),
         "node",
         "filtered-on-node",
-        up="names",
+        up="reports",
         undo=_in_every_node("nft", "delete", "table", "inet", "fw"),
     ),
     BrokenLab(
@@ -412,7 +414,7 @@ ROWS = (
         patch(*SERVICE, merge={"spec": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
         "node",
         "source-not-allowed",
-        up="names",
+        up="reports",
         undo=patch(*SERVICE, merge={"spec": {"loadBalancerSourceRanges": None}}),
     ),
     BrokenLab(
@@ -426,36 +428,36 @@ ROWS = (
     ),
     BrokenLab(
         "no route from the announcing node to the pods of the other one",
-        _lose_a_pod_route,
+        _delete_pod_route,
         "response",
         "pod-route-missing",
-        up="names",
-        undo=_have_all_pod_routes,
+        up="reports",
+        undo=_restore_pod_routes,
     ),
     BrokenLab(
         "no route back to the pods of the announcing node",
-        _lose_the_pod_route_back,
+        _delete_return_pod_route,
         "response",
         "pod-route-missing",
-        up="names",
-        undo=_have_all_pod_routes,
+        up="reports",
+        undo=_restore_pod_routes,
     ),
     BrokenLab(
         "pods of the controller that started without their rights",
-        in_turn(
+        sequence(
             kubectl("delete", "clusterrolebinding", "ingress-nginx"),
             kubectl("delete", "pods", "--all", "-n", "ingress-nginx"),
-            _forget,
+            _wait_until_unannounced,
         ),
         "node",
         "controller-not-ready",
     ),
     BrokenLab(
         "speakers that started without their rights",
-        in_turn(
+        sequence(
             kubectl("delete", "clusterrolebinding", "metallb-system:speaker"),
             kubectl("delete", "pods", *METALLB, "-l", "component=speaker"),
-            _forget,
+            _wait_until_unannounced,
         ),
         "node",
         "address-not-announced",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import BrokenLab
-from .breaking import kubectl, patch, replace, run_as_ever, run_instead, set_rule
+from .breaking import kubectl, patch, replace, replace_command, restore_command, set_rule
 
 BACKEND = "http/paths/0/backend/service"
 
@@ -56,11 +56,11 @@ ROWS = (
     ),
     BrokenLab(
         "a crashing app",
-        lambda lab: run_instead(lab, "nginx", "-t", "-c", "/nowhere", comes_up=False),
+        lambda lab: replace_command(lab, "nginx", "-t", "-c", "/nowhere", becomes_ready=False),
         "pod",
         "no-pod-ready",
-        up="names",
-        undo=run_as_ever,
+        up="reports",
+        undo=restore_command,
         up_id="container-exits",
     ),
 )

@@ -8,7 +8,17 @@ from typing import Any
 from e2e.reallab import RealLab
 
 from . import Act, BrokenLab
-from .breaking import ADDRESS, annotated, kubectl, patch, replace, rolled_out, run_as_ever, run_instead, unannotated
+from .breaking import (
+    ADDRESS,
+    annotate,
+    kubectl,
+    patch,
+    remove_annotations,
+    replace,
+    replace_command,
+    restore_command,
+    wait_for_rollout,
+)
 
 TWIN = "broken-twin"
 USERS = "broken-users"
@@ -43,7 +53,7 @@ http { access_log /dev/stdout; server { listen 80; location / { return 444; } } 
 """Accepts every connection and closes it without an answer."""
 
 
-def _is_shown_with_its_code(lab: RealLab, hop: Any) -> None:  # noqa: ANN401 - JSON
+def _check_code_is_shown(lab: RealLab, hop: Any) -> None:  # noqa: ANN401 - JSON
     assert {each["status"] for each in hop["evidence"]["pods"]} == {500}
     assert [app["http"] for app in lab.status()["apps"]] == [500]
 
@@ -58,8 +68,8 @@ def _redirect(action: str, code: int | None = 0) -> Act:
 def _twin(lab: RealLab) -> None:
     """Add a pod of another Deployment, which answers 500, to the app's Service."""
     lab.kubectl("create", "configmap", TWIN, f"--from-literal=nginx.conf={FAILING}")
-    found = lab.objects("deployment", "my-app")
-    spec = found["spec"]
+    deployment = lab.objects("deployment", "my-app")
+    spec = deployment["spec"]
     labels = {**spec["template"]["metadata"]["labels"], "twin": "yes"}
     [container] = spec["template"]["spec"]["containers"]
     container |= {"command": ["nginx", "-c", "/cfg/nginx.conf"], "volumeMounts": [{"name": "cfg", "mountPath": "/cfg"}]}
@@ -76,21 +86,21 @@ def _twin(lab: RealLab) -> None:
     file = lab.state_home / "twin.json"
     file.write_text(json.dumps(twin), encoding="utf-8")
     lab.kubectl("apply", "-f", str(file))
-    rolled_out(lab, f"deployment/{TWIN}")
+    wait_for_rollout(lab, f"deployment/{TWIN}")
 
 
-def _login(lab: RealLab) -> None:
+def _require_login(lab: RealLab) -> None:
     lab.kubectl("create", "secret", "generic", USERS, "--from-literal=auth=me:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=")
-    annotated("auth-type", "basic", "auth-secret", USERS)(lab)
+    annotate("auth-type", "basic", "auth-secret", USERS)(lab)
 
 
-def _no_login(lab: RealLab) -> None:
-    unannotated("auth-type", "auth-secret")(lab)
+def _remove_login(lab: RealLab) -> None:
+    remove_annotations("auth-type", "auth-secret")(lab)
     lab.kubectl("delete", "secret", USERS, "--ignore-not-found")
 
 
-def _slowed(lab: RealLab, config: str) -> None:
-    run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=config)
+def _run_slow(lab: RealLab, config: str) -> None:
+    replace_command(lab, "nginx", "-c", "/cfg/nginx.conf", config=config)
     for _ in range(2):
         lab.page("http://my-app.local/")
 
@@ -107,40 +117,40 @@ ROWS = (
         patch("service", "my-app", merge={"spec": {"type": "ExternalName", "externalName": "nowhere.invalid"}}),
         "response",
         "backend-refused",
-        up="names",
+        up="reports",
         undo=patch("service", "my-app", merge={"spec": {"type": "ClusterIP", "externalName": None}}),
     ),
     BrokenLab(
         "an app that speaks no HTTP",
-        lambda lab: run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=DEAF),
+        lambda lab: replace_command(lab, "nginx", "-c", "/cfg/nginx.conf", config=DEAF),
         "response",
         "backend-not-http",
-        up="names",
-        undo=run_as_ever,
+        up="reports",
+        undo=restore_command,
     ),
     BrokenLab(
         "an app that takes its time",
-        lambda lab: _slowed(lab, SLOW),
+        lambda lab: _run_slow(lab, SLOW),
         "response",
         "backend-too-slow",
-        up="names",
-        undo=run_as_ever,
+        up="reports",
+        undo=restore_command,
     ),
     BrokenLab(
         "a body that stops",
-        lambda lab: _slowed(lab, STOPPING),
+        lambda lab: _run_slow(lab, STOPPING),
         "response",
         "body-incomplete",
-        up="names",
-        undo=run_as_ever,
+        up="reports",
+        undo=restore_command,
     ),
     BrokenLab(
         "one pod of three that answers 500",
         _twin,
         "response",
         "pods-differ",
-        up="names",
-        mended_by="undo",
+        up="reports",
+        fixed_by="undo",
         undo=kubectl("delete", f"deployment/{TWIN}", f"configmap/{TWIN}", "--ignore-not-found", "--wait"),
     ),
     BrokenLab(
@@ -148,62 +158,62 @@ ROWS = (
         patch("ingress", "my-app", merge={"spec": {"tls": [{"hosts": ["my-app.local"]}]}}),
         "response",
         "redirect-leads-nowhere",
-        up="names",
+        up="reports",
         undo=patch("ingress", "my-app", merge={"spec": {"tls": None}}),
     ),
     BrokenLab(
         "a redirect to TLS that nobody serves",
-        annotated("force-ssl-redirect", "true"),
+        annotate("force-ssl-redirect", "true"),
         "response",
         "redirect-leads-nowhere",
-        up="names",
-        undo=unannotated("force-ssl-redirect"),
+        up="reports",
+        undo=remove_annotations("force-ssl-redirect"),
     ),
     BrokenLab(
         "a login",
-        _login,
+        _require_login,
         "response",
         "controller-asks-for-login",
         up="fine",
         state="unknown",
-        mended_by="undo",
-        undo=_no_login,
+        fixed_by="undo",
+        undo=_remove_login,
     ),
     BrokenLab(
         "a client that always gets to the same pod",
-        annotated("upstream-hash-by", "$remote_addr"),
+        annotate("upstream-hash-by", "$remote_addr"),
         "response",
         "pod-not-reached",
         up="fine",
         state="unknown",
-        mended_by="undo",
-        undo=unannotated("upstream-hash-by"),
+        fixed_by="undo",
+        undo=remove_annotations("upstream-hash-by"),
     ),
     BrokenLab(
         "an app that answers 500 from every pod",
-        lambda lab: run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=FAILING),
+        lambda lab: replace_command(lab, "nginx", "-c", "/cfg/nginx.conf", config=FAILING),
         "response",
         "app-answers-error",
         up="fine",
         state="warning",
-        undo=run_as_ever,
-        also=_is_shown_with_its_code,
+        undo=restore_command,
+        also=_check_code_is_shown,
     ),
     BrokenLab(
         "sources that the Ingress leaves out",
-        annotated("allowlist-source-range", "10.0.0.0/8"),
+        annotate("allowlist-source-range", "10.0.0.0/8"),
         "response",
         "controller-answers",
-        up="names",
-        undo=unannotated("allowlist-source-range"),
+        up="reports",
+        undo=remove_annotations("allowlist-source-range"),
     ),
     BrokenLab(
         "a rule on this machine that redirects to another server",
         _redirect("--append"),
         "response",
         "answered-by-another",
-        up="names",
-        mended_by="undo",
+        up="reports",
+        fixed_by="undo",
         undo=_redirect("--delete", code=None),
     ),
 )

@@ -7,20 +7,20 @@ import json
 from e2e.reallab import RealLab
 
 from . import BrokenLab
-from .breaking import annotated, kubectl, patch, set_rule, unannotated
+from .breaking import annotate, kubectl, patch, remove_annotations, set_rule
 
 RIVAL = "broken-rival"
 OTHERS = "example.com/other"
 
 
-def _rival(lab: RealLab) -> None:
+def _create_rival(lab: RealLab) -> None:
     """Create another Ingress with the app's rule, which leads to the same pods through its own Service."""
     lab.kubectl("expose", "deployment", "my-app", f"--name={RIVAL}", "--port=80", "--target-port=http")
     backend = f"my-app.local/*={RIVAL}:80"
     lab.kubectl("create", "ingress", RIVAL, "--class=nginx", f"--rule={backend}")
 
 
-def _class_of_another(lab: RealLab) -> None:
+def _replace_class(lab: RealLab) -> None:
     lab.kubectl("delete", "ingressclass", "nginx")
     other = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "nginx"}}
     file = lab.state_home / "class.json"
@@ -28,7 +28,7 @@ def _class_of_another(lab: RealLab) -> None:
     lab.kubectl("create", "-f", str(file))
 
 
-def _own_class(lab: RealLab) -> None:
+def _restore_class(lab: RealLab) -> None:
     if OTHERS in lab.kubectl("get", "ingressclass", "nginx", "--ignore-not-found", "-o", "yaml"):
         lab.kubectl("delete", "ingressclass", "nginx")
         lab.up()
@@ -46,48 +46,48 @@ ROWS = (
     BrokenLab("no Ingress", kubectl("delete", "ingress", "my-app"), "rule", "ingress-missing"),
     BrokenLab(
         "an IngressClass of another controller",
-        _class_of_another,
+        _replace_class,
         "rule",
         "ingress-class-missing",
-        up="names",
-        undo=_own_class,
+        up="reports",
+        undo=_restore_class,
         up_id="kubernetes-refused",
     ),
     BrokenLab("no IngressClass", kubectl("delete", "ingressclass", "nginx"), "rule", "ingress-class-missing"),
     BrokenLab(
         "a snippet",
-        annotated("configuration-snippet", "return 200;"),
+        annotate("configuration-snippet", "return 200;"),
         "rule",
         "ingress-refused",
-        up="names",
-        undo=unannotated("configuration-snippet"),
+        up="reports",
+        undo=remove_annotations("configuration-snippet"),
     ),
     BrokenLab(
         "a login without its Secret",
-        annotated("auth-type", "basic", "auth-secret", "nowhere"),
+        annotate("auth-type", "basic", "auth-secret", "nowhere"),
         "rule",
         "guard-unusable",
-        up="names",
-        mended_by="undo",
-        undo=unannotated("auth-type", "auth-secret"),
+        up="reports",
+        fixed_by="undo",
+        undo=remove_annotations("auth-type", "auth-secret"),
     ),
     BrokenLab(
         "an annotation that the controller does not know",
-        annotated("mirror-target", "http://nowhere"),
+        annotate("mirror-target", "http://nowhere"),
         "rule",
         "annotation-ignored",
         up="fine",
         state="warning",
-        undo=unannotated("mirror-target"),
+        undo=remove_annotations("mirror-target"),
     ),
     BrokenLab(
         "two Ingresses with one rule",
-        _rival,
+        _create_rival,
         "rule",
         "rules-collide",
         up="fine",
         state="warning",
-        mended_by="undo",
+        fixed_by="undo",
         undo=kubectl("delete", f"ingress/{RIVAL}", f"service/{RIVAL}", "--ignore-not-found"),
     ),
 )

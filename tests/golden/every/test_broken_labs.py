@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from e2e.broken import BrokenLab, table
-from e2e.broken.trial import HOPS, NAMED_SECONDS
+from e2e.broken.trial import HOPS, REPORTED_SECONDS
 
 from labctl import trace
 from labctl.trace import CAUSES, MISSING_NAME
@@ -43,7 +43,7 @@ def test_a_cause_without_a_row_has_a_unit_test() -> None:
 
 
 def test_only_reviewed_causes_have_rows_that_are_undone() -> None:
-    assert sorted({row.cause for row in table.ROWS if row.mended_by == "undo"} - table.WITHOUT_COMMANDS.keys()) == []
+    assert sorted({row.cause for row in table.ROWS if row.fixed_by == "undo"} - table.WITHOUT_COMMANDS.keys()) == []
     assert sorted(table.WITHOUT_COMMANDS.keys() - AT_A_HOP) == []
 
 
@@ -65,10 +65,10 @@ def test_a_row_agrees_with_its_cause(row: BrokenLab) -> None:
 
     assert row.hop in HOPS
     assert own == "any" or row.hop in own.split(", ")
-    assert broken or row.up != "names"
+    assert broken or row.up != "reports"
     assert not broken or row.up != "fine" or row.cause in MISSING_NAME
     assert row.others.keys() <= set(HOPS) - {row.hop}
-    assert row.up != "names" or row.up_id or CAUSES[row.cause].patience <= NAMED_SECONDS - UP_SECONDS
+    assert row.up != "reports" or row.up_id or CAUSES[row.cause].patience <= REPORTED_SECONDS - UP_SECONDS
 
 
 def _without_commands(tree: ast.AST) -> Iterator[str]:

@@ -92,7 +92,7 @@ def test_an_export_is_reproducible_and_its_import_gives_the_same_bundle(bundle: 
     cache = tmp_path / "cache"
     imported = bundle_file.import_bundle(first, "amd64", cache, _silent)
     assert imported.folder == cache / "bundles" / bundle.id
-    assert travelling.same(imported.folder, bundle.folder)
+    assert travelling.same_files(imported.folder, bundle.folder)
     checksums.verify(imported, cache, _silent)
     assert sorted(path.name for path in imported.folder.parent.iterdir()) == [bundle.id, f"{bundle.id}.lock"]
 
@@ -105,7 +105,7 @@ def test_an_import_repairs_a_damaged_bundle_and_refuses_one_with_another_descrip
     imported.path("bin/kubectl").unlink()
     imported.path("images/nginx.tar").write_bytes(b"damaged")
     bundle_file.import_bundle(file, "amd64", cache, _silent)
-    assert travelling.same(imported.folder, bundle.folder)
+    assert travelling.same_files(imported.folder, bundle.folder)
     (imported.folder / "bundle.yaml").write_bytes((imported.folder / "bundle.yaml").read_bytes() + b"\n")
     with pytest.raises(LabError) as refused:
         bundle_file.import_bundle(file, "amd64", cache, _silent)
