@@ -157,7 +157,7 @@ def test_a_pull_of_an_image_that_the_node_has_is_blamed_on_the_pull_policy(
         (_container(running={"startedAt": STARTED}, last=CRASHED, restarts=9), NORMAL.pod_exits),
         (_container(waiting=BACK_OFF, last=NOT_FOUND, restarts=1), 0),
     ],
-    ids=["crashed", "completed", "backs off", "backs off for long", "runs again", "cannot start"],
+    ids=["crashed", "completed", "backs off", "backs off for a long time", "runs again", "cannot start"],
 )
 def test_a_container_that_keeps_exiting_is_given_up_after_a_while(
     cluster: FakeCluster, container: dict[str, Any], patience: float, golden: Golden
@@ -376,7 +376,7 @@ def test_taints_that_the_scheduler_only_counts_are_listed(
         "no node",
         "a Secret is missing",
         "a ConfigMap is missing",
-        "a container is made",
+        "a container is being created",
         "an init container crashes",
         "one container of two runs",
         "not started",

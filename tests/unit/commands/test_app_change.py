@@ -487,7 +487,7 @@ def test_a_hosts_entry_that_is_left_to_the_user_is_not_a_failure(
     assert all(text.partition(": ")[2] for text in watched.texts)
 
 
-@pytest.mark.parametrize("evidence", [{}, EVIDENCE["pod"]], ids=["nothing seen", "something seen"])
+@pytest.mark.parametrize("evidence", [{}, EVIDENCE["pod"]], ids=["without evidence", "with evidence"])
 @pytest.mark.usefixtures("file", "running_nodes")
 def test_a_request_that_does_not_arrive_is_a_failure_with_cause_and_fix(
     monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any]

@@ -316,7 +316,7 @@ def test_an_isolated_lab_removes_its_block_only_from_a_hosts_file_of_its_own(
         ([], "# BEGIN labctl demo\n", False),
     ],
 )
-@pytest.mark.parametrize("result", [PASSWORD_REQUIRED, Finished(0, "", ())], ids=["sudo would ask", "sudo would not"])
+@pytest.mark.parametrize("result", [PASSWORD_REQUIRED, Finished(0, "", ())], ids=["sudo asks", "sudo does not ask"])
 def test_the_password_is_requested_only_if_something_has_to_be_written(
     hosts_file: Path,
     monkeypatch: pytest.MonkeyPatch,

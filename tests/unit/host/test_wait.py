@@ -83,7 +83,7 @@ A, B, C, UNKNOWN = Pending("a", "a", patience=4), Pending("b", "b", patience=9),
         ([A, UNKNOWN, A, A, A, A, A], "a", 6),
         ([B, A, B, UNKNOWN, A, B] + [A] * 9, "a", 8),
     ],
-    ids=["once", "flickers", "flickers with one that may last", "twice", "two", "unknown", "unknown in a flicker"],
+    ids=["once", "flickers", "flickers with one that has patience", "twice", "two", "unknown", "unknown in between"],
 )
 def test_a_single_other_reason_does_not_reset_the_patience(results: list[Pending], identity: str, sleeps: int) -> None:
     clock = FakeClock()
@@ -142,6 +142,6 @@ def test_an_exception_of_the_poll_is_raised() -> None:
         until(poll, what="it", timeout=60)
 
 
-def _poll_results(*answers: str | Pending) -> Callable[[], str | Pending]:
-    left: Iterator[str | Pending] = iter(answers)
+def _poll_results(*results: str | Pending) -> Callable[[], str | Pending]:
+    left: Iterator[str | Pending] = iter(results)
     return lambda: next(left)

@@ -416,7 +416,7 @@ def test_a_slow_api_is_waited_for(
         ([(1, ""), (0, "b"), (0, "a\nb")], 2),
         ([(255, "")], 0),
     ],
-    ids=["runs", "runs in the end", "cannot be asked"],
+    ids=["runs", "runs later", "cannot be queried"],
 )
 def test_outdated_readiness_of_pods_after_a_restart_is_waited_out(
     rendered: Context,
@@ -741,7 +741,7 @@ def test_the_step_hosts_fails_without_an_address_and_does_not_change_the_file(
 @pytest.mark.parametrize(
     ("status", "updated", "is_accepted"),
     [(503, 2, False), (200, 1, False), (200, 2, True)],
-    ids=["nobody answers", "the version before answers", "another pod answers"],
+    ids=["no response", "the previous version responds", "another pod responds"],
 )
 def test_an_image_that_cannot_be_pulled_ends_the_wait_at_once_unless_the_new_version_responds(
     rendered: Context,

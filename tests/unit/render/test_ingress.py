@@ -173,7 +173,7 @@ def test_a_new_certificate_changes_the_pod_template() -> None:
     assert first == again != second
 
 
-def test_the_controller_has_a_pod_on_every_node_and_an_update_starts_each_successor_beside_its_predecessor() -> None:
+def test_the_controller_has_one_pod_per_node_and_an_update_starts_each_new_pod_beside_the_old() -> None:
     (deployment,) = objects(NGINX, [_deployment()], {}, replicas=3)
 
     spec = deployment["spec"]

@@ -333,19 +333,19 @@ BREAKAGES = {
             *SYNC,
         ),
     ),
-    "a line of IPv6, which browsers try first": Breakage(
+    "an IPv6 line, which browsers try first": Breakage(
         lambda world: world.resolve_to(LOOPBACK, HostsLine(1, LOOPBACK, f"::1 {HOST}", None)),
         "name",
         "hosts-entry-shadowed",
         (r"sudo sed -E -i -e '1s/^[[:space:]]*::1[[:space:]]+my-app\.local([[:space:]]|#|$)/# &/' {hosts}", *SYNC),
     ),
-    "a line of another lab": Breakage(
+    "a line in the block of another lab": Breakage(
         lambda world: world.resolve_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", "second")),
         "name",
         "hosts-entry-of-another-lab",
         (),
     ),
-    "a resolver that says otherwise": Breakage(
+    "a resolver with another address": Breakage(
         lambda world: world.resolve_to(OTHER, None), "name", "name-resolves-elsewhere", SYNC
     ),
     "a line that the resolver does not read": Breakage(
@@ -354,21 +354,21 @@ BREAKAGES = {
         "hosts-file-not-read",
         (),
     ),
-    "a block in a file that is not the resolver's": Breakage(
+    "a block in a file that the resolver does not read": Breakage(
         lambda world: world.unresolve().read_other_hosts(),
         "name",
         "hosts-file-not-read",
         ("echo '192.168.56.100 my-app.local' | sudo tee -a {hosts}",),
     ),
     "no pool": Breakage(lambda world: world.remove(POOL).set(SERVICE, status={}), "address", "pool-missing"),
-    "an address that MetalLB has not given yet": Breakage(
+    "an address that MetalLB has not assigned yet": Breakage(
         lambda world: world.set(SERVICE, status={}),
         "address",
         "address-missing",
         (f"{KUBECTL} -n metallb-system rollout restart deployment controller", *UP),
     ),
     "no route": Breakage(lambda world: setattr(world.client, "way", None), "node", "route-missing"),
-    "a route by a gateway": Breakage(
+    "a route through a gateway": Breakage(
         lambda world: setattr(world.client, "way", Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1")),
         "node",
         "route-missing",
@@ -382,7 +382,7 @@ BREAKAGES = {
     "no L2Advertisement": Breakage(
         lambda world: world.stop_announcing().remove(STATUS, ADVERTISEMENT), "node", "advertisement-missing"
     ),
-    "no controller pod, which MetalLB has seen": Breakage(
+    "no controller pod, and MetalLB has noticed": Breakage(
         lambda world: world.stop_announcing().remove(STATUS, CONTROLLER_POD, CONTROLLER_SLICE),
         "node",
         "controller-not-ready",
@@ -393,19 +393,19 @@ BREAKAGES = {
         "nodes-excluded",
         (f"labctl --name demo exec -- kubectl label node demo-control-plane demo-worker-1 {EXCLUDED}-",),
     ),
-    "a speaker that is down": Breakage(
+    "a speaker that does not run": Breakage(
         lambda world: world.stop_announcing().set(SPEAKER, status={}), "node", "speaker-not-ready", (*UP, *RESTART)
     ),
-    "a speaker that may not announce": Breakage(
+    "a speaker on an excluded node": Breakage(
         lambda world: world.stop_announcing().remove(STATUS).exclude("demo-worker-1"),
         "node",
         "speaker-not-ready",
         (*UP, *RESTART),
     ),
-    "an announcement that nobody hears": Breakage(
+    "an announcement that is not received": Breakage(
         lambda world: world.client.macs.pop(OURS), "node", "address-not-announced", (*UP, *RESTART)
     ),
-    "no controller pod that is ready": Breakage(
+    "no ready controller pod": Breakage(
         lambda world: world.set(CONTROLLER_POD, status={"phase": "Pending"}), "rule", "controller-not-ready"
     ),
     "controller pods that wait for a Secret": Breakage(
@@ -452,7 +452,7 @@ BREAKAGES = {
     "no selector": Breakage(
         lambda world: world.remove(SLICE).spec(APP).update(selector=None), "pod", "selector-matches-nothing"
     ),
-    "a pod that its Service publishes before it is ready": Breakage(
+    "an unready pod that its Service publishes": Breakage(
         lambda world: world.set(APP_POD, status=CRASHING).set(
             SLICE, endpoints=[{"addresses": ["10.244.1.5"], "conditions": {"ready": True, "serving": False}}]
         ),
@@ -460,7 +460,7 @@ BREAKAGES = {
         "no-pod-ready",
         (),
     ),
-    "an app that crashes": Breakage(
+    "a crashing app": Breakage(
         lambda world: world.set(APP_POD, status=CRASHING).set(
             SLICE, endpoints=[{"addresses": [], "conditions": {"ready": False}}]
         ),
@@ -468,35 +468,37 @@ BREAKAGES = {
         "no-pod-ready",
         (),
     ),
-    "no answer": Breakage(lambda world: world.respond(None, failure="timed out", log=""), "response", "no-answer", ()),
-    "an answer of a stranger": Breakage(
+    "no response": Breakage(
+        lambda world: world.respond(None, failure="timed out", log=""), "response", "no-answer", ()
+    ),
+    "a response of an unknown server": Breakage(
         lambda world: world.respond(200, None, log=""),
         "response",
         "answered-by-another",
         (),
     ),
-    "a stranger that says it is a pod": Breakage(
+    "an unknown server that claims to be a pod": Breakage(
         lambda world: world.respond(200, "my-app-of-another-lab", log=""),
         "response",
         "answered-by-another",
         (),
     ),
-    "a controller that knows no such name": _breakage_of_own_response(404, "controller-has-no-route", READ_ANEW, *UP),
-    "a controller that has no pod": _breakage_of_own_response(503, "controller-has-no-backend", READ_ANEW, *UP),
-    "a controller that answers by itself": _breakage_of_own_response(200, "controller-answers"),
-    "a controller that the app refuses": Breakage(
+    "a controller without a route for the name": _breakage_of_own_response(
+        404, "controller-has-no-route", READ_ANEW, *UP
+    ),
+    "a controller without a backend": _breakage_of_own_response(503, "controller-has-no-backend", READ_ANEW, *UP),
+    "a controller that responds itself": _breakage_of_own_response(200, "controller-answers"),
+    "an app that refuses the controller's connection": Breakage(
         lambda world: world.respond(502, None), "response", "backend-refused", ()
     ),
-    "a controller that waits too long": Breakage(
-        lambda world: world.respond(504, None), "response", "backend-too-slow", ()
-    ),
-    "a redirect of the controller's to where nobody listens": Breakage(
+    "a controller that times out": Breakage(lambda world: world.respond(504, None), "response", "backend-too-slow", ()),
+    "a redirect of the controller to a closed port": Breakage(
         lambda world: world.with_tls().respond(308, None, server="-", location=f"https://{HOST}/"),
         "response",
         "redirect-leads-nowhere",
         (f'{PATCH} \'{{"spec":{{"tls":null}}}}\'',),
     ),
-    "a redirect of an annotation's to where nobody listens": Breakage(
+    "a redirect of an annotation to a closed port": Breakage(
         lambda world: world.annotate("force-ssl-redirect", "true").respond(
             308, None, server="-", location=f"https://{HOST}/"
         ),
@@ -504,10 +506,10 @@ BREAKAGES = {
         "redirect-leads-nowhere",
         (f"{KUBECTL} -n default annotate ingress my-app nginx.ingress.kubernetes.io/force-ssl-redirect-",),
     ),
-    "a redirect of the app's to where nobody listens": Breakage(
+    "a redirect of the app to a closed port": Breakage(
         lambda world: world.respond(302, location=f"http://{HOST}:8080/"), "response", "redirect-leads-nowhere", ()
     ),
-    "a redirect to a name that nobody knows": Breakage(
+    "a redirect to an unknown name": Breakage(
         lambda world: world.respond(302, location="http://www.my-app.local/"), "response", "redirect-leads-nowhere", ()
     ),
 }
@@ -774,7 +776,7 @@ def test_a_broken_hop_has_evidence(world: BreakableLab) -> None:
 @pytest.mark.parametrize(
     ("pod", "response"),
     [("my-app-1", "ok"), (None, "unknown")],
-    ids=["the pod says who it is", "nobody says who it is"],
+    ids=["the pod names itself", "the pod is not named"],
 )
 def test_without_the_api_a_request_is_followed_with_unknown_hops(
     world: BreakableLab,
@@ -871,7 +873,7 @@ def test_hops_shared_by_all_names_are_traced_without_a_name(
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 429])
-@pytest.mark.parametrize("pod", ["my-app-1", None], ids=["the app says who it is", "the log says who it is"])
+@pytest.mark.parametrize("pod", ["my-app-1", None], ids=["the app names its pod", "the log names the pod"])
 def test_a_response_of_the_app_itself_is_ok_with_any_of_these_statuses(
     world: BreakableLab, status: int, pod: str | None
 ) -> None:
@@ -1233,7 +1235,7 @@ def test_a_trace_with_wait_is_repeated_until_it_is_ok(world: BreakableLab, monke
         (lambda world: world.respond(None, failure="refused", log=""), lambda world: world.respond(200)),
         (lambda world: world.stop_announcing(), lambda world: world.client.macs.update({OURS: {MAC}, WORKER: {MAC}})),
     ],
-    ids=["no route yet", "no answer yet", "nobody announces it yet"],
+    ids=["no route yet", "no response yet", "not announced yet"],
 )
 def test_a_problem_that_may_be_transient_is_checked_again(
     world: BreakableLab,

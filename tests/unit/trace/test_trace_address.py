@@ -83,9 +83,9 @@ class BreakableCluster(FakeCluster):
 
     def warn(self, message: str, *, time: str = LAST, uid: str = NAME) -> BreakableCluster:
         about = {"kind": "Service", "name": NAME, "uid": uid}
-        text = {"reason": "AllocationFailed", "message": message, "lastTimestamp": time, "type": "Warning"}
+        event = {"reason": "AllocationFailed", "message": message, "lastTimestamp": time, "type": "Warning"}
         source = {"component": "metallb-controller"}
-        self.put("v1", "Event", f"e-{len(self.objects)}", NAMESPACE, involvedObject=about, source=source, **text)
+        self.put("v1", "Event", f"e-{len(self.objects)}", NAMESPACE, involvedObject=about, source=source, **event)
         return self
 
 
@@ -122,7 +122,7 @@ OFF = {"autoAssign": False}
 ELSEWHERE = {"serviceAllocation": {"namespaces": ["shop"]}}
 ROWS = {
     "no Service": Breakage(lambda it: it.remove("v1", "Service", NAMESPACE, NAME), "service-missing"),
-    "no Service, and another pool in the place of the lab's": Breakage(
+    "no Service, and another pool instead of the lab's": Breakage(
         lambda it: it.remove("v1", "Service", NAMESPACE, NAME).remove(*POOL).pool("other", addresses=[RANGE]).fill(),
         "service-missing",
         keep_ranges("other"),
@@ -150,9 +150,9 @@ ROWS = {
         UP,
     ),
     "no controller": Breakage(lambda it: it.remove(*DEPLOYMENT), "metallb-missing"),
-    "no kinds": Breakage(lambda it: it.remove(*POOL).remove(*KIND), "metallb-missing"),
+    "no custom resource definitions": Breakage(lambda it: it.remove(*POOL).remove(*KIND), "metallb-missing"),
     "no replica": Breakage(lambda it: it.controller(spec={"replicas": 0}, status={}), "metallb-controller-not-ready"),
-    "a controller that is not ready": Breakage(
+    "an unready controller": Breakage(
         lambda it: it.controller(
             spec={"selector": {"matchLabels": {"component": "controller"}}},
             metadata={"name": "controller", "namespace": METALLB, "generation": 1},
@@ -161,36 +161,36 @@ ROWS = {
         "metallb-controller-not-ready",
     ),
     "no pool": Breakage(lambda it: it.remove(*POOL), "pool-missing"),
-    "no pool, and an address is asked for": Breakage(lambda it: it.remove(*POOL).ask("192.168.56.105"), "pool-missing"),
-    "another pool, which is off": Breakage(
+    "no pool, and a requested address": Breakage(lambda it: it.remove(*POOL).ask("192.168.56.105"), "pool-missing"),
+    "another pool without autoAssign": Breakage(
         lambda it: it.remove(*POOL).pool("other", addresses=["10.9.0.0/24"], **OFF), "pool-missing"
     ),
-    "another pool in the place of the lab's, full": Breakage(
+    "a full pool instead of the lab's": Breakage(
         lambda it: it.remove(*POOL).pool("other", addresses=[RANGE]).fill(), "pool-overlapped", keep_ranges("other")
     ),
-    "another pool over the end of the lab's, off": Breakage(
+    "a pool without autoAssign over the end of the lab's": Breakage(
         lambda it: it.remove(*POOL).pool("other", addresses=["192.168.56.104/29"], **OFF),
         "pool-overlapped",
         keep_ranges("other", "192.168.56.111/32"),
     ),
-    "a range that cannot be read": Breakage(
+    "an invalid range": Breakage(
         lambda it: it.pool("other", addresses=["10.9.0.1", "10.9.1.0/24"]),
         "pool-invalid",
         keep_ranges("other", "10.9.1.0/24"),
     ),
-    "no range that can be read": Breakage(
+    "only invalid ranges": Breakage(
         lambda it: it.pool("other", addresses=["10.9.0.9-10.9.0.1", "x", "fd00::1-10.0.0.1"]),
         "pool-invalid",
         keep_ranges("other"),
     ),
-    "a range of the lab's that cannot be read": Breakage(lambda it: it.pool("demo", addresses=["x"]), "pool-invalid"),
+    "an invalid range in the lab's pool": Breakage(lambda it: it.pool("demo", addresses=["x"]), "pool-invalid"),
     "two pools with an address in common": Breakage(
         lambda it: it.pool("a", addresses=["192.168.56.110-192.168.56.113"]),
         "pool-invalid",
         keep_ranges("a", "192.168.56.111/32", "192.168.56.112/31"),
     ),
     "autoAssign off": Breakage(lambda it: it.pool("demo", **OFF), "auto-assign-off"),
-    "autoAssign off, and another pool that is full": Breakage(
+    "autoAssign off, and another full pool": Breakage(
         lambda it: it.pool("demo", **OFF).pool("b", addresses=["10.9.0.1/32"]).service("x", address="10.9.0.1"),
         "auto-assign-off",
     ),
@@ -204,10 +204,10 @@ ROWS = {
         "pool-excludes-service",
     ),
     "an exhausted pool": Breakage(lambda it: it.fill(), "pool-exhausted", ()),
-    "a pool that was made smaller": Breakage(
+    "a reduced pool": Breakage(
         lambda it: it.pool("demo", addresses=["192.168.56.100/32"]).fill(last=100), "pool-differs"
     ),
-    "a pool that avoids what it has": Breakage(
+    "a pool that avoids its own addresses": Breakage(
         lambda it: it.pool("demo", addresses=["10.9.0.255/32"], avoidBuggyIPs=True), "pool-differs"
     ),
     "an address of no pool": Breakage(
@@ -239,7 +239,7 @@ ROWS = {
         "requested-address-not-in-pool",
         remove_annotations("metallb.io/loadBalancerIPs", "metallb.io/address-pool"),
     ),
-    "an address that a pool for others has": Breakage(
+    "an address of a pool for other Services": Breakage(
         lambda it: it.pool("other", addresses=["10.9.0.0/24"], **ELSEWHERE).ask("10.9.0.7"),
         "pool-excludes-service",
         REMOVE_REQUESTED_IP,
@@ -259,9 +259,11 @@ ROWS = {
         "requested-address-in-use",
         REMOVE_REQUESTED_IP,
     ),
-    "no address": Breakage(lambda it: it.ask("192.168.56.300"), "requested-address-invalid", REMOVE_REQUESTED_IP),
-    "an address of IPv6": Breakage(lambda it: it.ask("fd00::1"), "requested-address-invalid", REMOVE_REQUESTED_IP),
-    "two addresses of IPv4": Breakage(
+    "an invalid address": Breakage(
+        lambda it: it.ask("192.168.56.300"), "requested-address-invalid", REMOVE_REQUESTED_IP
+    ),
+    "an IPv6 address": Breakage(lambda it: it.ask("fd00::1"), "requested-address-invalid", REMOVE_REQUESTED_IP),
+    "two IPv4 addresses": Breakage(
         lambda it: it.ask("192.168.56.101, 192.168.56.102"), "requested-address-invalid", REMOVE_REQUESTED_IP
     ),
     "an address by annotation and by field": Breakage(
@@ -269,28 +271,28 @@ ROWS = {
         "requested-address-invalid",
         (*REMOVE_REQUESTED_IP, *BY_FIELD),
     ),
-    "a pool that is not there": Breakage(
+    "a missing pool": Breakage(
         lambda it: it.ask("nope", "address-pool"), "requested-pool-missing", REMOVE_REQUESTED_POOL
     ),
-    "the lab's pool, which is not there": Breakage(
+    "the lab's pool, which is missing": Breakage(
         lambda it: it.pool("b", addresses=["10.9.0.0/24"]).remove(*POOL).ask("demo", "address-pool"), "pool-missing"
     ),
-    "a pool that is for others": Breakage(
+    "a pool for other Services": Breakage(
         lambda it: it.pool("b", addresses=["10.9.0.0/24"], **ELSEWHERE).ask("b", "address-pool"),
         "pool-excludes-service",
         REMOVE_REQUESTED_POOL,
     ),
-    "a pool that is full, and the lab's is not": Breakage(
+    "a full pool, while the lab's is not full": Breakage(
         lambda it: it.pool("b", addresses=["10.9.0.1/32"]).service("x", address="10.9.0.1").ask("b", "address-pool"),
         "pool-exhausted",
         REMOVE_REQUESTED_POOL,
     ),
     "the lab's pool, which is full": Breakage(lambda it: it.fill().ask("demo", "address-pool"), "pool-exhausted", ()),
-    "MetalLB's own words": Breakage(lambda it: it.warn("not enough clusterips"), "address-refused", RESTART),
-    "words from before the last change": Breakage(
+    "an event of MetalLB": Breakage(lambda it: it.warn("not enough clusterips"), "address-refused", RESTART),
+    "an event from before the last change": Breakage(
         lambda it: it.warn("no available IPs", time="2026-01-01T00:00:04Z"), "address-missing", RESTART
     ),
-    "words about a Service of the same name that is gone": Breakage(
+    "an event of a deleted Service of the same name": Breakage(
         lambda it: it.warn("no available IPs", uid="another"), "address-missing", RESTART
     ),
 }
@@ -308,17 +310,17 @@ def test_the_cause_of_a_missing_address_is_reported(name: str) -> None:
 
 
 ASSIGNABLE: Mapping[str, Callable[[BreakableCluster], object]] = {
-    "a pool for everybody": lambda it: it.pool("demo", serviceAllocation={"priority": 0, "namespaces": []}),
+    "a pool for all Services": lambda it: it.pool("demo", serviceAllocation={"priority": 0, "namespaces": []}),
     "a pool for its namespace": lambda it: it.pool("demo", serviceAllocation={"namespaces": [NAMESPACE]}),
     "one address left": lambda it: it.fill(last=109),
-    "another pool that is off": lambda it: it.pool("b", addresses=["10.9.0.0/24"], **OFF),
-    "autoAssign off, and the pool is asked for": lambda it: it.pool("demo", **OFF).ask("demo", "address-pool"),
-    "autoAssign off, and an address is asked for": lambda it: it.pool("demo", **OFF).ask("192.168.56.105"),
-    "an address that is free": lambda it: it.ask("192.168.56.105"),
-    "an address that a Service of another class has": lambda it: it.service(
+    "another pool without autoAssign": lambda it: it.pool("b", addresses=["10.9.0.0/24"], **OFF),
+    "autoAssign off, and the pool is requested": lambda it: it.pool("demo", **OFF).ask("demo", "address-pool"),
+    "autoAssign off, and an address is requested": lambda it: it.pool("demo", **OFF).ask("192.168.56.105"),
+    "a free address": lambda it: it.ask("192.168.56.105"),
+    "an address of a Service of another class": lambda it: it.service(
         "x", address="192.168.56.105", loadBalancerClass="a/b"
     ).ask("192.168.56.105"),
-    "an exhausted pool, and an address that may be shared": lambda it: (
+    "an exhausted pool, and a shareable address": lambda it: (
         it.fill(last=109)
         .service("x", address="192.168.56.110", ports=[{"port": 53}], externalTrafficPolicy="Local")
         .annotate("x", "default", **{"metallb.universe.tf/allow-shared-ip": "a"})
@@ -372,7 +374,7 @@ OWNED = {
     "the address of another": OwnedBreakage(
         lambda it: it.service("x", address="192.168.56.77"), "address-of-another-service", address="192.168.56.77"
     ),
-    "an address of nobody": OwnedBreakage(lambda _it: None, "address-of-another-service", address="192.168.56.77"),
+    "an address of no Service": OwnedBreakage(lambda _it: None, "address-of-another-service", address="192.168.56.77"),
     "two with the same address": OwnedBreakage(
         lambda it: it.service("x", address=ADDRESS, loadBalancerClass="a/b"),
         "address-claimed-twice",
@@ -409,8 +411,8 @@ OWNED = {
     "another class": OwnedBreakage(
         lambda it: it.set(loadBalancerClass="a/b"), "load-balancer-class-other", WARNING, commands=REMAKE
     ),
-    "a pool that is off": OwnedBreakage(lambda it: it.pool("demo", **OFF), "auto-assign-off", WARNING),
-    "a pool of another size": OwnedBreakage(
+    "a pool without autoAssign": OwnedBreakage(lambda it: it.pool("demo", **OFF), "auto-assign-off", WARNING),
+    "a resized pool": OwnedBreakage(
         lambda it: it.pool("demo", addresses=["192.168.56.100/30"]), "pool-differs", WARNING
     ),
     "a foreign pool instead": OwnedBreakage(
@@ -444,7 +446,7 @@ FINE: Mapping[str, Callable[[BreakableCluster], object]] = {
     "a foreign pool beside the lab's": lambda it: it.pool("b", addresses=["192.168.56.200/30"]).service(
         NAME, NAMESPACE, "192.168.56.200"
     ),
-    "the same ranges, written otherwise": lambda it: it.pool(
+    "the same ranges in another notation": lambda it: it.pool(
         "demo", addresses=["192.168.56.105-192.168.56.110", "192.168.56.100-192.168.56.104"]
     ),
     "a shared address": lambda it: (

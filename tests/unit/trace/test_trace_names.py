@@ -150,7 +150,7 @@ def test_doctor_and_trace_judge_foreign_lines_in_the_same_way(
     assert (finding.state, finding.cause) == traced
 
 
-@pytest.mark.parametrize("resolved", [(ADDRESS, "192.168.56.77"), (ADDRESS,)], ids=["used", "passed over"])
+@pytest.mark.parametrize("resolved", [(ADDRESS, "192.168.56.77"), (ADDRESS,)], ids=["used", "ignored"])
 def test_the_address_of_a_line_after_the_correct_one_is_not_probed(trail: Trail, resolved: Sequence[str]) -> None:
     trail.client.hosts.write_text(f"{BLOCK}192.168.56.77 {HOST}\n")
     machine_of(trail).resolved = resolved

@@ -370,7 +370,7 @@ UNANNOUNCED = {
     "no controller pod": Case(
         lambda world: world.remove_pods(NAMESPACE).set(SLICE, endpoints=[]), "controller-not-ready"
     ),
-    "a selector that selects none of them": Case(
+    "a selector that matches no L2Advertisement": Case(
         lambda world: world.set(SLICE, endpoints=None).spec(SERVICE, selector={"app": "c", "x": "y"}),
         "controller-not-selected",
         (
@@ -387,14 +387,14 @@ UNANNOUNCED = {
         ),
         "advertisement-of-another-pool",
     ),
-    "nodeSelectors that select nothing": Case(
+    "nodeSelectors that match no node": Case(
         lambda world: world.spec(ADVERTISEMENT, nodeSelectors=[{"matchLabels": {"no": "where"}}]),
         "advertisement-selects-no-node",
     ),
     "the exclude label on every node": Case(
         lambda world: world.exclude(A, B), "nodes-excluded", (f"{KUBECTL} label node {A} {B} {EXCLUDED}-",)
     ),
-    "the exclude label on the only node that is selected": Case(
+    "the exclude label on the only selected node": Case(
         lambda world: world.label(B, **{EXCLUDED: "", "may": "announce"}).spec(
             ADVERTISEMENT, nodeSelectors=[{"matchLabels": {"may": "announce"}}]
         ),
@@ -410,12 +410,12 @@ UNANNOUNCED = {
         lambda world: world.exclude(A).cut_off(B), "network-unavailable", (_clear_network_unavailable(B),)
     ),
     "no speaker": Case(lambda world: world.remove(SPEAKERS).remove_pods(METALLB), "speaker-not-ready"),
-    "a speaker that a nodeSelector keeps off": Case(
+    "a speaker excluded by a nodeSelector": Case(
         lambda world: world.remove_pods(METALLB).pod_spec(SPEAKERS, nodeSelector={"no": "where"}),
         "speaker-not-ready",
         (f'{SPEAKER_PATCH} \'{{"spec":{{"template":{{"spec":{{"nodeSelector":{{"no":null}}}}}}}}}}\'',),
     ),
-    "a speaker that its affinity keeps off": Case(
+    "a speaker excluded by its affinity": Case(
         lambda world: world.remove_pods(METALLB).pod_spec(SPEAKERS, affinity=AFFINITY),
         "speaker-not-ready",
         (f'{SPEAKER_PATCH} \'{{"spec":{{"template":{{"spec":{{"affinity":null}}}}}}}}\'',),
@@ -425,12 +425,12 @@ UNANNOUNCED = {
         "speaker-not-ready",
         (UP, RESTART),
     ),
-    "pods where no speaker may announce": Case(
+    "pods only where no speaker can announce": Case(
         lambda world: world.serve_from(A).exclude(A),
         "pods-and-speakers-apart",
         (f"{KUBECTL} label node {A} {EXCLUDED}-",),
     ),
-    "pods where the L2Advertisement selects no node": Case(
+    "pods only where the L2Advertisement selects no node": Case(
         lambda world: (
             world.serve_from(A)
             .label(B, may="announce")
@@ -438,43 +438,43 @@ UNANNOUNCED = {
         ),
         "pods-and-speakers-apart",
     ),
-    "pods where the speaker is not ready": Case(
+    "pods only where the speaker is not ready": Case(
         lambda world: world.serve_from(A).remove_pods(METALLB, A), "pods-and-speakers-apart", (UP, RESTART)
     ),
     "an interface that no node has": Case(
         lambda world: world.spec(ADVERTISEMENT, interfaces=["eth9"]), "advertisement-selects-no-interface"
     ),
-    "an interface that MetalLB leaves out": Case(
+    "an interface that MetalLB excludes": Case(
         lambda world: world.set(
             EXCLUDED_INTERFACES, data={"excludel2.yaml": 'announcedInterfacesToExclude: ["^eth1"]'}
         ),
         "interface-excluded",
         (UP, RESTART),
     ),
-    "exclusions that nobody can read": Case(
+    "unreadable exclusions": Case(
         lambda world: world.set(EXCLUDED_INTERFACES, data={"excludel2.yaml": "announcedInterfacesToExclude: ["}),
         "address-not-announced",
         (UP, RESTART),
     ),
-    "exclusions with a date that there is not": Case(
+    "exclusions with an invalid date": Case(
         lambda world: world.set(EXCLUDED_INTERFACES, data={"excludel2.yaml": "since: 2026-99-99"}),
         "address-not-announced",
         (UP, RESTART),
     ),
-    "exclusions that go too deep": Case(
+    "too deeply nested exclusions": Case(
         lambda world: world.set(EXCLUDED_INTERFACES, data={"excludel2.yaml": "[" * 600}),
         "address-not-announced",
         (UP, RESTART),
     ),
-    "an exclusion that is no regular expression": Case(
+    "an exclusion that is not a regular expression": Case(
         lambda world: world.set(
             EXCLUDED_INTERFACES, data={"excludel2.yaml": 'announcedInterfacesToExclude: ["*eth1"]'}
         ),
         "address-not-announced",
         (UP, RESTART),
     ),
-    "nothing that can be seen": Case(lambda world: world, "address-not-announced", (UP, RESTART)),
-    "the node that has to announce does not answer for itself": Case(
+    "no visible cause": Case(lambda world: world, "address-not-announced", (UP, RESTART)),
+    "the announcing node does not answer for itself": Case(
         lambda world: world.set_machine(macs={OURS: set(), WORKER: {MAC_B}}),
         "address-not-announced",
         (f"{LAB} halt {A}", f"{LAB} resume"),
@@ -484,10 +484,10 @@ UNANNOUNCED = {
         "address-not-announced",
         (UP, RESTART),
     ),
-    "no node that answers for itself": Case(
+    "no node answers for itself": Case(
         lambda world: world.set_machine(macs={OURS: set()}), "nodes-silent", (f"{LAB} halt", f"{LAB} resume")
     ),
-    "no node that answers, by a rule on this machine's bridge": Case(
+    "no node answers, because of a rule on this machine's bridge": Case(
         lambda world: world.set_machine(
             macs={OURS: set()}, rules=[_drop_rule("output", "type", "arp", "ether", family="bridge")]
         ),
@@ -502,7 +502,7 @@ UNOPENED = {
         "filtered-here",
         ("sudo nft delete rule ip fw output handle 4",),
     ),
-    "a rule on this machine for the answers": Case(
+    "a rule on this machine for responses": Case(
         lambda world: world.set_machine(rules=[_drop_rule("input", "saddr", ADDRESS)]),
         "filtered-here",
         ("sudo nft delete rule ip fw input handle 4",),
@@ -529,7 +529,7 @@ UNOPENED = {
         "filtered-here",
         ("sudo nft delete rule arp fw output handle 4",),
     ),
-    "a rule on this machine for ARP of others": Case(
+    "a rule on this machine for ARP of other addresses": Case(
         lambda world: world.set_machine(rules=[_drop_rule("output", "daddr ip", "192.168.56.9", "arp", family="arp")]),
         "no-connection",
         (),
@@ -542,16 +542,16 @@ UNOPENED = {
             UP,
         ),
     ),
-    "sources that leave this machine out": Case(
+    "source ranges without this machine": Case(
         lambda world: world.spec(SERVICE, loadBalancerSourceRanges=[" 10.0.0.0/8", "010.0.0.0/8", "fd00::/8"]),
         "source-not-allowed",
         (SERVICE_PATCH + '{"spec":{"loadBalancerSourceRanges":null}}\'',),
     ),
-    "sources that take this machine in, written as the API lets them": Case(
+    "source ranges with this machine in an unusual notation": Case(
         lambda world: world.spec(SERVICE, loadBalancerSourceRanges=[" 192.168.56.0/24 "]), "no-connection", ()
     ),
     "no pod on the node": Case(lambda world: world.serve_from(B), "no-pod-on-node", (RESTART,)),
-    "a pod on the node that ends and serves until then": Case(
+    "a terminating pod on the node that still serves": Case(
         lambda world: world.set(
             SLICE,
             endpoints=[
@@ -567,7 +567,7 @@ UNOPENED = {
         lambda world: world.set(SLICE, ports=[]).spec(SERVICE, ports=[{"port": 80, "targetPort": "other"}]),
         "target-port-missing",
     ),
-    "no pod that is ready": Case(lambda world: world.serve_from().remove_pods(NAMESPACE), "controller-not-ready"),
+    "no ready pod": Case(lambda world: world.serve_from().remove_pods(NAMESPACE), "controller-not-ready"),
     "pods that are not selected": Case(
         lambda world: world.remove(SLICE).spec(SERVICE, selector={"app": "other"}),
         "controller-not-selected",
@@ -576,7 +576,7 @@ UNOPENED = {
             UP,
         ),
     ),
-    "kube-proxy kept off the node": Case(
+    "kube-proxy excluded from the node": Case(
         lambda world: world.remove_pods(SYSTEM, A).pod_spec(PROXIES, affinity=AFFINITY),
         "kube-proxy-not-running",
         (REINSTALL,),
@@ -584,7 +584,7 @@ UNOPENED = {
     "no kube-proxy": Case(
         lambda world: world.remove(PROXIES).remove_pods(SYSTEM), "kube-proxy-not-running", (REINSTALL,)
     ),
-    "no rule of kube-proxy's": Case(
+    "no rule of kube-proxy": Case(
         lambda world: world.set_node(served=["10.96.0.1"]),
         "kube-proxy-rules-missing",
         (f"{KUBECTL} -n kube-system delete pod -l k8s-app=kube-proxy --field-selector=spec.nodeName={A}",),
@@ -604,12 +604,12 @@ UNOPENED = {
         "filtered-on-node",
         (f"{INTO_A} nft delete rule netdev fw ingress handle 4",),
     ),
-    "a rule in the node for the answers, after kube-proxy": Case(
+    "a rule in the node for responses, after kube-proxy": Case(
         lambda world: world.set_node(rules=[_drop_rule("postrouting", "saddr", ADDRESS, prio=200)]),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw postrouting handle 4",),
     ),
-    "a rule in the node for the answers, too early for it": Case(
+    "a rule in the node for responses, too early to match": Case(
         lambda world: world.set_node(rules=[_drop_rule("postrouting", "saddr", ADDRESS)]), "no-connection", ()
     ),
     "a rule in the node, after kube-proxy": Case(
@@ -617,24 +617,24 @@ UNOPENED = {
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw forward handle 4",),
     ),
-    "a rule in the node for the answers": Case(
+    "a rule in the node for responses": Case(
         lambda world: world.set_node(rules=[_drop_rule("forward", "saddr", "10.244.0.2")]),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw forward handle 4",),
     ),
-    "answers that go another way": Case(
+    "responses by another route": Case(
         lambda world: world.set_node(back={"gateway": "172.17.0.1", "dev": "eth0"}),
         "way-back-missing",
         (f"{INTO_A} ip route replace 192.168.56.1 dev eth1",),
     ),
-    "a routing rule for the answers of pods": Case(
+    "a routing rule for responses of pods": Case(
         lambda world: world.set_node(
             routing_rules=[_routing_rule(9, src="10.244.0.0", srclen=16, action="blackhole"), MAINS]
         ),
         "way-back-missing",
         (f"{INTO_A} ip rule del from 10.244.0.0/16 blackhole pref 9",),
     ),
-    "routing rules that do not decide": Case(
+    "routing rules that do not match": Case(
         lambda world: world.set_node(
             routing_rules=[MAINS, _routing_rule(8, fwmark="0x1", action="prohibit"), _routing_rule(9, table="empty")]
         ),
@@ -660,7 +660,7 @@ UNOPENED = {
         "no-connection",
         (),
     ),
-    "a node that cannot try its pods": Case(
+    "a node that cannot connect to its pods": Case(
         lambda world: world.set_node(opens=[], has_curl=False), "no-connection", ()
     ),
     "kube-proxy's own translation by iptables": Case(
@@ -691,23 +691,25 @@ UNOPENED = {
         "neighbour-fixed",
         (f"{INTO_A} ip neigh del 192.168.56.1 dev eth1",),
     ),
-    "a static entry in the node that is right": Case(
+    "a correct static entry in the node": Case(
         lambda world: world.set_node(neighbours=[_static_neighbour("192.168.56.1", STRANGER)]), "no-connection", ()
     ),
     "a static entry of another interface of the node": Case(
         lambda world: world.set_node(neighbours=[_static_neighbour("192.168.56.1", MAC_B, "eth0")]), "no-connection", ()
     ),
-    "a pod that does not listen": Case(lambda world: world.set_node(opens=["10.244.1.2"]), "controller-port-closed"),
-    "nothing that can be seen": Case(lambda world: world, "no-connection", ()),
+    "a pod that does not listen on the port": Case(
+        lambda world: world.set_node(opens=["10.244.1.2"]), "controller-port-closed"
+    ),
+    "no visible cause": Case(lambda world: world, "no-connection", ()),
 }
 OPEN = {
-    "kube-proxy away, whose rules still work": Case(
+    "no kube-proxy, whose rules still work": Case(
         lambda world: world.remove_pods(SYSTEM, A), "kube-proxy-not-running", (REINSTALL,), WARNING
     ),
-    "kube-proxy away from the node that may announce next": Case(
+    "no kube-proxy on the node that may announce next": Case(
         lambda world: world.remove_pods(SYSTEM, B), "kube-proxy-not-running", (REINSTALL,), WARNING
     ),
-    "an interface that no node has, and a speaker that goes on": Case(
+    "an interface that no node has, and a speaker that still announces": Case(
         lambda world: world.spec(ADVERTISEMENT, interfaces=["eth9"]),
         "advertisement-selects-no-interface",
         (UP,),
@@ -727,13 +729,11 @@ OPEN = {
         "pod-route-missing",
         (f"{ON_A} ip route replace 10.244.1.0/24 via 192.168.56.11 dev eth1",),
     ),
-    "a pod on another node that does not listen": Case(
+    "a pod on another node that does not listen on the port": Case(
         lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").set_node(opens=["10.244.0.2"]),
         "controller-port-closed",
     ),
-    "two nodes that answer": Case(
-        lambda world: world.machine.macs[OURS].add(MAC_B), "announced-twice", (RESTART,), WARNING
-    ),
+    "two nodes answer": Case(lambda world: world.machine.macs[OURS].add(MAC_B), "announced-twice", (RESTART,), WARNING),
     "a node that has the address on an interface": Case(
         lambda world: world.set_node(interfaces={"eth1": ADDRESS}).machine.macs[OURS].add(MAC_B),
         "announced-twice",
@@ -746,7 +746,7 @@ OPEN = {
         (f"{ON_A} ip address del {ADDRESS}/24 dev eth1", f"{ON_B} ip address del {ADDRESS}/24 dev eth1"),
         WARNING,
     ),
-    "another node than MetalLB says": Case(
+    "another node than in MetalLB's status": Case(
         lambda world: world.machine.macs.update({OURS: {MAC_B}}), "announcer-differs", (RESTART,), WARNING
     ),
     "a rule on this machine for ARP, which labctl's own requests bypass": Case(
@@ -754,7 +754,7 @@ OPEN = {
         "filtered-here",
         ("sudo nft delete rule arp fw output handle 4",),
     ),
-    "a rule on this machine for ARP, while the kernel remembers": Case(
+    "a rule on this machine for ARP, while the kernel has an entry": Case(
         lambda world: world.set_machine(
             rules=[_drop_rule("input", "saddr ip", ADDRESS, "arp", family="arp")], entry=Neighbour(MAC_A, "STALE")
         ),
@@ -762,27 +762,29 @@ OPEN = {
         ("sudo nft delete rule arp fw input handle 4",),
         WARNING,
     ),
-    "a stranger beside the node": Case(lambda world: world.machine.macs[OURS].add(STRANGER), "address-taken", ()),
+    "an unknown machine in addition to the node": Case(
+        lambda world: world.machine.macs[OURS].add(STRANGER), "address-taken", ()
+    ),
     "a permanent entry": Case(
         lambda world: world.set_machine(entry=Neighbour(MAC_B, "PERMANENT")),
         "neighbour-fixed",
         (f"sudo ip neigh del {ADDRESS} dev br-demo",),
         WARNING,
     ),
-    "a permanent entry, and a kernel that is to ask": Case(
+    "a permanent entry, and ARP by the kernel": Case(
         lambda world: world.set_machine(
             may_ask=False, entry=Neighbour(STRANGER, "PERMANENT"), macs={OURS: {STRANGER}, CONTROL_PLANE: {MAC_A}}
         ).refuse_connections(),
         "neighbour-fixed",
         (f"sudo ip neigh del {ADDRESS} dev br-demo",),
     ),
-    "a permanent entry of another node, and a kernel that is to ask": Case(
+    "a permanent entry of another node, and ARP by the kernel": Case(
         lambda world: world.set_machine(may_ask=False, entry=Neighbour(MAC_B, "PERMANENT")),
         "neighbour-fixed",
         (f"sudo ip neigh del {ADDRESS} dev br-demo",),
         WARNING,
     ),
-    "a network that cannot be asked": Case(lambda world: world.machine.macs.clear(), "arp-not-asked", (), UNKNOWN),
+    "no permission for ARP": Case(lambda world: world.machine.macs.clear(), "arp-not-asked", (), UNKNOWN),
 }
 LABS_OWN = TableRoute(IPv4Network(OTHER), "br-demo", source=str(GATEWAY))
 LAST_RESORT = TableRoute(IPv4Network(OTHER), "", "unreachable", metric=4294967295)
@@ -796,7 +798,7 @@ ROUTE_CASES = {
         "route-in-the-way",
         (f"sudo ip route del unreachable {ADDRESS} metric 5",),
     ),
-    "a route by a gateway": Case(
+    "a route through a gateway": Case(
         lambda world: world.set_machine(
             way=Route("tun0", IPv4Address("10.8.0.2"), "10.8.0.1"),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network("192.168.56.0/25"), "tun0", gateway="10.8.0.1")],
@@ -804,7 +806,7 @@ ROUTE_CASES = {
         "route-in-the-way",
         ("sudo ip route del 192.168.56.0/25 via 10.8.0.1 dev tun0",),
     ),
-    "a route by another node, which passes packets on": Case(
+    "a route through another node, which forwards packets": Case(
         lambda world: world.set_machine(
             way=Route("br-demo", GATEWAY, str(WORKER)),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "br-demo", gateway=str(WORKER))],
@@ -833,7 +835,7 @@ ROUTE_CASES = {
         "route-in-the-way",
         ("sudo ip rule del from all lookup 77 pref 7",),
     ),
-    "a rule for another user, which cannot be told": Case(
+    "a rule for another user": Case(
         lambda world: world.set_machine(
             way=None,
             kernel_routes=[LABS_OWN, LAST_RESORT],
@@ -843,7 +845,7 @@ ROUTE_CASES = {
         "route-missing",
         (),
     ),
-    "an address of this machine's own": Case(
+    "the address on this machine": Case(
         lambda world: world.set_machine(
             way=Route("lo", OURS, ""),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "lo", "local", "local")],
@@ -851,7 +853,7 @@ ROUTE_CASES = {
         "route-in-the-way",
         (f"sudo ip address del {ADDRESS}/32 dev lo",),
     ),
-    "an address of this machine's own, with a network": Case(
+    "the address on this machine, with a network": Case(
         lambda world: world.set_machine(
             way=Route("lo", OURS, ""),
             kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "eth7", "local", "local")],
@@ -874,7 +876,7 @@ ROUTE_CASES = {
         "interface-down",
         (f"sudo ip address add {GATEWAY}/24 dev br-demo",),
     ),
-    "no network of the lab's": Case(
+    "no network of the lab": Case(
         lambda world: world.set_machine(
             way=Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1"),
             kernel_routes=[TableRoute(IPv4Network("0.0.0.0/0"), "eth0", gateway="10.0.0.1")],

@@ -106,7 +106,7 @@ ROUTES = {
     "from the controller to the app": RouteCase(
         {A: NodeNetwork(None)}, (exchange_of(), timed_out(SECOND)), "pod-route-missing", (ON_A,)
     ),
-    "by a gateway that is no node": RouteCase(
+    "through a gateway that is not a node": RouteCase(
         {A: NodeNetwork({"gateway": "172.17.0.1", "dev": "eth0"})},
         (exchange_of(), timed_out(SECOND)),
         "pod-route-missing",
@@ -115,11 +115,11 @@ ROUTES = {
     "from the app back to the controller": RouteCase(
         {B: NodeNetwork(None)}, (exchange_of(), timed_out(SECOND)), "pod-route-missing", (ON_B,)
     ),
-    "and no answer of any pod": RouteCase({A: NodeNetwork(None)}, (timed_out(SECOND),), "pod-route-missing", (ON_A,)),
-    "and the controller's own word": RouteCase(
+    "and no response of any pod": RouteCase({A: NodeNetwork(None)}, (timed_out(SECOND),), "pod-route-missing", (ON_A,)),
+    "and a response of the controller itself": RouteCase(
         {A: NodeNetwork(None)}, (controllers_own(502),), "pod-route-missing", (ON_A,)
     ),
-    "forwarding on the app's node": RouteCase(
+    "no forwarding on the app's node": RouteCase(
         {B: intact(forward="0")},
         (exchange_of(), timed_out(SECOND)),
         "forwarding-off",
@@ -137,7 +137,7 @@ ROUTES = {
         "filtered-on-node",
         ("labctl --name demo exec -- docker exec demo-control-plane nft delete rule inet fw forward handle 4",),
     ),
-    "packets to others that a node drops": RouteCase(
+    "dropped packets to other addresses": RouteCase(
         {B: intact(rules=drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, "10.244.0.77"))},
         (exchange_of(), timed_out(SECOND)),
         "pods-differ",

@@ -101,29 +101,29 @@ TWO_PODS = {
     "one is late": TwoPodsCase((exchange_of(), timed_out(SECOND)), "broken", "pods-differ"),
     "the first is late": TwoPodsCase((timed_out(SECOND), exchange_of()), "broken", "pods-differ"),
     "both are late": TwoPodsCase((timed_out(FIRST), timed_out(SECOND)), "broken", "backend-too-slow"),
-    "one body stops": TwoPodsCase((exchange_of(), truncated(SECOND)), "broken", "pods-differ"),
-    "both bodies stop": TwoPodsCase((truncated(FIRST), truncated(SECOND)), "broken", "body-incomplete"),
-    "one answers 404": TwoPodsCase((exchange_of(), exchange_of(SECOND, 404)), "broken", "pods-differ"),
-    "both refuse": TwoPodsCase((controllers_own(502),), "broken", "backend-refused", REFUSED),
-    "one refuses, and the other is not asked in its place": TwoPodsCase(
+    "one body is truncated": TwoPodsCase((exchange_of(), truncated(SECOND)), "broken", "pods-differ"),
+    "both bodies are truncated": TwoPodsCase((truncated(FIRST), truncated(SECOND)), "broken", "body-incomplete"),
+    "one responds with 404": TwoPodsCase((exchange_of(), exchange_of(SECOND, 404)), "broken", "pods-differ"),
+    "both refuse the connection": TwoPodsCase((controllers_own(502),), "broken", "backend-refused", REFUSED),
+    "one refuses, and the other does not replace it": TwoPodsCase(
         (controllers_own(502), exchange_of(SECOND)), "broken", "pods-differ"
     ),
     "one gets no request, and refuses": TwoPodsCase((exchange_of(),), "warning", "pods-differ", REFUSED),
-    "one gets no request, and ends connections": TwoPodsCase((exchange_of(),), "warning", "pods-differ", EMPTY),
+    "one gets no request, and closes connections": TwoPodsCase((exchange_of(),), "warning", "pods-differ", EMPTY),
     "one gets no request, and is late": TwoPodsCase((exchange_of(),), "warning", "pods-differ", LATE),
-    "one gets no request, and answers 500": TwoPodsCase((exchange_of(),), "broken", "pods-differ", (500, "oops")),
-    "one gets no request, and is well": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached", (200, "hello")),
-    "one gets no request, and nobody can say more": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached"),
-    "one gets no request, and those of the other are late at times": TwoPodsCase(
+    "one gets no request, and responds with 500": TwoPodsCase((exchange_of(),), "broken", "pods-differ", (500, "oops")),
+    "one gets no request, and is healthy": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached", (200, "hello")),
+    "one gets no request, and nothing else is known": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached"),
+    "one gets no request, and the other is sometimes late": TwoPodsCase(
         (exchange_of(), timed_out(FIRST)), "broken", "pods-differ"
     ),
-    "both are late, and one not always": TwoPodsCase(
+    "both are late, one of them sometimes": TwoPodsCase(
         (exchange_of(), timed_out(FIRST), timed_out(SECOND)), "broken", "backend-too-slow"
     ),
-    "both answer 500, and one not always": TwoPodsCase(
+    "both respond with 500, one of them sometimes": TwoPodsCase(
         (exchange_of(), exchange_of(FIRST, 500), exchange_of(SECOND, 500)), "broken", "app-answers-error"
     ),
-    "an answer of somebody else": TwoPodsCase((exchange_of("canary-1"),), "broken", "answered-by-other-pod"),
+    "a response of another server": TwoPodsCase((exchange_of("canary-1"),), "broken", "answered-by-other-pod"),
 }
 
 
@@ -172,26 +172,26 @@ class OnePodCase:
 
 SPEAK_TLS = (f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}backend-protocol=HTTPS --overwrite",)
 ONE_POD = {
-    "502, nobody listens": OnePodCase(controllers_own(502), REFUSED, "backend-refused"),
-    "502, and no word": OnePodCase(controllers_own(502), None, "backend-refused"),
-    "502, an empty answer": OnePodCase(controllers_own(502), EMPTY, "backend-not-http"),
+    "502, closed port": OnePodCase(controllers_own(502), REFUSED, "backend-refused"),
+    "502, no direct response": OnePodCase(controllers_own(502), None, "backend-refused"),
+    "502, an empty response": OnePodCase(controllers_own(502), EMPTY, "backend-not-http"),
     "502, TLS": OnePodCase(controllers_own(502), EMPTY, "backend-not-http", tls=(200, "hello"), commands=SPEAK_TLS),
-    "502, the app's own": OnePodCase(controllers_own(502), (502, "oops"), "app-answers-error", "warning"),
+    "502, sent by the app": OnePodCase(controllers_own(502), (502, "oops"), "app-answers-error", "warning"),
     "504": OnePodCase(controllers_own(504), None, "backend-too-slow"),
     "504, late": OnePodCase(controllers_own(504), LATE, "backend-too-slow"),
     "500, not HTTP": OnePodCase(controllers_own(500, "Internal Server Error"), GARBAGE, "backend-not-http"),
-    "500, the app's own": OnePodCase(
+    "500, sent by the app": OnePodCase(
         controllers_own(500, "Internal Server Error"), (500, "x"), "app-answers-error", "warning"
     ),
-    "500, the app's own words": OnePodCase(controllers_own(500, "Traceback"), None, "app-answers-error", "warning"),
+    "500, with a body of the app": OnePodCase(controllers_own(500, "Traceback"), None, "app-answers-error", "warning"),
     "400, TLS": OnePodCase(
         controllers_own(400, "Client sent an HTTP request to an HTTPS server."),
         None,
         "backend-not-http",
         commands=SPEAK_TLS,
     ),
-    "nothing in time": OnePodCase(timed_out(FIRST), None, "backend-too-slow"),
-    "a head without its body": OnePodCase(exchange_of(FIRST, None, failure="closed"), None, "body-incomplete"),
+    "no response in time": OnePodCase(timed_out(FIRST), None, "backend-too-slow"),
+    "headers without a body": OnePodCase(exchange_of(FIRST, None, failure="closed"), None, "body-incomplete"),
 }
 
 
@@ -428,7 +428,7 @@ REINSTALL = "labctl --name demo ssh demo-control-plane -- sudo kubeadm init phas
 SELECT = f"{KUBECTL} -n default patch service my-app --type=merge -p"
 DOUBTS: Mapping[str, DoubtCase] = {
     "two Ingresses with one rule": DoubtCase(add_rival_ingress, 3, "rules-collide", "warning"),
-    "an annotation that Traefik does not know": DoubtCase(
+    "an annotation unknown to Traefik": DoubtCase(
         lambda world: world.annotate("mirror-target", "http://copy"),
         3,
         "annotation-ignored",
@@ -441,7 +441,7 @@ DOUBTS: Mapping[str, DoubtCase] = {
         "ingress-refused",
         commands=(f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}server-snippet-",),
     ),
-    "a login without its Secret": DoubtCase(
+    "authentication without its Secret": DoubtCase(
         lambda world: world.respond_unrouted().annotate("auth-type", "basic").annotate("auth-secret", "nowhere"),
         3,
         "guard-unusable",
@@ -455,7 +455,7 @@ DOUBTS: Mapping[str, DoubtCase] = {
         "ingress-class-missing",
         commands=(f"{KUBECTL} delete ingressclass nginx", *UP),
     ),
-    "one pod of two waits": DoubtCase(add_pending_pod, 4, "pods-not-all-ready", "warning"),
+    "one of two pods is pending": DoubtCase(add_pending_pod, 4, "pods-not-all-ready", "warning"),
     "no CoreDNS": DoubtCase(lambda world: world.remove(DNS), 4, "cluster-dns-down", "warning", (REINSTALL,)),
     "CoreDNS without replicas": DoubtCase(
         lambda world: break_coredns(world, 0),
@@ -471,13 +471,13 @@ DOUBTS: Mapping[str, DoubtCase] = {
         "warning",
         (f"{KUBECTL} rollout restart -n kube-system deployment coredns",),
     ),
-    "CoreDNS that ends each time, which no restart mends": DoubtCase(
+    "CoreDNS that keeps exiting": DoubtCase(
         lambda world: break_coredns(world, 2, containerStatuses=EXITING), 4, "cluster-dns-down", "warning", ()
     ),
-    "replicas that somebody took away": DoubtCase(lambda world: scale(world, 0), 4, "no-pods-wanted", commands=UP),
-    "replicas that nobody makes": DoubtCase(lambda world: scale(world, 2), 4, "no-pod-ready"),
-    "a target that no pod has": DoubtCase(remove_slice_ports, 4, "target-port-missing", commands=UP),
-    "pods that no EndpointSlice has": DoubtCase(lambda world: world.remove(SLICE), 4, "endpoints-missing"),
+    "replicas reduced by somebody else": DoubtCase(lambda world: scale(world, 0), 4, "no-pods-wanted", commands=UP),
+    "replicas that are not created": DoubtCase(lambda world: scale(world, 2), 4, "no-pod-ready"),
+    "a target port that no pod has": DoubtCase(remove_slice_ports, 4, "target-port-missing", commands=UP),
+    "pods that are in no EndpointSlice": DoubtCase(lambda world: world.remove(SLICE), 4, "endpoints-missing"),
     "a selector with one label too many": DoubtCase(
         lambda world: world.set(SLICE, endpoints=[]).spec(APP).update(selector={"app": "my-app", "tier": "web"}),
         4,
@@ -629,7 +629,11 @@ def test_a_redirect_without_time_to_follow_it_is_not_broken(
 TARGETS = {
     "every pod serves it": ((exchange_of(), exchange_of(SECOND)), "ok", None),
     "one pod is late": ((exchange_of(), timed_out(SECOND)), "broken", "pods-differ"),
-    "every pod answers 500": ((exchange_of(FIRST, 500), exchange_of(SECOND, 500)), "warning", "app-answers-error"),
+    "every pod responds with 500": (
+        (exchange_of(FIRST, 500), exchange_of(SECOND, 500)),
+        "warning",
+        "app-answers-error",
+    ),
     "it redirects again": ((exchange_of(None, 302, location="/further"),), "ok", None),
 }
 

@@ -122,30 +122,30 @@ def test_a_broken_hop_without_evidence_has_a_cause_and_a_fix(golden: Golden) -> 
 
 UNUSUAL: dict[str, tuple[str, Mapping[str, Any]]] = {
     "no pool": ("address", ADDRESS | {"pool": None}),
-    "a pool that is full": ("address", ADDRESS | {"address": None, "pools": [POOL_EVIDENCE]}),
-    "an address asked for": (
+    "a full pool": ("address", ADDRESS | {"address": None, "pools": [POOL_EVIDENCE]}),
+    "a requested address": (
         "address",
         ADDRESS | {"requested": {"addresses": ["10.9.0.7"], "pool": None, "by": "metallb.io/loadBalancerIPs"}},
     ),
-    "a pool asked for": (
+    "a requested pool": (
         "address",
         ADDRESS | {"requested": {"addresses": [], "pool": "b", "by": "metallb.io/address-pool"}},
     ),
     "a shared address": ("address", ADDRESS | {"shared_with": ["default/x"]}),
     "an event": ("address", ADDRESS | {"event": {"reason": "AllocationFailed", "message": "no", "time": "12:00"}}),
-    "no ARP answer": ("node", NODE | {"answers_arp": []}),
-    "not asked": ("node", NODE | {"not_asked": "it is down"}),
+    "no ARP response": ("node", NODE | {"answers_arp": []}),
+    "no ARP request": ("node", NODE | {"not_asked": "it is down"}),
     "a neighbour entry": ("node", NODE | {"remembered": {"mac": "x", "state": "STALE"}}),
     "a refused connection": ("node", NODE | {"connection": {"outcome": "refused", "reason": "No way"}}),
     "no EndpointSlice and no pod": ("pod", POD | {"endpoint_slices": [], "pods": []}),
-    "an endpoint that is no pod": ("pod", POD | {"pods": [{"pod": None, "address": "192.168.56.1", "node": None}]}),
-    "no answer": (
+    "an endpoint without a pod": ("pod", POD | {"pods": [{"pod": None, "address": "192.168.56.1", "node": None}]}),
+    "no response": (
         "response",
         RESPONSE
         | {"status": None, "answered_by": None, "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": None}},
     ),
-    "an answer of nobody": ("response", RESPONSE | {"status": 503, "answered_by": None}),
-    "half a body": ("response", RESPONSE | {"body": {"state": "stopped", "bytes": 10, "expected": 615}}),
+    "a response of an unknown server": ("response", RESPONSE | {"status": 503, "answered_by": None}),
+    "a truncated body": ("response", RESPONSE | {"body": {"state": "stopped", "bytes": 10, "expected": 615}}),
     "pods that differ": (
         "response",
         RESPONSE | {"pods": [{"pod": "my-app-1", "status": 200}, {"pod": "my-app-2", "status": None}]},
