@@ -22,7 +22,7 @@ import fake_trace
 import groups
 import pytest
 from fake_trace import FakeFollow
-from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
+from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_fakes
 from golden_files import Golden, Wording, is_complete
 from recorded_machine import Recorded
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-ALONE = tuple(str(Path(__file__).parent / name) + os.sep for name in ("unit", "golden/every", "properties"))
+WITHOUT_PROCESSES = tuple(str(Path(__file__).parent / name) + os.sep for name in ("unit", "golden/every", "properties"))
 """Folders whose tests may start no process and open no socket, and have their files in memory."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it get unpredictable names
 numbers = itertools.count()
@@ -166,14 +166,14 @@ def _enough_instances() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _alone(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Fail a test in the folders of `ALONE` that starts a process or opens a socket.
+def _without_processes(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Fail a test in the folders of `WITHOUT_PROCESSES` that starts a process or opens a socket.
 
     Also make these tests fast: fsync does nothing, and locks are polled every 10 ms.
     """
-    is_alone = str(request.path).startswith(ALONE)
+    is_restricted = str(request.path).startswith(WITHOUT_PROCESSES)
     with pytest.MonkeyPatch.context() as patch:
-        if is_alone:
+        if is_restricted:
             patch.setattr(subprocess.Popen, "__init__", _refuse)
             patch.setattr(socket.socket, "__init__", _refuse)
             for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
@@ -181,7 +181,7 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[bool]:
             patch.setattr(isolation, "NAMESPACES", MEMORY / "labctl-no-namespaces")  # hide those of real labs
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(locks, "INTERVAL", 0.01)
-        yield is_alone
+        yield is_restricted
 
 
 @pytest.fixture
@@ -200,9 +200,9 @@ def _memory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def _folders(tmp_path_factory: pytest.TempPathFactory, _memory: Path, *, _alone: bool) -> Path:
+def _folders(tmp_path_factory: pytest.TempPathFactory, _memory: Path, *, _without_processes: bool) -> Path:
     """Return the parent of the tests' folders: in memory for unit tests, which takes a third of a disk's time."""
-    return _memory if _alone else tmp_path_factory.mktemp("tests")
+    return _memory if _without_processes else tmp_path_factory.mktemp("tests")
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def context(
 
 @pytest.fixture(scope="session")
 def lab_keys(_memory: Path) -> Path:
-    """Return a folder with a lab's keys, made once: generating the RSA key takes longer than most tests."""
+    """Return a folder with a lab's keys, created once: generating the RSA key takes longer than most tests."""
     folder = _memory / "keys"
     pki.ensure(folder, lab())
     return folder
@@ -274,7 +274,7 @@ def keyed(context: Context, lab_keys: Path) -> Context:
 
 @pytest.fixture(scope="session")
 def lab_contents(lab_keys: Path) -> Path:
-    """Return a home with a rendered lab, made once: rendering takes ten times as long as copying."""
+    """Return a home with a rendered lab, created once: rendering takes ten times as long as copying."""
     home = lab_keys.with_name("rendered")
     context = _context(home, home / "hosts", FakeProvider(), FakeCluster())
     shutil.copytree(lab_keys, context.folder, dirs_exist_ok=True)
@@ -295,7 +295,7 @@ def rendered(context: Context, home: Path, lab_contents: Path) -> Context:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, http_probe.Answer]:
-    """A machine that passes all checks; hostnames answer as this mapping says, by default with 200."""
+    """A machine that passes all checks; this mapping has the responses of hostnames, which are 200 by default."""
     answers: dict[str, http_probe.Answer] = {}
     monkeypatch.setattr(preflight, "Machine", Recorded)
     monkeypatch.setattr(arp, "route", lambda _address: None)
@@ -348,7 +348,7 @@ def _context(home: Path, hosts_file: Path, provider: FakeProvider, cluster: Fake
     folder.mkdir(parents=True)
     carried = bundle(home / "bundle")
     lab_context = Context(replace(lab(), hosts_file=hosts_file), folder, home / "cache" / "labctl", carried.folder)
-    return with_doors(lab_context, provider, cluster, carried)
+    return with_fakes(lab_context, provider, cluster, carried)
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:

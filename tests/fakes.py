@@ -80,10 +80,10 @@ class FakeGo(Go):
 
 
 class FakeMakers:
-    """Writes a small file for each file of an artefact; on request it fails at one and leaves half a file behind."""
+    """Makers that write a small file for each file of an artefact; optionally they fail at one and leave half of it."""
 
     def __init__(self, fails_at: str = "", error: BaseException | None = None) -> None:
-        self.made: list[str] = []
+        self.created: list[str] = []
         self.checked = False
         self._fails_at = fails_at
         self._error = error or KeyboardInterrupt()
@@ -108,7 +108,7 @@ class FakeMakers:
                 config={},
                 layers=[],
             )
-        self.made.append(artefact.path)
+        self.created.append(artefact.path)
 
 
 class FakeImages:
@@ -222,7 +222,7 @@ class FakeCluster(Cluster):
     ) -> list[dict[str, Any]]:
         wanted = dict(pair.split("=") for pair in selector.split(",") if pair)
         same = dict(pair.split("=") for pair in fields.split(",") if pair)
-        found = [
+        matching = [
             each
             for (its_version, its_kind, its_namespace, _), each in self.objects.items()
             if (its_version, its_kind) == (api_version, kind)
@@ -230,8 +230,8 @@ class FakeCluster(Cluster):
             and wanted.items() <= each["metadata"].get("labels", {}).items()
             and all(_field(each, path) == value for path, value in same.items())
         ]
-        is_for_unknown = kind == "Pod" and wanted and not any("status" in pod for pod in found)
-        return [*found, *self._pods(namespace, wanted)] if is_for_unknown else found
+        is_for_unknown = kind == "Pod" and wanted and not any("status" in pod for pod in matching)
+        return [*matching, *self._pods(namespace, wanted)] if is_for_unknown else matching
 
     def _pods(self, namespace: str | None, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Yield the ready pods that Deployments with these labels report, for tests that put no pods."""
@@ -313,7 +313,7 @@ def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
     return Bundle(folder, "kubernetes-1.37.2", "build", "amd64", VERSIONS, images, "labctl.local/nginx:1.26.3", FILES)
 
 
-def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: Bundle) -> Context:
+def with_fakes(context: Context, provider: Provider, cluster: Cluster, carried: Bundle) -> Context:
     """Return the context with these values in place of its cached properties."""
     images = getattr(provider, "images", FakeImages())
     vars(context).update(provider=provider, node_images=images, cluster=cluster, bundle=carried)

@@ -8,7 +8,7 @@ LOWER_PRIORITY = 10
 """Added niceness of tests in parallel with the first lab, whose tests limit the seconds of a trace."""
 E2E = ("tests", "e2e")
 FIRST_LAB = "first lab"
-LABS_OF_THEIR_OWN = {
+OTHER_LABS = {
     "test_5_second_lab.py": "other labs",
     "test_7_failover.py": "other labs",
     "test_9_kills.py": "other labs",
@@ -23,7 +23,7 @@ LABS_OF_THEIR_OWN = {
 
 The order is that in which they start. End-to-end tests that are in no table share the first lab, and one process.
 """
-AT_THE_END = {"test_b_machine_image.py": "virtual machines", "test_b_libvirt.py": "virtual machines"}
+LAST = {"test_b_machine_image.py": "virtual machines", "test_b_libvirt.py": "virtual machines"}
 """End-to-end tests that may use every processor, and so start last."""
 
 
@@ -32,13 +32,13 @@ def group(nodeid: str) -> str:
     path = PurePosixPath(nodeid.partition("::")[0])
     if path.parts[:2] != E2E:
         return str(path)
-    return LABS_OF_THEIR_OWN.get(path.name) or AT_THE_END.get(path.name, FIRST_LAB)
+    return OTHER_LABS.get(path.name) or LAST.get(path.name, FIRST_LAB)
 
 
 def turn(nodeid: str) -> int:
-    """Return the position of a test's group: labs, the longest first; then files without a lab; then AT_THE_END."""
-    labs = [FIRST_LAB, *LABS_OF_THEIR_OWN.values()]
+    """Return the position of a test's group: labs, the longest first; then files without a lab; then LAST."""
+    labs = [FIRST_LAB, *OTHER_LABS.values()]
     name = group(nodeid)
     if name in labs:
         return labs.index(name)
-    return len(labs) + (name in AT_THE_END.values())
+    return len(labs) + (name in LAST.values())

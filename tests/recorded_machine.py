@@ -21,7 +21,7 @@ SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/usr/share/keyri
 KEYRINGS = "/usr/share/keyrings"
 APT_LISTS = "/var/lib/apt/lists"
 MADISON = ("apt-cache", "madison")
-WELL = {
+HEALTHY_OUTPUTS = {
     "docker --version": ("Docker version 28.2.2, build e6534b4\n", 0),
     "docker version --format {{json .}}": ('{"Server": {"Version": "28.2.2"}}\n', 0),
     "ip -j address show": ("[]", 0),
@@ -33,8 +33,8 @@ WELL = {
 class Recorded(Machine):
     """Debian with root, every program and a Docker Engine, except for the differences that a test gives.
 
-    `said` maps command lines to the names of recorded outputs, or to an output and its exit code. `files` maps paths to
-    their text; a test's real files are visible too, except below `SYSTEM`.
+    `outputs` maps command lines to the names of recorded outputs, or to an output and its exit code. `files` maps paths
+    to their text; a test's real files are visible too, except below `SYSTEM`.
     """
 
     environment: Mapping[str, str] = {}
@@ -43,19 +43,19 @@ class Recorded(Machine):
 
     def __init__(self, **differences: Any) -> None:  # noqa: ANN401 - the attributes below
         self.absent: Collection[str] = ()
-        self.said: Mapping[str, str | tuple[str, int]] = {}
+        self.outputs: Mapping[str, str | tuple[str, int]] = {}
         self.files: Mapping[str, str] = {}
         self.folders: Mapping[str, Collection[str]] = {}
         self.apt_lists: Collection[str] = ("deb.debian.org_debian_dists_bookworm_main_binary-amd64_Packages",)
         self.readonly: Collection[str] = ()
         self.space = 100 << 30
         self.neighbours: Collection[str] = ()
-        self.asked: list[IPv4Address] = []
+        self.queried: list[IPv4Address] = []
         self.started: list[str] = []
         self.reads_hosts = True
         self.resolves: Mapping[str, Sequence[str]] = {}
         self.knocks: Mapping[str, Outcome] = {}
-        self.knocked: list[str] = []
+        self.probed: list[str] = []
         self.silent: Mapping[str, str] = {}
         self.paths: Mapping[str, str] = {}
         self.inotify: tuple[int, int] | None = (30, 200)
@@ -75,7 +75,7 @@ class Recorded(Machine):
         if line[:2] == MADISON:
             known = [name for name in line[2:] if name not in self.without_packages]
             return Finished(0, "".join(f" {name} | 1.0 | http://deb.debian.org/debian x\n" for name in known), ())
-        output = {**WELL, **self.said}.get(" ".join(line), ("", 0))
+        output = {**HEALTHY_OUTPUTS, **self.outputs}.get(" ".join(line), ("", 0))
         out, code = ((RECORDED / output).read_text(encoding="utf-8"), 0) if isinstance(output, str) else output
         return Finished(code, out if code == 0 else "", tuple(out.splitlines()))
 
@@ -102,7 +102,7 @@ class Recorded(Machine):
         return self.inotify if self.is_root else None
 
     def answering(self, addresses: Collection[IPv4Address], route: Route) -> frozenset[IPv4Address]:  # noqa: ARG002 - one network
-        self.asked += addresses
+        self.queried += addresses
         return frozenset(address for address in addresses if str(address) in self.neighbours)
 
     def reads(self, hosts: Path) -> bool:  # noqa: ARG002 - it reads the test's own
@@ -112,14 +112,14 @@ class Recorded(Machine):
         return [ip_address(each) for each in self.resolves.get(hostname, ())]
 
     def knock(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, Knock]:  # noqa: ARG002 - it answers at once
-        self.knocked += map(str, addresses)
+        self.probed += map(str, addresses)
         return {each: Knock(self.knocks.get(str(each), REFUSED), "Connection refused") for each in addresses}
 
     def unreachable(self, url: str) -> str:
         return self.silent.get(url, "")
 
 
-def found(identity: str, context: Context, **differences: Any) -> Finding:  # noqa: ANN401 - what differs from a good machine
+def run_check(identity: str, context: Context, **differences: Any) -> Finding:  # noqa: ANN401 - what differs from a good machine
     """Return the finding of a check on a machine with these differences."""
     (check,) = (check for check in CHECKS if check.id == identity)
     return check.examine(context, Recorded(**differences))

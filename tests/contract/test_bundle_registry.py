@@ -29,7 +29,7 @@ from labctl.transfer.store import BlobStore
 
 pytestmark = pytest.mark.root  # installs docker-registry if it is missing
 MANIFESTS = 100_000
-"""Upper limit of the bytes beside blobs: manifests, requests and TLS."""
+"""Upper limit of the bytes in addition to blobs: manifests, requests and TLS."""
 
 
 def _silent(_text: str) -> None:
@@ -221,9 +221,9 @@ def test_a_pull_after_a_lost_connection_fetches_only_what_is_missing(room: Class
         del wire.reset
     assert identity in {"source-cut-off", "source-unreachable"}
     assert room.installed() == []
-    kept = sum(path.stat().st_size for path in (room.cache / "blobs").rglob("*") if path.is_file())
+    cached = sum(path.stat().st_size for path in (room.cache / "blobs").rglob("*") if path.is_file())
     arrived = room.pull()
-    assert room.wire.received < whole - kept + MANIFESTS
+    assert room.wire.received < whole - cached + MANIFESTS
     assert travelling.same_files(arrived.bundle.folder, built.folder)
 
 
@@ -340,8 +340,8 @@ def test_a_pulled_bundle_is_used_while_the_registry_is_unreachable(room: ClassRo
     room.pull()
     room.registry.kill()
     try:
-        kept = room.pull(needs_registry=False)
-        assert (kept.bundle.id, kept.changed, bool(kept.note)) == (built.id, False, True)
+        pulled = room.pull(needs_registry=False)
+        assert (pulled.bundle.id, pulled.changed, bool(pulled.note)) == (built.id, False, True)
         assert _error_id(room.pull) in {"source-unreachable", "source-cut-off"}
     finally:
         room.registry.start()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes import FakeCluster, FakeProvider, bundle, with_doors
+from fakes import FakeCluster, FakeProvider, bundle, with_fakes
 
 from labctl.cli.demos import perform
 from labctl.config import from_values
@@ -56,7 +56,7 @@ def lab(home: Path) -> Context:
     context.folder.mkdir()
     provider = FakeProvider()
     provider.nodes |= {node.name for node in context.lab.nodes}
-    return with_doors(context, provider, FakeCluster(), bundle(home / "bundle"))
+    return with_fakes(context, provider, FakeCluster(), bundle(home / "bundle"))
 
 
 @pytest.fixture

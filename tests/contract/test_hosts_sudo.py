@@ -137,10 +137,10 @@ def test_the_root_program_leaves_no_bytecode(tmp_path: Path, as_user: AsUser) ->
     assert not list(package.rglob("__pycache__"))
 
 
-def test_a_sudo_that_does_not_end_is_left_to_itself(
+def test_a_sudo_that_does_not_exit_is_abandoned(
     tmp_path: Path, as_user: AsUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user may not kill what it runs, which ends when the test lets it read."""
+    """A user may not kill root's program, which exits once the test writes its input."""
     os.mkfifo(tmp_path / "answer")
     monkeypatch.setattr(sudo, "TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(process, "KILL_SECONDS", 0.5)
@@ -157,7 +157,7 @@ def test_a_sudo_that_does_not_end_is_left_to_itself(
     until(lambda: (tmp_path / "ended").exists() or Pending("it runs"), what="the end of sudo", timeout=10)
 
 
-def test_root_writes_nothing_for_a_caller_that_has_given_up(tmp_path: Path) -> None:
+def test_root_writes_nothing_if_its_caller_no_longer_reads(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_bytes(BEFORE)
     line = hosts_file.root_command(
         "sync", tmp_path / "hosts", hosts_file.Edit("demo", ("192.168.56.100 my-app.local",))

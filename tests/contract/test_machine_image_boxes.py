@@ -1,4 +1,4 @@
-"""Both boxes contain the same disk, and are the same bytes whenever they are made."""
+"""Both boxes contain the same disk, and repeated builds have the same bytes."""
 
 from __future__ import annotations
 

@@ -84,13 +84,13 @@ def test_an_error_of_the_input_is_raised_even_if_the_program_has_exited() -> Non
     [(lambda line: run(line, timeout=0.1), ProviderError), (lambda line: stream(line, _interrupt), KeyboardInterrupt)],
     ids=["too late", "interrupted"],
 )
-def test_a_program_that_cannot_be_ended_is_left_to_itself(
+def test_a_program_that_cannot_be_killed_is_abandoned(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     act: Callable[[Sequence[str]], object],
     error: type[BaseException],
 ) -> None:
-    """As one of root's, like sudo. It ends when the test lets it read."""
+    """Like sudo, which runs as root. The program exits once the test writes its input."""
     signalled: list[int] = []
 
     def killpg(group: int, _number: int) -> None:
@@ -173,13 +173,13 @@ def test_a_watch_that_raises_an_error_stops_the_program(monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_stops_its_program_cleanly(tmp_path: Path) -> None:
-    ended = tmp_path / "ended"
-    program = ["sh", "-c", f"trap 'touch {ended}; exit' INT; echo ready; for _ in $(seq 600); do sleep 0.05; done"]
+    exited = tmp_path / "ended"
+    program = ["sh", "-c", f"trap 'touch {exited}; exit' INT; echo ready; for _ in $(seq 600); do sleep 0.05; done"]
 
     with pytest.raises(KeyboardInterrupt):
         stream(program, _interrupt)
 
-    assert ended.exists()
+    assert exited.exists()
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, with_fakes
 from tracing import BIND, exit_code_of_new_process, mount, unshare_mounts, unshare_network
 
 from labctl.config import saved_lab
@@ -353,7 +353,7 @@ def _lab(context: Context, cluster: FakeCluster, *, isolated: bool) -> Context:
         "v1", "Service", "ingress-nginx-controller", "ingress-nginx", spec={"type": "LoadBalancer"}, status=status
     )
     lab = replace(context.lab, hosts_file=Path("/etc/hosts"))
-    return with_doors(replace(context, lab=lab, isolated=isolated), FakeProvider(), cluster, context.bundle)
+    return with_fakes(replace(context, lab=lab, isolated=isolated), FakeProvider(), cluster, context.bundle)
 
 
 def _enter(machine: Machine, folder: Path, context: Context, kind: str) -> Trail:

@@ -317,7 +317,7 @@ class Tokens:
         self.uses = 0
 
     def __call__(self, request: Request) -> Fault | None:
-        """Return the answer to a token request or an unauthorised request, or None to let the request pass."""
+        """Return the response to a token request or an unauthorised request, or None to accept the request."""
         if request.path.startswith("/token"):
             self.granted.append(request)
             self.uses = 2

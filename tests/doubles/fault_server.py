@@ -63,7 +63,7 @@ class Server:
     busy: int = 0
     most: int = 0
     """The highest number of bodies that were sent at the same time."""
-    ended: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
     def host(self) -> str:
@@ -88,7 +88,7 @@ def serving(certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.ended.set()
+            server.stopped.set()
 
 
 @contextmanager
@@ -171,9 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(piece)
                 self.lab.sent[path] = self.lab.sent.get(path, 0) + len(piece)
                 if self.lab.slow:
-                    self.lab.ended.wait(self.lab.slow)
+                    self.lab.stopped.wait(self.lab.slow)
         if fault.stall is not None:
-            self.lab.ended.wait(30)
+            self.lab.stopped.wait(30)
         if fault.cut is not None or fault.stall is not None or fault.length is not None:
             self.close_connection = True
 

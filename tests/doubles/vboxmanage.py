@@ -318,8 +318,8 @@ def _unregistervm(home: Home, arguments: list[str]) -> Iterator[str]:
 def _hostonlyif(home: Home, arguments: list[str]) -> Iterator[str]:
     match arguments:
         case ["create"]:
-            taken = {each.index for each in home.interfaces}
-            index = next(number for number in range(128) if number not in taken)
+            used = {each.index for each in home.interfaces}
+            index = next(number for number in range(128) if number not in used)
             home.interfaces.append(HostOnly(f"vboxnet{index}", f"192.168.{56 + index}.1", "255.255.255.0"))
             yield PROGRESS
             yield f"Interface 'vboxnet{index}' was successfully created"

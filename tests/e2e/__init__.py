@@ -1,1 +1,1 @@
-"""Real labs, looked at from outside labctl's own code. A package, so that it has a conftest beside the unit tests'."""
+"""Real labs, checked without labctl's own code. A package, so that its conftest does not clash with the unit tests'."""

@@ -53,7 +53,7 @@ def _interrupt(child: subprocess.Popen[bytes]) -> int:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> int:
-    """Kill labctl alone; its Vagrant continues."""
+    """Kill only labctl; its Vagrant continues."""
     child.kill()
     return -signal.SIGKILL
 

@@ -25,7 +25,7 @@ UP = ("-o", "json", "up", "--provider", "libvirt", "--bundle", str(BUNDLE))
 UP_SECONDS = 1500.0
 """Five minutes on an idle machine, and three times as long next to other tests."""
 SERVED_SECONDS = 300.0
-"""How long the app may be unavailable after a machine is powered off: a slow node must not be taken for dead."""
+"""Longest outage after a machine is powered off: limits are long, so that a slow node does not count as failed."""
 PAGE = ("curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "http://my-app.local")
 FOREIGN = {
     "net-define": '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.99.1" prefix="24"/></network>',

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 CHECKOUT = Path(__file__).parents[2]
 NOT_SERVED = ("No matching distribution found", "No solution found", "Failed to fetch")
-"""Messages of pip and uv if the package index lacks a pinned version, or is not the one that uv asks."""
+"""Messages of pip and uv if the package index lacks a pinned version, or is not the one that uv uses."""
 
 
 @pytest.fixture

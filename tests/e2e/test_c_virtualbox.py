@@ -66,7 +66,7 @@ class Node:
         return (self.folder / lab_folder.console(NODE.name)).read_text(errors="replace")[-2000:]
 
     def answers(self) -> dict[str, str]:
-        """Ask everything in one SSH session over the forwarded port: without KVM, each session takes seconds."""
+        """Run all commands in one SSH session over the forwarded port: without KVM, each session takes seconds."""
         questions = "; ".join(f"echo '@{name}'; {question}" for name, question in QUESTIONS.items())
         output = self.run("vagrant", "ssh", NODE.name, "--command", questions)
         parts = [each.partition("\n") for each in output.split("@")[1:]]

@@ -23,10 +23,10 @@ from labctl.model.lab import AddressPool
 def test_a_chosen_pool_is_free_and_inside_the_network(blocks: list[tuple[int, int]], workers: int) -> None:
     wanted = lab(pool="auto", workers=workers)
     start = wanted.network.network_address
-    taken = {AddressPool(start + first, start + min(first + length, 255)): "x" for first, length in blocks}
+    in_use = {AddressPool(start + first, start + min(first + length, 255)): "x" for first, length in blocks}
     try:
-        chosen, _ = pools.plan(wanted, taken)
+        chosen, _ = pools.plan(wanted, in_use)
     except MissingError:
         return
-    assert pools.conflicts(chosen, {**pools.reserved(wanted, wanted.nodes), **taken}) == []
+    assert pools.conflicts(chosen, {**pools.reserved(wanted, wanted.nodes), **in_use}) == []
     assert from_values(values(replace(wanted, pool=chosen))).pool == chosen

@@ -11,7 +11,7 @@ import pytest
 E2E = Path(groups.__file__).parent / "e2e"
 
 
-@pytest.mark.parametrize("name", [*groups.LABS_OF_THEIR_OWN, *groups.AT_THE_END])
+@pytest.mark.parametrize("name", [*groups.OTHER_LABS, *groups.LAST])
 def test_a_file_with_its_own_group_exists_and_does_not_use_the_first_lab(name: str) -> None:
     text = (E2E / name).read_text(encoding="utf-8")
 
@@ -20,7 +20,7 @@ def test_a_file_with_its_own_group_exists_and_does_not_use_the_first_lab(name: s
 
 def test_groups_start_in_this_order() -> None:
     files = ("e2e/test_9_faults.py", "e2e/test_9_kills.py", "e2e/test_b_release.py", "unit/test_groups.py")
-    names = [f"tests/{file}::test" for file in (*files, *(f"e2e/{name}" for name in groups.AT_THE_END))]
+    names = [f"tests/{file}::test" for file in (*files, *(f"e2e/{name}" for name in groups.LAST))]
 
     turns = [groups.turn(name) for name in names]
 

@@ -1,4 +1,4 @@
-"""Labs that are really broken: a table of rows, one module for each hop, and the trial that tests each row.
+"""Broken real labs: a table of rows, one module for each hop, and the trial that tests each row.
 
 A row is a `BrokenLab`. It defines how the lab is broken; the hop, the cause and the state that `trace` reports; what
 `up` does; and what fixes it. The modules `names`, `address`, `node`, `rule`, `pod` and `response` export `ROWS`,

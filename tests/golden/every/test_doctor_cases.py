@@ -15,7 +15,7 @@ import pytest
 import yaml
 from fakes import lab
 from golden_files import Golden
-from recorded_machine import found, text
+from recorded_machine import run_check, text
 
 from labctl.context import Context
 
@@ -39,7 +39,7 @@ def test_a_check_returns_the_reviewed_finding(
     hosts_file.write_text(hosts := case.get("hosts", hosts_file.read_text()))
     described = replace(lab(**case["lab"]), hosts_file=hosts_file) if "lab" in case else context.lab
 
-    finding = found(check, replace(context, lab=described), **_differences(case.get("machine", {})))
+    finding = run_check(check, replace(context, lab=described), **_differences(case.get("machine", {})))
 
     assert case.keys() <= KEYS
     assert finding.state == case["state"], finding
@@ -52,7 +52,7 @@ def test_a_check_returns_the_reviewed_finding(
 
 @pytest.mark.parametrize("check", ["hosts-file", "hosts-block", "hosts-shadows", "hosts-other-labs"])
 def test_an_isolated_lab_has_a_hosts_file_of_its_own(context: Context, check: str) -> None:
-    assert found(check, replace(context, isolated=True)).state == "not relevant"
+    assert run_check(check, replace(context, isolated=True)).state == "not relevant"
 
 
 def _differences(machine: dict[str, Any]) -> dict[str, Any]:
@@ -61,11 +61,11 @@ def _differences(machine: dict[str, Any]) -> dict[str, Any]:
         path: content if isinstance(content, str) else text(content["recorded"])
         for path, content in machine.get("files", {}).items()
     }
-    said = {line: _said(**answer) for line, answer in machine.get("said", {}).items()}
-    return {**machine, "files": files, "said": said}
+    outputs = {line: _output(**case) for line, case in machine.get("outputs", {}).items()}
+    return {**machine, "files": files, "outputs": outputs}
 
 
-def _said(*, recorded: str = "", prints: str = "", fails: str | None = None) -> str | tuple[str, int]:
+def _output(*, recorded: str = "", prints: str = "", fails: str | None = None) -> str | tuple[str, int]:
     """Return the name of a recorded output, or a tool's output and exit code."""
     if recorded:
         return recorded

@@ -63,7 +63,7 @@ def test_a_build_creates_every_artefact_reports_progress_and_describes_the_bundl
     golden(messages[0])
     assert len(messages) == len(whole_recipe)
     assert makers.checked
-    assert makers.made == [artefact.path for artefact in whole_recipe]
+    assert makers.created == [artefact.path for artefact in whole_recipe]
     assert bundle.folder == tmp_path / "bundles" / recipe_id()
     assert (bundle.id, bundle.maker) == (recipe_id(), "build")
     assert bundle.web_image == bundle.image("nginx") == "labctl.local/nginx:1.26.3"
@@ -77,7 +77,7 @@ def test_a_second_build_creates_and_hashes_nothing(tmp_path: Path) -> None:
     first = build(tmp_path, _ignore, FakeMakers())
     again, messages = FakeMakers(), list[str]()
     assert build(tmp_path, messages.append, again) == first
-    assert (again.made, again.checked, messages) == ([], False, [])
+    assert (again.created, again.checked, messages) == ([], False, [])
 
 
 @pytest.mark.parametrize("cut_off_at", [SHORT[at].path for at in (0, len(SHORT) // 2, -1)])
@@ -87,8 +87,8 @@ def test_a_build_resumes_at_the_first_missing_artefact(tmp_path: Path, cut_off_a
         build(tmp_path, _ignore, first)
     assert not (tmp_path / "bundles" / recipe_id()).exists()
     bundle = build(tmp_path, _ignore, second)
-    assert [*first.made, *second.made] == [artefact.path for artefact in SHORT]
-    assert second.made[0] == cut_off_at
+    assert [*first.created, *second.created] == [artefact.path for artefact in SHORT]
+    assert second.created[0] == cut_off_at
     assert _paths(bundle.folder) == sorted(["bundle.yaml", *(file.path for file in bundle.files)])
 
 
@@ -111,7 +111,7 @@ def test_an_unlisted_or_truncated_file_of_a_killed_build_is_rebuilt(tmp_path: Pa
     (partial / "bin/kubelet").write_bytes(b"not listed")
     again = FakeMakers()
     build(tmp_path, _ignore, again)
-    assert again.made == ["images/etcd.tar", "bin/kubelet", "bin/kubeadm", "manifests/metallb-native.yaml"]
+    assert again.created == ["images/etcd.tar", "bin/kubelet", "bin/kubeadm", "manifests/metallb-native.yaml"]
 
 
 @pytest.mark.parametrize("is_linked", [False, True])
@@ -126,7 +126,7 @@ def test_a_repair_of_a_damaged_bundle_rebuilds_only_the_damaged_files(tmp_path: 
     bundle.path("base/node.packages").unlink()
     again, messages = FakeMakers(), list[str]()
     assert build(tmp_path, messages.append, again) == bundle
-    assert again.made == ["base/node.tar", "bin/kubeadm"]
+    assert again.created == ["base/node.tar", "bin/kubeadm"]
     assert bundle.path("bin/kubeadm").read_bytes() == content
     assert any("bin/kubeadm" in line for line in messages)
 
@@ -159,7 +159,7 @@ def test_a_full_disk_is_reported_and_the_next_build_resumes(tmp_path: Path, erro
     assert str(tmp_path / "bundles") in raised.value.message
     again = FakeMakers()
     build(tmp_path, _ignore, again)
-    assert again.made[0] == "images/coredns.tar"
+    assert again.created[0] == "images/coredns.tar"
 
 
 def test_too_little_disk_space_is_reported_before_anything_is_built(
@@ -170,7 +170,7 @@ def test_too_little_disk_space_is_reported_before_anything_is_built(
     makers = FakeMakers()
     with pytest.raises(MissingError, match="4 GiB") as raised:
         build(tmp_path, _ignore, makers)
-    assert (raised.value.id, makers.made) == ("disk-full", [])
+    assert (raised.value.id, makers.created) == ("disk-full", [])
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fake_trace import hop
-from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, owned_by, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, owned_by, with_fakes
 from golden_files import Golden
 
 from labctl import trace
@@ -128,7 +128,7 @@ def test_an_app_with_zero_replicas_is_not_requested(
     keyed: Context, watched: Watched, machine: dict[str, http_probe.Answer]
 ) -> None:
     resting = replace(keyed.lab, apps=(replace(keyed.lab.apps[0], replicas=0),))
-    context = with_doors(replace(keyed, lab=resting), keyed.provider, keyed.cluster, keyed.bundle)
+    context = with_fakes(replace(keyed, lab=resting), keyed.provider, keyed.cluster, keyed.bundle)
     machine["my-app.local"] = http_probe.Answer(503)
     execute(up.up(isolated=False), context, watched)
 

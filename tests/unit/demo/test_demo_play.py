@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import ADDRESS, FakeCluster, FakeProvider, set_limits, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, set_limits, with_fakes
 from golden_files import Golden
 
 from labctl import cli
@@ -351,7 +351,7 @@ def test_a_demo_about_an_app_is_refused_in_a_lab_without_apps(
 ) -> None:
     context = world.context
     without = replace(context, lab=replace(context.lab, apps=()))
-    with_doors(without, context.provider, context.cluster, context.bundle)
+    with_fakes(without, context.provider, context.cluster, context.bundle)
     monkeypatch.setattr(labs, "entered", lambda _options: without)
 
     assert play(scenes({"run": ["labctl open $hostname"]}, cleanup=("labctl up",))) == 2

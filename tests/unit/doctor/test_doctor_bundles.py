@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes import Watched, lab
-from recorded_machine import Recorded, found
+from recorded_machine import Recorded, run_check
 
 from labctl.bundle.build.build import recipe_id
 from labctl.bundle.format import write as describe
@@ -42,13 +42,13 @@ def test_a_bundle_that_lacks_something_the_lab_needs_is_reported(
     elif cause == "ingress-not-carried":  # a download may have it
         state, cause = "ok", ""
 
-    finding = found("bundle", replace(context, lab=lab(**values), bundle_folder=None))
+    finding = run_check("bundle", replace(context, lab=lab(**values), bundle_folder=None))
 
     assert (finding.state, finding.cause, bool(finding.fix)) == (state, cause, bool(cause))
 
 
 def test_a_missing_bundle_is_reported(context: Context) -> None:
-    finding = found("bundle", replace(context, lab=lab(), bundle_folder=context.folder))
+    finding = run_check("bundle", replace(context, lab=lab(), bundle_folder=context.folder))
 
     assert (finding.state, finding.cause) == ("broken", "bundle-not-found")
 
@@ -56,16 +56,16 @@ def test_a_missing_bundle_is_reported(context: Context) -> None:
 def test_files_that_nodes_cannot_read_block_up_and_are_reported_with_all_other_problems(
     context: Context, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert found("bundle-links", context).state == "ok"
+    assert run_check("bundle-links", context).state == "ok"
     file, moved = context.bundle.path(NODE_SYSTEM), tmp_path / "moved"
     file.rename(moved)
     file.symlink_to(moved)
 
-    finding = found("bundle-links", context)
+    finding = run_check("bundle-links", context)
 
     assert finding.state == "broken"
     assert str(moved) in finding.seen
-    assert found("bundle-links", replace(context, lab=lab(provider="libvirt"))).state == "not relevant"
+    assert run_check("bundle-links", replace(context, lab=lab(provider="libvirt"))).state == "not relevant"
     for absent, identity in ((set[str](), "bundle-linked"), ({"vagrant"}, "machine-not-ready")):
         monkeypatch.setattr(preflight, "Machine", partial(Recorded, absent=absent))
         with pytest.raises(MissingError) as raised:
@@ -76,4 +76,4 @@ def test_files_that_nodes_cannot_read_block_up_and_are_reported_with_all_other_p
 
 def test_links_of_a_missing_or_unusable_bundle_are_not_checked(context: Context) -> None:
     for differences in ({"bundle_folder": None}, {"bundle_folder": context.folder}):
-        assert found("bundle-links", replace(context, lab=lab(), **differences)).state == "not relevant"
+        assert run_check("bundle-links", replace(context, lab=lab(), **differences)).state == "not relevant"

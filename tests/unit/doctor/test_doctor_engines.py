@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_machine import RECORDED, found
+from recorded_machine import RECORDED, run_check
 
 from labctl.context import Context
 from labctl.doctor import CHECKS
@@ -29,7 +29,7 @@ def _recorded_machine(sample: dict[str, Any]) -> dict[str, Any]:
         line: (answer if isinstance(answer, str) else json.dumps(answer), 0) for line, answer in sample["said"].items()
     }
     return {
-        "said": {"docker version --format {{json .}}": ("Cannot connect", 1), **said},
+        "outputs": {"docker version --format {{json .}}": ("Cannot connect", 1), **said},
         "files": {HERE[name]: f"{value}\n" for name, value in sample["machine"].items()},
         "environment": sample["environment"],
         "platform": sample["platform"],
@@ -40,7 +40,7 @@ def _recorded_machine(sample: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_each_sample_is_recognised_and_has_a_fix(context: Context, path: Path) -> None:
     sample = _read(path)
-    finding = found(sample["check"], context, **_recorded_machine(sample))
+    finding = run_check(sample["check"], context, **_recorded_machine(sample))
 
     assert (finding.state, finding.cause) == (sample["state"], sample["cause"]), finding
     assert bool(finding.fix) == (sample["state"] != "ok")
@@ -54,7 +54,7 @@ def test_an_unusable_engine_blocks_up_with_one_id(context: Context, path: Path) 
         check.id
         for check in CHECKS
         if check.id in {"docker-command", "engine"}
-        and found(check.id, context, **_recorded_machine(sample)).state == "broken"
+        and run_check(check.id, context, **_recorded_machine(sample)).state == "broken"
         and check.blocks_up
     ]
 
@@ -74,16 +74,16 @@ def test_an_isolated_lab_checks_the_docker_command_and_not_the_machines_engine(c
     command = _recorded_machine(_read(RECORDED / "engines" / "podman-command.json"))
     engine = _recorded_machine(_read(RECORDED / "engines" / "desktop-linux.json"))
 
-    assert found("docker-command", isolated, **command).cause == "engine-podman"
-    assert found("docker-command", isolated, **engine).state == "ok"
-    assert found("engine", isolated, **engine).state == "not relevant"
+    assert run_check("docker-command", isolated, **command).cause == "engine-podman"
+    assert run_check("docker-command", isolated, **engine).state == "ok"
+    assert run_check("engine", isolated, **engine).state == "not relevant"
 
 
 @pytest.mark.parametrize("text", ["28.2.2\n", "", "null", "[]", '{"Server": null}', '{"Server": {}}'])
 def test_an_engine_with_incomplete_output_causes_no_error(context: Context, text: str) -> None:
     said = {"docker version --format {{json .}}": (text, 0), "docker context inspect": ("[{}]", 0)}
 
-    assert found("engine", context, said=said).state in {"ok", "broken"}
+    assert run_check("engine", context, outputs=said).state in {"ok", "broken"}
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_an_engine_with_incomplete_output_causes_no_error(context: Context, text
 )
 def test_a_known_reason_for_an_unreachable_engine_is_the_cause(context: Context, said: str, cause: str) -> None:
     output = (RECORDED.parents[1] / "host" / "recorded" / said).read_text(encoding="utf-8")
-    finding = found("engine", context, said={"docker version --format {{json .}}": (output, 1)})
+    finding = run_check("engine", context, outputs={"docker version --format {{json .}}": (output, 1)})
 
     assert (finding.state, finding.cause) == ("broken", cause)
 
 
 def test_a_password_in_an_engine_address_is_not_shown(context: Context) -> None:
-    finding = found("engine", context, environment={"DOCKER_HOST": "ssh://me:secret@build.example:22"})
+    finding = run_check("engine", context, environment={"DOCKER_HOST": "ssh://me:secret@build.example:22"})
 
     assert finding.cause == "engine-remote"
     assert "ssh://me@build.example:22" in finding.seen

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeCluster, FakeProvider, lab, with_doors
+from fakes import FakeCluster, FakeProvider, lab, with_fakes
 from golden_files import Golden
-from recorded_machine import Recorded, found
+from recorded_machine import Recorded, run_check
 
 from labctl.bundle.build.build import recipe_id
 from labctl.config import saved_lab
@@ -48,12 +48,12 @@ def _link_of(name: str) -> str:
 
 
 LEFTOVERS: dict[str, dict[str, Any]] = {
-    "filter rules": {"said": {"iptables --wait -t filter -S": RULES["iptables --wait -t nat -S"]}},
-    "nat rules": {"said": RULES},
+    "filter rules": {"outputs": {"iptables --wait -t filter -S": RULES["iptables --wait -t nat -S"]}},
+    "nat rules": {"outputs": RULES},
     "a namespace": {"folders": {"/run/netns": ["labctl-demo", "labctl-ghost", "vpn"]}},
     "settings": {"folders": {"/etc/netns": ["labctl-demo", "labctl-ghost"]}},
     "a folder": {"folders": {"/run/labctl": ["demo", "ghost", "ip_forward"]}},
-    "a link": {"said": _with_links(_link_of("demo"), "labctl00000000", "labctl0")},
+    "a link": {"outputs": _with_links(_link_of("demo"), "labctl00000000", "labctl0")},
 }
 
 
@@ -61,7 +61,7 @@ LEFTOVERS: dict[str, dict[str, Any]] = {
 def test_leftovers_of_unknown_labs_are_reported_and_resources_of_saved_labs_are_not(
     saved_demo: Context, kind: str, golden: Golden
 ) -> None:
-    finding = found("leftovers", saved_demo, **LEFTOVERS[kind])
+    finding = run_check("leftovers", saved_demo, **LEFTOVERS[kind])
 
     assert (finding.state, "demo" in finding.seen) == ("warning", False)
     golden(finding.seen)
@@ -69,7 +69,7 @@ def test_leftovers_of_unknown_labs_are_reported_and_resources_of_saved_labs_are_
 
 
 def test_a_clean_machine_has_no_leftovers(saved_demo: Context) -> None:
-    assert found("leftovers", saved_demo).state == "ok"
+    assert run_check("leftovers", saved_demo).state == "ok"
 
 
 def test_a_folder_without_a_record_is_a_leftover_only_if_it_has_engine_data(saved_demo: Context) -> None:
@@ -83,7 +83,7 @@ def test_a_folder_without_a_record_is_a_leftover_only_if_it_has_engine_data(save
         for file in files:
             (paths.state(name) / file).touch()
 
-    reported = found("leftovers", saved_demo).seen
+    reported = run_check("leftovers", saved_demo).seen
     assert [name for name in folders if str(paths.state(name)) in reported] == ["ghost"]
 
 
@@ -93,20 +93,20 @@ def test_an_isolated_lab_with_a_record_in_another_folder_is_not_a_leftover(saved
         "folders": {"/run/labctl": ["ghost"], "/run/netns": ["labctl-ghost"]},
         "files": {"/run/labctl/ghost/state": str(folder)},
     }
-    assert found("leftovers", saved_demo, **machine).state == "warning"
+    assert run_check("leftovers", saved_demo, **machine).state == "warning"
 
     saved_lab.write(folder, saved_lab.SavedLab(lab(name="ghost"), isolated=True))
 
-    assert found("leftovers", saved_demo, **machine).state == "ok"
+    assert run_check("leftovers", saved_demo, **machine).state == "ok"
 
 
 def test_leftovers_of_isolation_are_checked_only_as_root(saved_demo: Context) -> None:
-    assert found("leftovers", saved_demo, is_root=False, said=RULES).state == "ok"
+    assert run_check("leftovers", saved_demo, is_root=False, outputs=RULES).state == "ok"
 
 
 def test_an_invalid_lab_name_is_never_removed(saved_demo: Context, removed_names: list[str]) -> None:
     said = {"iptables --wait -t nat -S": ('-A POSTROUTING -m comment --comment "labctl:../../etc" -j MASQUERADE\n', 0)}
-    machine = Recorded(said=said, folders={"/run/netns": ["labctl-..", "labctl-"]})
+    machine = Recorded(outputs=said, folders={"/run/netns": ["labctl-..", "labctl-"]})
 
     leftovers.remove_leftovers(saved_demo, machine)
 
@@ -119,7 +119,7 @@ def test_the_repair_removes_only_the_leftovers(saved_demo: Context, removed_name
     for name in ("log", "kubeconfig"):
         (ghost / name).touch()
     machine = Recorded(
-        said={**RULES, **_with_links(_link_of("demo"), _link_of("ghost"), "labctl00000000")},
+        outputs={**RULES, **_with_links(_link_of("demo"), _link_of("ghost"), "labctl00000000")},
         folders={"/run/netns": ["labctl-demo", "labctl-ghost", "labctl-spook"]},
     )
 
@@ -132,9 +132,9 @@ def test_the_repair_removes_only_the_leftovers(saved_demo: Context, removed_name
 
 def test_the_repair_keeps_the_files_of_a_rendered_folder(saved_demo: Context, removed_names: list[str]) -> None:
     rendered = replace(saved_demo, folder=paths.state("ghost"), lab=lab(name="ghost"))
-    write_lab(with_doors(rendered, FakeProvider(), FakeCluster(), saved_demo.bundle), rendered.folder)
+    write_lab(with_fakes(rendered, FakeProvider(), FakeCluster(), saved_demo.bundle), rendered.folder)
     before = {path: path.read_bytes() for path in rendered.folder.rglob("*") if path.is_file()}
-    assert found("leftovers", saved_demo).state == "ok"
+    assert run_check("leftovers", saved_demo).state == "ok"
     machine = Recorded(folders={"/run/netns": ["labctl-ghost"]})
 
     leftovers.remove_leftovers(saved_demo, machine)
@@ -162,7 +162,7 @@ def test_abandoned_builds_are_reported_and_removed(context: Context) -> None:
     for folder in (own / "bin", own / ".making-bin", other / "bin", finished):
         folder.mkdir(parents=True)
 
-    finding = found("unfinished-bundles", context)
+    finding = run_check("unfinished-bundles", context)
     assert (finding.state, finding.seen) == ("warning", f"an interrupted build left {other}, {own / '.making-bin'}")
 
     with locks.alone(bundles / f"{recipe_id()}.lock", pytest.fail, timeout=0):
@@ -173,8 +173,8 @@ def test_abandoned_builds_are_reported_and_removed(context: Context) -> None:
     assert not other.exists()
     assert (own / "bin").exists()
     assert finished.exists()
-    assert found("unfinished-bundles", context).state == "ok"
+    assert run_check("unfinished-bundles", context).state == "ok"
 
 
 def test_a_missing_cache_has_no_unfinished_bundles(context: Context, tmp_path: Path) -> None:
-    assert found("unfinished-bundles", replace(context, cache=tmp_path / "none")).state == "ok"
+    assert run_check("unfinished-bundles", replace(context, cache=tmp_path / "none")).state == "ok"

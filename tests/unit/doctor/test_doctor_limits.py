@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import lab
-from recorded_machine import found
+from recorded_machine import run_check
 
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -38,7 +38,7 @@ def _limits(instances: int, watches: int = 65536) -> dict[str, str]:
 def test_free_inotify_instances_and_watches_are_compared_with_the_size_of_the_lab(
     context: Context, workers: int, differences: dict[str, Any], state: str, fix: str
 ) -> None:
-    finding = found("inotify", replace(context, lab=lab(workers=workers)), **differences)
+    finding = run_check("inotify", replace(context, lab=lab(workers=workers)), **differences)
 
     assert (finding.state, fix in finding.fix) == (state, True), finding
     assert bool(finding.fix) == (state in {"broken", "warning"})
@@ -48,14 +48,14 @@ def test_only_new_nodes_need_further_inotify_instances(context: Context) -> None
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
     full = {"files": _limits(128), "inotify": (116, 500)}
 
-    assert found("inotify", context, **full).state == "ok"
-    assert found("inotify", replace(context, lab=lab(workers=2)), **full).state == "broken"
+    assert run_check("inotify", context, **full).state == "ok"
+    assert run_check("inotify", replace(context, lab=lab(workers=2)), **full).state == "broken"
 
 
 def test_the_inotify_check_is_not_relevant_for_virtual_machines(context: Context) -> None:
     machines = replace(context, lab=replace(context.lab, provider="libvirt"))
 
-    assert found("inotify", machines, files=_limits(1)).state == "not relevant"
+    assert run_check("inotify", machines, files=_limits(1)).state == "not relevant"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_inotify_check_is_not_relevant_for_virtual_machines(context: Context
 def test_relevant_environment_variables_are_named_without_their_values(
     context: Context, environment: dict[str, str], state: str, expected: str, *, isolated: bool
 ) -> None:
-    finding = found("environment", replace(context, isolated=isolated), environment=environment)
+    finding = run_check("environment", replace(context, isolated=isolated), environment=environment)
 
     assert (finding.state, expected in finding.seen) == (state, True), finding
     assert not [value for value in environment.values() if value.startswith("/") and value in finding.seen]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from recorded_machine import found, text
+from recorded_machine import run_check, text
 
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -34,26 +34,26 @@ def _mounts(*lines: str) -> dict[str, str]:
 
 def test_an_isolated_lab_needs_capabilities_to_create_interfaces(context: Context) -> None:
     files = {"/proc/self/status": text("status-container.txt")}
-    finding = found("capabilities", replace(context, isolated=True), files=files)
+    finding = run_check("capabilities", replace(context, isolated=True), files=files)
 
     assert (finding.state, finding.seen) == ("broken", "root, without CAP_NET_ADMIN and CAP_SYS_ADMIN")
-    assert found("capabilities", context, files=files).state == "ok"
+    assert run_check("capabilities", context, files=files).state == "ok"
 
 
 def test_a_bundle_that_has_to_be_built_needs_more_disk(context: Context) -> None:
     unbuilt = replace(context, bundle_folder=None)
 
-    assert found("disk", unbuilt).state == "ok"
-    short = found("disk", unbuilt, space=10 << 30)
+    assert run_check("disk", unbuilt).state == "ok"
+    short = run_check("disk", unbuilt, space=10 << 30)
     assert (short.state, "building the bundle takes up to 12" in short.seen) == ("warning", True)
-    assert found("disk", context, space=10 << 30).state == "ok"
+    assert run_check("disk", context, space=10 << 30).state == "ok"
 
 
 def test_memory_and_disk_are_not_checked_for_an_existing_lab(context: Context) -> None:
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
-    assert found("disk", context, space=0).state == "not relevant"
-    assert found("memory", context, files={"/proc/meminfo": text("meminfo.txt")}).state == "not relevant"
+    assert run_check("disk", context, space=0).state == "not relevant"
+    assert run_check("memory", context, files={"/proc/meminfo": text("meminfo.txt")}).state == "not relevant"
 
 
 @pytest.mark.parametrize("provider", ["docker", "libvirt"])
@@ -66,20 +66,22 @@ def test_additional_workers_need_memory_and_disk(context: Context, provider: str
 
     for workers, free, state in ((2, 6 << 30, "ok"), (4, 6 << 30, "broken"), (4, 9 << 30, "ok")):
         grown = replace(context, lab=replace(saved, workers=workers))
-        assert found("memory", grown, files=files).state == ("ok" if workers == 2 or provider == "docker" else "broken")
+        assert run_check("memory", grown, files=files).state == (
+            "ok" if workers == 2 or provider == "docker" else "broken"
+        )
         if provider == "docker":
-            assert found("disk", grown, space=free >> 1).state == state
+            assert run_check("disk", grown, space=free >> 1).state == state
             continue
         said = {f"{uri} pool-list --name": ("default\n", 0), f"{uri} pool-list --all --name": ("default\n", 0)}
         said[f"{uri} pool-dumpxml default"] = (pool.format(free), 0)
-        assert found("libvirt-pool", grown, said=said).state == state
+        assert run_check("libvirt-pool", grown, outputs=said).state == state
 
 
 @pytest.mark.parametrize("kind", ["overlay", "9p", "nfs4"])
 def test_an_isolated_lab_needs_its_state_on_a_supported_filesystem(context: Context, kind: str) -> None:
     isolated = replace(context, isolated=True)
 
-    finding = found("filesystem", isolated, files=_mounts("/ ext4", f"{context.folder.parent} {kind}"))
+    finding = run_check("filesystem", isolated, files=_mounts("/ ext4", f"{context.folder.parent} {kind}"))
 
     assert (finding.state, kind in finding.seen, "XDG_STATE_HOME" in finding.fix) == ("broken", True, True)
-    assert found("filesystem", isolated, files=_mounts("/ overlay", f"{context.folder} xfs")).state == "ok"
+    assert run_check("filesystem", isolated, files=_mounts("/ overlay", f"{context.folder} xfs")).state == "ok"

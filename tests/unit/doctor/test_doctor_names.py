@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from golden_files import Golden
-from recorded_machine import found
+from recorded_machine import run_check
 
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -43,9 +43,9 @@ def test_a_hosts_file_can_be_written_through_sudo_or_left_to_the_user(
     if machine:
         line = sudo.without_question(hosts.root_command("check", hosts_file, hosts.Edit("demo")))
         said = ("sudo: a password is required\n", machine.pop("code", 0))
-        machine |= {"readonly": {str(hosts_file)}, "said": {" ".join(line): said}}
+        machine |= {"readonly": {str(hosts_file)}, "outputs": {" ".join(line): said}}
 
-    finding = found("hosts-file", context, **machine)
+    finding = run_check("hosts-file", context, **machine)
 
     assert finding.state == state
     golden(finding.seen)
@@ -55,7 +55,7 @@ def test_the_hosts_block_of_an_existing_lab_is_ok(context: Context, hosts_file: 
     hosts_file.write_text(BLOCK)
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
-    finding = found("hosts-block", context)
+    finding = run_check("hosts-block", context)
 
     assert (finding.state, "192.168.56.100 my-app.local" in finding.seen) == ("ok", True)
 
@@ -76,7 +76,7 @@ def test_the_names_of_an_existing_lab_must_resolve(
     hosts_file.write_text(hosts_content)
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
-    finding = found("hosts-block", context, resolves={"my-app.local": resolves})
+    finding = run_check("hosts-block", context, resolves={"my-app.local": resolves})
 
     assert (finding.state, finding.cause) == (state, cause)
 
@@ -84,9 +84,9 @@ def test_the_names_of_an_existing_lab_must_resolve(
 def test_an_unusable_hosts_file_is_reported_by_one_check(context: Context, hosts_file: Path) -> None:
     hosts_file.unlink()
 
-    missing = found("hosts-file", context)
+    missing = run_check("hosts-file", context)
     assert (missing.state, str(hosts_file) in missing.seen) == ("broken", True)
-    assert found("hosts-block", context).state == "not relevant"
+    assert run_check("hosts-block", context).state == "not relevant"
 
 
 def test_registries_are_read_from_the_settings_of_the_tools(context: Context, golden: Golden) -> None:
@@ -95,9 +95,9 @@ def test_registries_are_read_from_the_settings_of_the_tools(context: Context, go
         APT: "apt-indextargets.txt",
     }
     unbuilt = replace(context, bundle_folder=None)
-    reachable = found("registries", unbuilt, said=said, files=PIP)
-    unreachable = found(
-        "registries", unbuilt, said=said, files=PIP, silent={"https://me:secret@pip.example/simple": "timed out"}
+    reachable = run_check("registries", unbuilt, outputs=said, files=PIP)
+    unreachable = run_check(
+        "registries", unbuilt, outputs=said, files=PIP, silent={"https://me:secret@pip.example/simple": "timed out"}
     )
 
     assert (reachable.state, unreachable.state) == ("ok", "warning")
@@ -108,15 +108,15 @@ def test_registries_are_not_probed_if_a_bundle_exists_or_none_is_configured(cont
     unreachable = {GO: ("off\n", 0), APT: ("", 0)}
     none = {"PIP_NO_INDEX": "1", "GOPROXY": "off"}
 
-    assert found("registries", context).state == "not relevant"
+    assert run_check("registries", context).state == "not relevant"
     unbuilt = replace(context, bundle_folder=None)
-    assert found("registries", unbuilt, said=unreachable, environment=none).state == "not relevant"
-    assert found("registries", unbuilt, absent={"go", "apt-get"}, environment=none).state == "not relevant"
-    without_go = found("registries", unbuilt, absent={"go", "apt-get"}).seen
-    golden({"with a bundle": found("registries", context).seen, "without go": without_go})
+    assert run_check("registries", unbuilt, outputs=unreachable, environment=none).state == "not relevant"
+    assert run_check("registries", unbuilt, absent={"go", "apt-get"}, environment=none).state == "not relevant"
+    without_go = run_check("registries", unbuilt, absent={"go", "apt-get"}).seen
+    golden({"with a bundle": run_check("registries", context).seen, "without go": without_go})
 
 
 def test_the_users_package_index_is_probed(context: Context) -> None:
     environment = {"PIP_INDEX_URL": "https://mine.example/simple"}
 
-    assert "mine.example" in found("registries", replace(context, bundle_folder=None), environment=environment).seen
+    assert "mine.example" in run_check("registries", replace(context, bundle_folder=None), environment=environment).seen

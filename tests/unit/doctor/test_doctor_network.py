@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from recorded_machine import found
+from recorded_machine import run_check
 
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -19,7 +19,7 @@ INSPECT = "docker network inspect 5e1b 0c0e 9b8a"
 @pytest.mark.parametrize("identity", ["network", "pool", "pool-dhcp", "pool-answers"])
 def test_network_checks_are_not_relevant_for_an_isolated_lab(context: Context, identity: str) -> None:
     said = {**ADDRESSES, **VIRTUALBOX, **NETWORKS, INSPECT: "docker-networks.json"}
-    finding = found(identity, replace(context, isolated=True), said=said)
+    finding = run_check(identity, replace(context, isolated=True), outputs=said)
 
     assert (finding.state, "isolated" in finding.seen) == ("not relevant", True)
 
@@ -27,4 +27,4 @@ def test_network_checks_are_not_relevant_for_an_isolated_lab(context: Context, i
 def test_the_pool_of_an_existing_lab_is_not_probed(context: Context) -> None:
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
-    assert found("pool-answers", context, said=ADDRESSES, neighbours={"192.168.56.100"}).state == "not relevant"
+    assert run_check("pool-answers", context, outputs=ADDRESSES, neighbours={"192.168.56.100"}).state == "not relevant"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_machine import found
+from recorded_machine import run_check
 
 from labctl.context import Context
 from labctl.doctor.owner import LISTING
@@ -38,14 +38,14 @@ def test_node_containers_of_another_state_folder_are_reported(
     id_file.write_text("bbbb")
     listing = "".join("\t".join(row).format(folder=context.folder) + "\n" for row in rows)
 
-    finding = found("owner", context, said={" ".join(LISTING): (listing, 0)})
+    finding = run_check("owner", context, outputs={" ".join(LISTING): (listing, 0)})
 
     assert finding.state == state
     assert all(name in finding.seen + finding.fix for name in names)
 
 
 def test_containers_are_not_checked_if_no_engine_responds(context: Context) -> None:
-    finding = found("owner", context, said={" ".join(LISTING): ("Cannot connect", 1)})
+    finding = run_check("owner", context, outputs={" ".join(LISTING): ("Cannot connect", 1)})
 
     assert finding.state == "not relevant"
 
@@ -71,7 +71,7 @@ def test_a_namespace_of_another_state_folder_is_reported(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / record).write_text("{}")
 
-    finding = found("owner", replace(context, isolated=True))
+    finding = run_check("owner", replace(context, isolated=True))
 
     assert finding.state == state
     assert state == "ok" or str(folder) in finding.seen
@@ -86,7 +86,7 @@ def test_without_root_the_owner_of_a_namespace_is_not_checked(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     isolated = replace(context, isolated=True)
 
-    assert found("owner", isolated, is_root=False).state == "not relevant"
+    assert run_check("owner", isolated, is_root=False).state == "not relevant"
     with pytest.raises(ProviderError) as raised:
         isolated.isolation.other_owner()
     assert raised.value.id == "namespace-closed"
@@ -95,4 +95,4 @@ def test_without_root_the_owner_of_a_namespace_is_not_checked(
 def test_a_state_folder_with_spaces_is_quoted_in_the_fix(context: Context) -> None:
     rows = f"cccc\t{WORKER}\t/my labs/labctl/demo\n"
 
-    assert "XDG_STATE_HOME='/my labs' labctl" in found("owner", context, said={" ".join(LISTING): (rows, 0)}).fix
+    assert "XDG_STATE_HOME='/my labs' labctl" in run_check("owner", context, outputs={" ".join(LISTING): (rows, 0)}).fix

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from recorded_machine import Recorded, found
+from recorded_machine import Recorded, run_check
 
 from labctl.context import Context
 from labctl.doctor.packages import APT, SYSTEMS, installation
@@ -120,7 +120,7 @@ def test_every_program_but_mmdebstrap_has_a_package_everywhere() -> None:
 def test_the_fix_is_a_single_command_where_one_suffices(
     context: Context, differences: dict[str, Any], expected: str, fix: str
 ) -> None:
-    finding = found("tools", context, is_root=False, **differences)
+    finding = run_check("tools", context, is_root=False, **differences)
 
     assert finding.state == "broken"
     assert expected in finding.seen
@@ -129,7 +129,7 @@ def test_the_fix_is_a_single_command_where_one_suffices(
 
 def test_a_bundle_cannot_be_built_without_debians_keys(context: Context) -> None:
     vars(context)["bundle_folder"] = None
-    finding = found("tools", context, folders={"/usr/share/keyrings": ["ubuntu-archive-keyring.gpg"]})
+    finding = run_check("tools", context, folders={"/usr/share/keyrings": ["ubuntu-archive-keyring.gpg"]})
 
     assert (finding.state, "install debian-archive-keyring" in finding.fix) == ("broken", True)
 
@@ -137,7 +137,7 @@ def test_a_bundle_cannot_be_built_without_debians_keys(context: Context) -> None
 def test_only_a_user_needs_subordinate_ids_to_build(context: Context) -> None:
     unbuilt = {"absent": {"newuidmap"}}
 
-    assert found("tools", context, is_root=False, **unbuilt).state == "ok"
+    assert run_check("tools", context, is_root=False, **unbuilt).state == "ok"
     vars(context)["bundle_folder"] = None
-    assert found("tools", context, is_root=True, **unbuilt).state == "ok"
-    assert "install uidmap" in found("tools", context, is_root=False, **unbuilt).fix
+    assert run_check("tools", context, is_root=True, **unbuilt).state == "ok"
+    assert "install uidmap" in run_check("tools", context, is_root=False, **unbuilt).fix

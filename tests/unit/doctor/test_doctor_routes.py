@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes import lab
 from golden_files import Golden
-from recorded_machine import Recorded, found, text
+from recorded_machine import Recorded, run_check, text
 
 from labctl.context import Context
 from labctl.doctor.routes import conflict, hidden
@@ -111,7 +111,7 @@ def test_a_throw_route_prevents_a_conflict() -> None:
 def test_a_full_tunnel_is_ok_and_a_table_before_the_main_one_conflicts(
     context: Context, said: dict[str, Any], state: str
 ) -> None:
-    finding = found("network", context, said=VPN | said)
+    finding = run_check("network", context, outputs=VPN | said)
 
     assert finding.state == state
     assert ("ip rule add to 192.168.56.0/24 lookup main priority 5269" in finding.fix) == (state == "broken")
@@ -120,9 +120,9 @@ def test_a_full_tunnel_is_ok_and_a_table_before_the_main_one_conflicts(
 def test_without_ip_routes_are_read_from_proc(context: Context) -> None:
     machine = {"absent": {"ip"}, "files": {"/proc/net/route": text("proc-route-vpn.txt")}}
 
-    assert found("network", context, **machine).state == "ok"
-    assert found("network", replace(context, lab=lab(network="192.168.60.0/24")), **machine).state == "broken"
-    assert found("network", replace(context, lab=lab(network="10.8.0.0/24")), **machine).state == "broken"
+    assert run_check("network", context, **machine).state == "ok"
+    assert run_check("network", replace(context, lab=lab(network="192.168.60.0/24")), **machine).state == "broken"
+    assert run_check("network", replace(context, lab=lab(network="10.8.0.0/24")), **machine).state == "broken"
     kernel = routes(Recorded(**machine))
     assert kernel is not None
     assert [(str(each.network), each.rejects, each.metric) for each in kernel[-2:]] == [
@@ -160,7 +160,7 @@ def test_a_wider_route_that_the_lab_partly_hides_is_reported(network: str, *, wi
 def test_the_owner_of_a_conflicting_network_is_named(
     context: Context, identity: str, network: str, said: dict[str, Any], named: list[str], golden: Golden
 ) -> None:
-    finding = found(identity, replace(context, lab=lab(network=network)), said=said)
+    finding = run_check(identity, replace(context, lab=lab(network=network)), outputs=said)
 
     assert finding.state == "broken"
     assert [name for name in named if name not in finding.seen] == []
@@ -170,20 +170,22 @@ def test_the_owner_of_a_conflicting_network_is_named(
 def test_a_routed_docker_network_is_reported_by_one_check(context: Context) -> None:
     requested = replace(context, lab=lab(network="192.168.60.0/24"))
 
-    assert found("docker-networks", requested, said=DOCKER | OTHERS_BRIDGE).state == "not relevant"
-    assert found("docker-networks", requested, said=DOCKER).state == "broken"
+    assert run_check("docker-networks", requested, outputs=DOCKER | OTHERS_BRIDGE).state == "not relevant"
+    assert run_check("docker-networks", requested, outputs=DOCKER).state == "broken"
 
 
 def test_networks_of_a_swarm_are_ignored(context: Context) -> None:
-    assert found("docker-networks", replace(context, lab=lab(network="192.168.70.0/24")), said=DOCKER).state == "ok"
+    assert (
+        run_check("docker-networks", replace(context, lab=lab(network="192.168.70.0/24")), outputs=DOCKER).state == "ok"
+    )
 
 
 def test_an_address_in_the_labs_network_is_a_conflict_with_any_prefix_length(context: Context) -> None:
     link = '[{"ifname":"eth0","flags":["UP"],"addr_info":[{"family":"inet","local":"192.168.56.20","prefixlen":16}]}]'
     said = {ROUTES: ('[{"dst":"192.168.0.0/16","dev":"eth0","flags":[]}]', 0), "ip -j address show": (link, 0)}
 
-    assert found("network", context, said=said).state == "broken"
-    assert found("network", context, said={**said, "ip -j address show": ("[]", 0)}).state == "warning"
+    assert run_check("network", context, outputs=said).state == "broken"
+    assert run_check("network", context, outputs={**said, "ip -j address show": ("[]", 0)}).state == "warning"
 
 
 def test_networks_of_an_isolated_lab_are_read_from_its_own_engine(context: Context) -> None:
@@ -201,10 +203,13 @@ def test_networks_of_an_isolated_lab_are_read_from_its_own_engine(context: Conte
     )
     absent = {f"{docker} network ls --quiet": ("failed to connect", 1)}
 
-    conflicting = found("docker-networks", requested, said={**DOCKER, **inside})
+    conflicting = run_check("docker-networks", requested, outputs={**DOCKER, **inside})
     assert (conflicting.state, "`labctl exec -- docker network rm lan`" in conflicting.fix) == ("broken", True)
-    assert found("docker-networks", requested, said={**inside, f"{docker} network inspect a58c": own}).state == "ok"
     assert (
-        found("docker-networks", requested, said={**inside, f"{docker} network inspect a58c": (older, 0)}).state == "ok"
+        run_check("docker-networks", requested, outputs={**inside, f"{docker} network inspect a58c": own}).state == "ok"
     )
-    assert found("docker-networks", requested, said={**DOCKER, **absent}).state == "not relevant"
+    assert (
+        run_check("docker-networks", requested, outputs={**inside, f"{docker} network inspect a58c": (older, 0)}).state
+        == "ok"
+    )
+    assert run_check("docker-networks", requested, outputs={**DOCKER, **absent}).state == "not relevant"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from golden_files import Golden
-from recorded_machine import Recorded, found
+from recorded_machine import Recorded, run_check
 
 from labctl.context import Context, Reasons
 from labctl.doctor import packages, tools
@@ -30,11 +30,11 @@ def test_an_isolated_lab_uses_the_version_of_this_machines_dockerd(context: Cont
     }
     isolated = replace(context, isolated=True)
 
-    assert "Docker Engine 28.0.1" in found("vagrant", isolated, said=said).seen
-    assert found("engine", isolated, said=said).state == "not relevant"
-    assert found("isolation", isolated).state == "ok"
-    assert found("isolation", isolated, is_root=False).state == "broken"
-    assert found("isolation", context, is_root=False).state == "not relevant"
+    assert "Docker Engine 28.0.1" in run_check("vagrant", isolated, outputs=said).seen
+    assert run_check("engine", isolated, outputs=said).state == "not relevant"
+    assert run_check("isolation", isolated).state == "ok"
+    assert run_check("isolation", isolated, is_root=False).state == "broken"
+    assert run_check("isolation", context, is_root=False).state == "not relevant"
 
 
 def test_isolation_and_building_need_further_programs_which_all_have_a_package(context: Context) -> None:
@@ -62,12 +62,15 @@ ENGINE_ANSWERS = {" ".join(PLATFORM): (f"linux/{architecture()}\n", 0)}
 @pytest.mark.parametrize(
     ("differences", "programs"),
     [
-        ({"said": ENGINE_ANSWERS}, tools.FOR_BUILDING),
-        ({"absent": {"mmdebstrap"}, "said": ENGINE_ANSWERS}, tools.FOR_BUILDING),
-        ({"absent": {"mmdebstrap", "apt-get"}, "said": ENGINE_ANSWERS}, ()),
-        ({"absent": {"newuidmap", "apt-get"}, "said": ENGINE_ANSWERS, "is_root": False}, ()),
+        ({"outputs": ENGINE_ANSWERS}, tools.FOR_BUILDING),
+        ({"absent": {"mmdebstrap"}, "outputs": ENGINE_ANSWERS}, tools.FOR_BUILDING),
+        ({"absent": {"mmdebstrap", "apt-get"}, "outputs": ENGINE_ANSWERS}, ()),
+        ({"absent": {"newuidmap", "apt-get"}, "outputs": ENGINE_ANSWERS, "is_root": False}, ()),
         ({"absent": {"mmdebstrap", "apt-get"}}, tools.FOR_BUILDING),
-        ({"absent": {"mmdebstrap", "apt-get"}, "said": {" ".join(PLATFORM): ("linux/riscv64", 0)}}, tools.FOR_BUILDING),
+        (
+            {"absent": {"mmdebstrap", "apt-get"}, "outputs": {" ".join(PLATFORM): ("linux/riscv64", 0)}},
+            tools.FOR_BUILDING,
+        ),
         ({"absent": {"mmdebstrap", "apt-get", "docker"}}, tools.FOR_BUILDING),
     ],
 )
@@ -84,16 +87,16 @@ def test_the_engine_replaces_mmdebstrap_only_if_it_cannot_be_installed(
 
 def test_the_fix_for_missing_mmdebstrap_mentions_an_engine_and_a_bundle(context: Context, golden: Golden) -> None:
     bundleless, absent = replace(context, bundle_folder=None), ("mmdebstrap", "apt-get", "dnf", "zypper")
-    without = found("tools", bundleless, absent=absent)
-    fedora = found("tools", bundleless, absent=("mmdebstrap", "apt-get"))
-    within = found("tools", bundleless, absent=absent, said=ENGINE_ANSWERS)
+    without = run_check("tools", bundleless, absent=absent)
+    fedora = run_check("tools", bundleless, absent=("mmdebstrap", "apt-get"))
+    within = run_check("tools", bundleless, absent=absent, outputs=ENGINE_ANSWERS)
 
     assert (without.state, within.state) == ("broken", "ok")
     golden([without.fix, fedora.fix, within.seen])
 
 
 def test_the_install_command_uses_sudo_without_root(context: Context) -> None:
-    finding = found("tools", context, absent={"vagrant", "docker"}, is_root=False)
+    finding = run_check("tools", context, absent={"vagrant", "docker"}, is_root=False)
 
     assert "`sudo apt-get install docker.io vagrant`" in finding.fix
 
@@ -101,6 +104,6 @@ def test_the_install_command_uses_sudo_without_root(context: Context) -> None:
 def test_the_finding_on_the_provider_includes_the_reason_for_the_choice(context: Context) -> None:
     chosen = replace(context, reasons=Reasons(provider="provider docker: a Docker Engine answers"))
 
-    assert found("provider", chosen).seen.endswith("; provider docker: a Docker Engine answers")
-    assert "Engine answers" in found("provider", chosen, absent=["docker"]).seen
-    assert ";" not in found("provider", context).seen
+    assert run_check("provider", chosen).seen.endswith("; provider docker: a Docker Engine answers")
+    assert "Engine answers" in run_check("provider", chosen, absent=["docker"]).seen
+    assert ";" not in run_check("provider", context).seen

@@ -89,11 +89,11 @@ def test_a_complete_machine_needs_no_installation(machine_with: Machine, context
     [
         ({"absent": {"vagrant", "docker"}}, {}, "tools-missing"),
         ({"files": TAKEN}, {}, "network-taken"),
-        ({"said": NO_ENGINE}, {}, "no-engine"),
+        ({"outputs": NO_ENGINE}, {}, "no-engine"),
         ({"absent": {"VBoxManage"}}, {"provider": "virtualbox"}, "virtualbox-unusable"),
         ({"space": 1 << 30}, {}, "disk-full"),
         ({"files": {"/proc/meminfo": "MemTotal: 500000 kB\nMemAvailable: 400000 kB\n"}}, {}, "memory-too-small"),
-        ({"said": {"ip -j address show": "ip-address.json"}}, {"network": "192.168.60.0/24"}, "pool-taken"),
+        ({"outputs": {"ip -j address show": "ip-address.json"}}, {"network": "192.168.60.0/24"}, "pool-taken"),
     ],
 )
 def test_a_single_problem_has_its_own_id_and_a_hint(
@@ -160,7 +160,7 @@ def test_a_hostname_of_another_lab_is_refused_and_the_lab_is_named(
 def test_all_problems_are_reported_at_once_with_their_fixes(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
-    machine_with(absent={"vagrant"}, files=TAKEN, said=NO_ENGINE)
+    machine_with(absent={"vagrant"}, files=TAKEN, outputs=NO_ENGINE)
     hosts_file.unlink()
 
     problem = _problem(context, watched)
@@ -181,7 +181,7 @@ def test_the_network_of_an_existing_lab_is_not_a_conflict(
 def test_problems_that_do_not_concern_an_isolated_lab_are_ignored(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
-    machine_with(files=TAKEN, said=NO_ENGINE, readonly={str(hosts_file)})
+    machine_with(files=TAKEN, outputs=NO_ENGINE, readonly={str(hosts_file)})
 
     assert not preflight.require_machine(replace(context, isolated=True), watched.report)
 
@@ -227,7 +227,7 @@ def test_a_running_apt_is_waited_for(machine_with: Machine, watched: Watched, mo
 def test_a_broken_vagrant_is_reported_before_anything_is_built(
     machine_with: Machine, context: Context, watched: Watched, said: tuple[str, int]
 ) -> None:
-    machine_with(said={"vagrant --version": said})
+    machine_with(outputs={"vagrant --version": said})
 
     assert _problem(replace(context, bundle_folder=None), watched).id == "vagrant-unusable"
 
@@ -302,7 +302,7 @@ def test_problems_of_virtual_machines_have_their_own_ids(
     differences: dict[str, object],
     identity: str,
 ) -> None:
-    machine_with(**{"said": {"VBoxManage --version": "vbox-version.txt"}, **differences})
+    machine_with(**{"outputs": {"VBoxManage --version": "vbox-version.txt"}, **differences})
 
     problem = _problem(replace(context, lab=lab(hosts_file=str(context.lab.hosts_file), **values)), watched)
 

@@ -50,7 +50,7 @@ def test_nothing_is_measured_with_kvm_or_without_an_emulator(monkeypatch: pytest
 def test_the_code_cache_depends_on_the_version_of_libvirt_and_the_memory(daemon: str, memory: int, size: int) -> None:
     said = f"Using library: libvirt 9.0.0\nRunning against daemon: {daemon}\n" if daemon else ""
     line = " ".join(libvirt.virsh({}, "version", "--daemon"))
-    machine = Recorded(said={line: (said, 0)}, files={"/proc/meminfo": f"MemTotal:       {memory} kB\n"})
+    machine = Recorded(outputs={line: (said, 0)}, files={"/proc/meminfo": f"MemTotal:       {memory} kB\n"})
 
     assert accelerator.code_cache(machine) == size
 

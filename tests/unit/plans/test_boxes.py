@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 import pytest
-from fakes import FakeCluster, FakeImages, FakeProvider, Watched, with_doors
+from fakes import FakeCluster, FakeImages, FakeProvider, Watched, with_fakes
 from recorded_machine import Recorded
 
 from labctl.bundle.format import write as describe
@@ -36,7 +36,7 @@ class RefusingImages(FakeImages):
 
 
 def _machines_lab(context: Context, provider: FakeProvider) -> Context:
-    machines = with_doors(
+    machines = with_fakes(
         replace(context, lab=replace(context.lab, provider="libvirt")), provider, FakeCluster(), context.bundle
     )
     provider.images.names = {BOX, "labctl/another"}
@@ -53,7 +53,7 @@ def test_purge_of_an_earlier_destroyed_lab_removes_its_box(
 
     purgeable = labs.removable(OPTIONS, purge=True)
     assert (purgeable.hypervisor, labs.is_destroyed(purgeable)) == (LIBVIRT, True)
-    purged = with_doors(purgeable, provider, FakeCluster(), context.bundle)
+    purged = with_fakes(purgeable, provider, FakeCluster(), context.bundle)
     assert execute(up.destroy(purge=True, are_containers=False, is_destroyed=True), purged, watched)
     assert (provider.images.names, lab.folder.exists()) == ({"labctl/another"}, False)
 

@@ -18,11 +18,11 @@ VIRTUALBOX = {"VBoxManage list dhcpservers": "vbox-dhcpservers.txt"}
 
 
 def test_no_arp_request_is_sent_on_an_interface_that_is_down_or_in_another_network() -> None:
-    machine = Recorded(said=ADDRESSES)
+    machine = Recorded(outputs=ADDRESSES)
     pool_choice.free_pool(lab(network="192.168.60.0/24"), machine)
     pool_choice.free_pool(lab(network="10.20.0.0/24"), machine)
 
-    assert machine.asked == []
+    assert machine.queried == []
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_no_free_range_is_one_error_that_names_the_owner(golden: Golden) -> None
 def test_the_choice_avoids_conflicts_that_doctor_finds(golden: Golden) -> None:
     neighbours = {"192.168.56.40"}
     pool, reason = pool_choice.free_pool(
-        lab(pool="auto"), Recorded(said={**VIRTUALBOX, **ADDRESSES}, neighbours=neighbours)
+        lab(pool="auto"), Recorded(outputs={**VIRTUALBOX, **ADDRESSES}, neighbours=neighbours)
     )
 
     assert str(pool) == "192.168.56.41-192.168.56.99"

@@ -27,22 +27,22 @@ USER: dict[str, Any] = {"is_root": False}
     ("machine", "provider", "reason"),
     [
         ({}, "docker", "Engine answers"),
-        ({**USER, "said": {**LIBVIRT, **VIRTUALBOX}}, "docker", "Engine answers"),
-        ({"said": {**NO_ENGINE, **LIBVIRT}}, "docker", "root"),
-        ({**USER, "said": {**NO_ENGINE, **LIBVIRT, **VIRTUALBOX}}, "libvirt", "no Docker Engine"),
+        ({**USER, "outputs": {**LIBVIRT, **VIRTUALBOX}}, "docker", "Engine answers"),
+        ({"outputs": {**NO_ENGINE, **LIBVIRT}}, "docker", "root"),
+        ({**USER, "outputs": {**NO_ENGINE, **LIBVIRT, **VIRTUALBOX}}, "libvirt", "no Docker Engine"),
         (
-            {**USER, "said": {**NO_ENGINE, **LIBVIRT, "vagrant plugin list": ("", 0), **VIRTUALBOX}},
+            {**USER, "outputs": {**NO_ENGINE, **LIBVIRT, "vagrant plugin list": ("", 0), **VIRTUALBOX}},
             "virtualbox",
             "virtualbox",
         ),
-        ({**USER, "said": {**NO_ENGINE, **VIRTUALBOX}, "absent": ["virsh"]}, "virtualbox", "no Docker Engine"),
+        ({**USER, "outputs": {**NO_ENGINE, **VIRTUALBOX}, "absent": ["virsh"]}, "virtualbox", "no Docker Engine"),
         (
-            {**USER, "said": {**LIBVIRT, **VIRTUALBOX}, "absent": ["docker", "virsh"]},
+            {**USER, "outputs": {**LIBVIRT, **VIRTUALBOX}, "absent": ["docker", "virsh"]},
             "virtualbox",
             "docker is not installed",
         ),
         ({**USER, "absent": ["docker", "virsh", "VBoxManage"]}, "docker", "neither libvirt nor virtualbox"),
-        ({**USER, "platform": "darwin", "said": VIRTUALBOX, "absent": ["virsh"]}, "virtualbox", "need Linux"),
+        ({**USER, "platform": "darwin", "outputs": VIRTUALBOX, "absent": ["virsh"]}, "virtualbox", "need Linux"),
         ({**USER, "platform": "darwin", "absent": ["virsh", "VBoxManage"]}, "docker", "need Linux"),
     ],
 )
@@ -85,7 +85,7 @@ def test_the_machine_is_not_examined_if_the_provider_is_known(
 def test_a_lab_that_is_too_small_for_the_chosen_provider_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(provider_choice, "Machine", lambda: Recorded(is_root=False, said={**NO_ENGINE, **LIBVIRT}))
+    monkeypatch.setattr(provider_choice, "Machine", lambda: Recorded(is_root=False, outputs={**NO_ENGINE, **LIBVIRT}))
 
     with pytest.raises(UsageError, match="memory: 512") as raised:
         choose_provider(lab(provider="auto", memory=512), None, tmp_path, isolated=False)

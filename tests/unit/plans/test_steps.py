@@ -21,7 +21,7 @@ from fakes import (
     owned_by,
     ready_node,
     set_limits,
-    with_doors,
+    with_fakes,
 )
 from golden_files import Golden
 from recorded_machine import Recorded
@@ -147,7 +147,7 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
 def test_the_chosen_provider_and_pool_are_reported_on_one_line(context: Context, watched: Watched) -> None:
     pool = "pool 192.168.56.31-192.168.56.99: free"
     chosen = replace(context, reasons=Reasons(pool, "provider docker: so"))
-    outcome = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.report)
+    outcome = up.check_machine(with_fakes(chosen, context.provider, context.cluster, context.bundle), watched.report)
 
     assert outcome.text == f"provider docker: so; {pool}"
 
@@ -375,7 +375,7 @@ def test_only_missing_nodes_are_booted(
 
 
 def test_the_clock_of_a_suspended_machine_is_set(context: Context, watched: Watched, provider: FakeProvider) -> None:
-    machines = with_doors(replace(context, lab=lab(provider="libvirt")), provider, context.cluster, context.bundle)
+    machines = with_fakes(replace(context, lab=lab(provider="libvirt")), provider, context.cluster, context.bundle)
     provider.nodes = {node.name for node in machines.lab.nodes}
     commands: list[tuple[str, ...]] = []
 
@@ -778,7 +778,7 @@ def test_an_app_named_like_the_controller_is_not_mistaken_for_it(
     keyed: Context, watched: Watched, cluster: FakeCluster, machine: dict[str, http_probe.Answer]
 ) -> None:
     apps = [{"name": "shop"}, {"name": keyed.controller.deployment}]
-    several = with_doors(replace(keyed, lab=lab(apps=apps)), keyed.provider, cluster, keyed.bundle)
+    several = with_fakes(replace(keyed, lab=lab(apps=apps)), keyed.provider, cluster, keyed.bundle)
     up.render(several, watched.report)
     ingress_step.apply_ingress(several, watched.report)
     up.apply_apps(several, watched.report)
@@ -873,7 +873,7 @@ def test_an_app_with_zero_replicas_is_applied_and_not_requested(
     requested = replace(context, lab=replace(context.lab, apps=(app, idle_app)))
     machine["rests.local"] = http_probe.Answer(503)
 
-    execute(up.up(isolated=False), with_doors(requested, context.provider, cluster, context.bundle), watched)
+    execute(up.up(isolated=False), with_fakes(requested, context.provider, cluster, context.bundle), watched)
 
     assert cluster.objects["apps/v1", "Deployment", "default", "rests"]["spec"]["replicas"] == 0
     golden(watched.events[-1].text)

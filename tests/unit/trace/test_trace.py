@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, FakeCluster, FakeProvider, set_limits, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, set_limits, with_fakes
 from golden_files import Golden
 
 from labctl import trace
@@ -220,7 +220,7 @@ class BreakableLab:
 
     def halt(self, *, isolated: bool = False) -> BreakableLab:
         context = replace(self.context, isolated=isolated)
-        self.context = with_doors(context, FakeProvider(), self.cluster, self.context.bundle)
+        self.context = with_fakes(context, FakeProvider(), self.cluster, self.context.bundle)
         return self
 
     def unresolve(self) -> BreakableLab:
@@ -745,7 +745,7 @@ def test_the_hosts_file_of_an_isolated_lab_is_named_by_its_path_outside(
 ) -> None:
     monkeypatch.setattr(Isolation, "exists", lambda _self: True)
     monkeypatch.setattr(trail, "SETTINGS", Path("/etc/netns/none"))  # this machine may have a lab of that name
-    world.context = with_doors(
+    world.context = with_fakes(
         replace(world.context, isolated=True), FakeProvider(), world.cluster, world.context.bundle
     )
     world.resolve_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None))
@@ -1075,7 +1075,7 @@ def test_a_hostname_of_a_foreign_ingress_is_fixed_by_adding_a_line_and_not_by_sy
 
 def test_an_app_with_zero_replicas_has_no_repair_command(world: BreakableLab) -> None:
     idle_lab = replace(world.context.lab, apps=(replace(world.context.lab.apps[0], replicas=0),))
-    world.context = with_doors(
+    world.context = with_fakes(
         replace(world.context, lab=idle_lab), FakeProvider(), world.cluster, world.context.bundle
     )
     pod = world.set(SLICE, endpoints=[]).remove(APP_POD).follow()["hops"][4]
@@ -1144,7 +1144,7 @@ def test_terminating_pods_are_not_ready_and_have_no_reason(world: BreakableLab, 
 def test_the_path_of_the_app_is_requested(world: BreakableLab) -> None:
     app = replace(world.context.lab.apps[0], path="/healthz?a=b")
     lab = replace(world.context.lab, apps=(app,))
-    world.context = with_doors(replace(world.context, lab=lab), FakeProvider(), world.cluster, world.context.bundle)
+    world.context = with_fakes(replace(world.context, lab=lab), FakeProvider(), world.cluster, world.context.bundle)
 
     assert world.follow()["hops"][5]["evidence"]["path"] == "/healthz?a=b"
     assert world.client.asked[0] == (HOST, "/healthz?a=b", 80, False)
@@ -1199,7 +1199,7 @@ def test_an_invalid_hostname_is_refused(context: Context, text: str, error: str)
 
 def test_a_lab_without_apps_needs_a_hostname(world: BreakableLab) -> None:
     context, empty = world.context, replace(world.context.lab, apps=())
-    world.context = with_doors(replace(context, lab=empty), FakeProvider(), world.cluster, context.bundle)
+    world.context = with_fakes(replace(context, lab=empty), FakeProvider(), world.cluster, context.bundle)
 
     with pytest.raises(UsageError, match="demo") as refused:
         world.follow()

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 import recorded_machine
-from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, with_fakes
 
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -77,7 +77,7 @@ def trail(context: Context, cluster: FakeCluster) -> Trail:
 
 def isolated_context(trail: Trail) -> Context:
     context = replace(trail.context, isolated=True)
-    return with_doors(context, FakeProvider(), trail.cluster, trail.context.bundle)
+    return with_fakes(context, FakeProvider(), trail.cluster, trail.context.bundle)
 
 
 def machine_of(trail: Trail) -> FakeMachine:
@@ -145,7 +145,7 @@ def test_doctor_and_trace_judge_foreign_lines_in_the_same_way(
     except ProblemError as error:
         traced = (error.state, error.cause)
 
-    finding = recorded_machine.found("hosts-shadows", trail.context, resolves={HOST: resolved}, knocks=knocks)
+    finding = recorded_machine.run_check("hosts-shadows", trail.context, resolves={HOST: resolved}, knocks=knocks)
 
     assert (finding.state, finding.cause) == traced
 
@@ -360,7 +360,7 @@ def test_a_name_that_browsers_request_only_by_https_is_a_warning(
     trail.hostname, lab = f"my-app.{domain}", trail.lab
     if is_apps:
         lab = replace(lab, apps=(replace(lab.apps[0], hostname=trail.hostname),))
-        trail.context = with_doors(replace(trail.context, lab=lab), FakeProvider(), trail.cluster, trail.context.bundle)
+        trail.context = with_fakes(replace(trail.context, lab=lab), FakeProvider(), trail.cluster, trail.context.bundle)
     else:
         rules = {"rules": [{"host": trail.hostname}]}
         cluster.put(*ROUTE, "theirs", "default", spec={"ingressClassName": "nginx", **rules})

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, FakeCluster, FakeProvider, lab, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, lab, with_fakes
 from golden_files import Golden
 
 from labctl.context import Context
@@ -295,7 +295,7 @@ class BreakableLab:
 def world(context: Context, cluster: FakeCluster) -> BreakableLab:
     provider = FakeProvider()
     provider.nodes = {A, B}
-    context = with_doors(context, provider, cluster, context.bundle)
+    context = with_fakes(context, provider, cluster, context.bundle)
     machine = FakeMachine()
     trail = Trail(context, machine, "my-app.local", "/", cluster)
     trail.seen = {"name": {"address": ADDRESS}, "address": {"service": f"{NAMESPACE}/{NAME}", "pool": "demo"}}
@@ -1142,7 +1142,7 @@ def _without_api(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_with_a_wrong_clock_is_named(world: BreakableLab, broken: str) -> None:
     """An old lease makes labctl read the node's clock. A node that is not Ready, or has the right time, is not named."""
     machines = replace(world.trail.context, lab=lab(provider="libvirt"))
-    world.trail.context = with_doors(machines, world.provider, world.cluster, world.trail.context.bundle)
+    world.trail.context = with_fakes(machines, world.provider, world.cluster, world.trail.context.bundle)
     late = timedelta(hours=1 if broken else 0)
     renewed = (datetime.now(UTC) - late).isoformat()
     world.cluster.put("coordination.k8s.io/v1", "Lease", B, "kube-node-lease", spec={"renewTime": renewed})

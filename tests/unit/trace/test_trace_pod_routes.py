@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import test_trace
-from fakes import FakeCluster, FakeProvider, owned_by, with_doors
+from fakes import FakeCluster, FakeProvider, owned_by, with_fakes
 from test_trace import CONTROLLER_POD, HOST, READY, SLICE, BreakableLab
 from test_trace_response import REFUSED, controllers_own, exchange_of, response_hop, set_responses, timed_out
 
@@ -85,7 +85,7 @@ def spread_pods(world: BreakableLab, lost: Mapping[str, NodeNetwork]) -> Breakab
     provider = FakeProvider()
     provider.nodes = {A, B}
     set_node_networks(provider, lost)
-    world.context = with_doors(world.context, provider, world.cluster, world.context.bundle)
+    world.context = with_fakes(world.context, provider, world.cluster, world.context.bundle)
     world.with_second_pod().set(CONTROLLER_POD, status={**READY, "podIP": "10.244.1.2"})
     world.cluster.objects[SLICE]["endpoints"][1]["nodeName"] = B
     return world
@@ -252,7 +252,7 @@ def test_a_missing_route_from_the_api_server_is_reported_only_for_pods_on_anothe
 ) -> None:
     provider = FakeProvider()
     set_node_networks(provider, lost)
-    context = with_doors(context, provider, cluster, context.bundle)
+    context = with_fakes(context, provider, cluster, context.bundle)
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "metallb"}}}
     cluster.put("apps/v1", "Deployment", METALLB[1], METALLB[0], metadata={"generation": 1}, spec=spec)
     metadata = {"labels": {"app": "metallb"}, **owned_by(METALLB[1])}
