@@ -29,6 +29,10 @@ REBUILD = (
     "Run the command that made it again, `labctl bundle build` or `labctl bundle download`; intact files are kept. "
     "If the bundle was copied, copy it again."
 )
+MAKE = (
+    "`labctl bundle download` or `labctl bundle build` makes one. For one that is elsewhere, give its folder: "
+    "`--bundle DIR`."
+)
 NEWER = "Use the labctl that made it, or a newer one."
 PARTIAL = ".partial"
 """The suffix of an unfinished bundle's folder, after the bundle's id."""
@@ -175,7 +179,7 @@ def read(folder: Path, name: str) -> Bundle:
         document = yaml.load(content(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(
-            f"there is no bundle in {folder}: {path} is missing", id="bundle-not-found", hint=REBUILD
+            f"there is no bundle in {folder}: {path} is missing", id="bundle-not-found", hint=MAKE
         ) from error
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # values in it raise the last two
         raise MissingError(f"{path} cannot be read: {error}", id="bundle-unreadable", hint=REBUILD) from error

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from labctl import __version__, ui
 from labctl.cli import apps, bundles, complete, demos, hosts, images, reach, settings
-from labctl.cli.argv import is_verbose, lab_name, move_global_options_first, wants_json, writes_events
+from labctl.cli.argv import is_verbose, lab_name, move_global_options_first, wants_json, without_value, writes_events
 from labctl.cli.confirm import confirm
 from labctl.cli.options import (
     BundleSource,
@@ -33,6 +33,7 @@ from labctl.cli.options import (
     Target,
     Workers,
     Yes,
+    seconds,
 )
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.commands import endings
@@ -66,6 +67,9 @@ app.add_typer(demos.app, name="demo")
 app.add_typer(reach.app)
 app.add_typer(settings.app)
 
+HELP = "For details, add `--help`."
+PYDANTIC = "Value error, "
+"""Where typer reports a value that is not one of several, pydantic's prefix of the reason."""
 STOPPED = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
@@ -98,6 +102,10 @@ def global_options(
 
     These options can be given before or after the command. Answers go to stdout, progress and errors to stderr.
     """
+    if verbose and quiet:
+        raise UsageError(
+            "--verbose and --quiet exclude each other", id="options-contradict", hint="Leave one of them out."
+        )
     context.obj = GlobalOptions(config, name, output.value, verbosity=int(verbose) - int(quiet))
 
 
@@ -214,7 +222,9 @@ def trace(
     context: typer.Context,
     target: Target = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until Ctrl-C.")] = False,
-    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Repeat until no hop is broken.")] = 0,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", parser=seconds, help="Repeat until no hop is broken.")
+    ] = 0,
 ) -> None:
     """Follow a request hop by hop, from the name to the pod.
 
@@ -294,17 +304,25 @@ def _run(arguments: list[str]) -> NoReturn:
         root = tree(app)
         if COMPLETE in os.environ:
             answer_shell(root)
+        _require_values(arguments)
         with root.make_context(PROGRAM, [*arguments]) as context:
             root.invoke(context)
         sys.exit(ExitCode.OK)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except TyperException as error:
-        fail(UsageError(error.format_message(), id="usage", hint="For details, add `--help`."), arguments)
+        message = error.format_message().replace(f": {PYDANTIC}", ": ")
+        fail(UsageError(message, id="usage", hint=HELP), arguments)
     except (Exception, KeyboardInterrupt) as reason:
         if streams.undelivered():
             raise SystemExit(ExitCode.MISSING) from reason
         fail(endings.as_error(reason, lab=lab_name(arguments), verbose=is_verbose(arguments)), arguments)
+
+
+def _require_values(arguments: list[str]) -> None:
+    """Check that global options have their values. Typer cannot: an empty value stands for a missing one."""
+    if option := without_value(arguments):
+        raise UsageError(f"Option '{option}' requires an argument.", id="usage", hint=HELP)
 
 
 def fail(error: LabError, arguments: list[str]) -> NoReturn:

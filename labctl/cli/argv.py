@@ -50,13 +50,8 @@ def move_global_options_first(arguments: list[str]) -> list[str]:
 
 def wants_json(arguments: list[str]) -> bool:
     """Return whether answers and errors are JSON. Expects global options first."""
-    output = ""
-    words = iter(_global(arguments))
-    for word in words:
-        name, is_joined, joined = word.partition("=")
-        value = joined if is_joined else next(words) if GLOBAL_OPTIONS[name] else ""
-        output = value if name in {"-o", "--output"} else output
-    return output == "json"
+    outputs = [value for name, value in _values(arguments) if name in {"-o", "--output"}]
+    return outputs[-1:] == ["json"]
 
 
 def is_verbose(arguments: list[str]) -> bool:
@@ -66,13 +61,12 @@ def is_verbose(arguments: list[str]) -> bool:
 
 def lab_name(arguments: list[str]) -> str | None:
     """Return the value of `--name`, or None. Expects global options first."""
-    words = iter(_global(arguments))
-    name = None
-    for word in words:
-        option, is_joined, joined = word.partition("=")
-        value = joined if is_joined else next(words) if GLOBAL_OPTIONS[option] else ""
-        name = value if option == "--name" else name
-    return name
+    return next((value for name, value in reversed(_values(arguments)) if name == "--name"), None)
+
+
+def without_value(arguments: list[str]) -> str | None:
+    """Return the first global option whose value is missing or empty, or None. Expects global options first."""
+    return next((name for name, value in _values(arguments) if GLOBAL_OPTIONS[name] and not value), None)
 
 
 def writes_events(arguments: list[str]) -> bool:
@@ -80,6 +74,16 @@ def writes_events(arguments: list[str]) -> bool:
     command = arguments[len(_global(arguments)) :]
     named = {" ".join(command[:1]), " ".join(command[:2])}
     return not named.isdisjoint(EVENTS_FOLLOW) and "--dry-run" not in command
+
+
+def _values(arguments: list[str]) -> list[tuple[str, str]]:
+    """Return the leading global options with their values; the value of a flag is empty."""
+    words = iter(_global(arguments))
+    split = (word.partition("=") for word in words)
+    return [
+        (name, joined if is_joined else next(words) if GLOBAL_OPTIONS[name] else "")
+        for name, is_joined, joined in split
+    ]
 
 
 def _global(arguments: list[str]) -> list[str]:

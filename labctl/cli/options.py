@@ -20,6 +20,13 @@ def whole_number(written: str) -> int:
     return int(written)
 
 
+def seconds(written: str | float) -> float:
+    """Return the number of seconds, which may be the default. `float` would accept nan and negative numbers."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(written)):
+        raise typer.BadParameter(f"{written}: must be a number of seconds, 0 or more")
+    return float(written)
+
+
 def folder(written: str) -> Path:
     """Return the folder. Rejects a registry reference, which would also pass for a relative path."""
     if "://" in written:

@@ -47,7 +47,8 @@ def as_error(
     the common one, and, if verbose, into the error's details.
     """
     if isinstance(reason, LabError):
-        reason.hint = for_lab(reason.hint, lab)
+        # The name itself may be what is invalid.
+        reason.hint = reason.hint if reason.id == "config-invalid" else for_lab(reason.hint, lab)
         return reason
     if isinstance(reason, Terminated):
         return TerminatedError("terminated", id="terminated", hint="Run the same command again to resume.")

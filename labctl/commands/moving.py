@@ -13,12 +13,13 @@ from labctl.bundle.oci.pull import pull as pull_bundle
 from labctl.bundle.oci.push import push as push_bundle
 from labctl.commands import bundles, runner
 from labctl.context import Context
+from labctl.host.paths import OCI
 from labctl.host.processor import architecture
 from labctl.machine_image.format import CATALOGUE, DESCRIPTION
 from labctl.model.events import Progress, Watching
 from labctl.model.options import GlobalOptions
 from labctl.plans.plan import Outcome, Step
-from labctl.transfer.reference import parse
+from labctl.transfer.reference import Reference, parse
 from labctl.transfer.registry import Registry
 
 _MIB = 1 << 20
@@ -54,7 +55,7 @@ def import_bundle(options: GlobalOptions, watching: Watching, file: Path) -> Bun
 
 def push(options: GlobalOptions, watching: Watching, text: str, named: Path | None) -> Mapping[str, object]:
     """Push a bundle to a registry, as a run of one step; return what was pushed."""
-    reference, pushed = parse(text), dict[str, object]()
+    reference, pushed = _reference(text), dict[str, object]()
 
     def send(context: Context, report: Progress) -> Outcome:
         bundle = bundles.chosen(named, context.cache)
@@ -77,7 +78,7 @@ def push(options: GlobalOptions, watching: Watching, text: str, named: Path | No
 
 def pull(options: GlobalOptions, watching: Watching, text: str) -> Bundle:
     """Pull a bundle into the cache, as a run of one step; return it."""
-    reference = parse(text)
+    reference = _reference(text)
     pulled: list[Bundle] = []
 
     def receive(context: Context, report: Progress) -> Outcome:
@@ -96,6 +97,11 @@ def pull(options: GlobalOptions, watching: Watching, text: str) -> Bundle:
 
     runner.run_in_cache(options, watching, (Step("bundle", "pulls the bundle from a registry", receive),))
     return pulled[0]
+
+
+def _reference(text: str) -> Reference:
+    """Return a registry's reference; it may be written as `--bundle` takes it, with `oci://`."""
+    return parse(text.removeprefix(OCI))
 
 
 def _artefact(bundle: Bundle, cache: Path, report: Progress) -> layout.Artefact:

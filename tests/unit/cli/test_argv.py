@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl.cli.argv import lab_name, move_global_options_first
+from labctl.cli.argv import lab_name, move_global_options_first, without_value
 from labctl.commands import endings
 from labctl.commands.endings import for_lab
-from labctl.model.errors import MissingError
+from labctl.model.errors import MissingError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,20 @@ from labctl.model.errors import MissingError
 )
 def test_the_lab_name_is_read_from_a_command_line(line: str, name: str | None) -> None:
     assert lab_name(move_global_options_first(line.split())) == name
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("up --name", "--name"),
+        ("--name two list -o", "-o"),
+        ("list --config= -o json", "--config"),
+        ("-v list --name two", None),
+        ("exec -- curl -o", None),
+    ],
+)
+def test_a_global_option_without_a_value_is_found(line: str, option: str | None) -> None:
+    assert without_value(move_global_options_first(line.split())) == option
 
 
 @pytest.mark.parametrize(
@@ -48,3 +62,5 @@ def test_commands_in_a_hint_get_the_name_of_the_lab(hint: str, named: str, tmp_p
     error = endings.as_error(MissingError("gone", id="gone", hint=hint), tmp_path / "log", lab="two")
 
     assert error.hint == named
+    invalid = UsageError("--name: /", id="config-invalid", hint=hint)
+    assert endings.as_error(invalid, tmp_path / "log", lab="/").hint == hint

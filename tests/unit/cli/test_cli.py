@@ -127,6 +127,10 @@ def test_with_json_an_error_is_one_document_on_stdout(
         ("up", "--bundle", "oci://registry.test/NOT:a:reference", "--dry-run"),
         ("up", "--bundle", "stick", "--recipe", "recipe.yaml", "--dry-run"),
         ("-o", "xml", "list"),
+        ("list", "--name"),
+        ("-v", "-q", "list"),
+        ("trace", "--wait", "nan"),
+        ("completion", "tcsh"),
     ],
 )
 def test_unknown_arguments_are_a_usage_error(labctl: Run, arguments: tuple[str, ...]) -> None:
