@@ -49,7 +49,7 @@ INTRODUCTION = """\
 | The answer is 502 | [backend-refused](causes.md#backend-refused), [backend-not-http](causes.md#backend-not-http) |
 | The answer is 503 | [controller-has-no-backend](causes.md#controller-has-no-backend), [no-pod-ready](causes.md#no-pod-ready) |
 | The answer is 504 | [backend-too-slow](causes.md#backend-too-slow) |
-| Some requests fail and others succeed | [pods-differ](causes.md#pods-differ), [address-taken](causes.md#address-taken), [pod-route-missing](causes.md#pod-route-missing) |
+| Some requests fail and others succeed | [pods-differ](causes.md#pods-differ), [address-taken](causes.md#address-taken), [pod-route-missing](causes.md#pod-route-missing), [node-not-reached](causes.md#node-not-reached) |
 | curl works, the browser does not | [hosts-entry-shadowed](causes.md#hosts-entry-shadowed), [proxy-in-the-way](causes.md#proxy-in-the-way) |
 | Pods are `Pending`, `ImagePullBackOff` or `CrashLoopBackOff` | [Why pods are not ready](causes.md#why-pods-are-not-ready) |
 | Isolated lab: only `labctl exec` and `labctl open` reach the app | An isolated lab has its own network: use these two commands |

@@ -82,11 +82,12 @@ def ruling(
     target: IPv4Address,
     source: IPv4Address | None = None,
     direct: str = "",
+    through: str = "",
 ) -> Mapping[str, Any] | None:
     """Return the rule that routes packets to an address before the main table does; None if the main table does.
 
-    The packets of a connection that this machine opens have no source yet. A table with a direct route to the interface
-    `direct` counts as the main table.
+    The packets of a connection that this machine opens have no source yet. A table with a route to the interface
+    `direct` counts as the main table, if that route has the gateway `through`, or none if that is empty.
     """
     for rule in known_rules:
         if not rule.keys() <= KNOWN_FIELDS or not _selects(rule, "dst", target) or not _selects(rule, "src", source):
@@ -101,7 +102,7 @@ def ruling(
         taking = [each for each in in_table if target in each.network]
         closest = min(taking, key=lambda each: (-each.network.prefixlen, each.metric), default=None)
         if closest is not None and closest.kind != "throw":
-            return None if table in {LOCAL, MAIN} or _is_direct(closest, direct) else rule
+            return None if table in {LOCAL, MAIN} or _leads(closest, direct, through) else rule
     return None
 
 
@@ -116,8 +117,8 @@ def rule_wording(rule: Mapping[str, Any]) -> str:
     return " ".join(str(word) for word in (*(word for end in ends for word in end), *does, "pref", rule["priority"]))
 
 
-def _is_direct(route: TableRoute, device: str) -> bool:
-    return route.kind == UNICAST and not route.gateway and route.device == device != ""
+def _leads(route: TableRoute, device: str, through: str) -> bool:
+    return route.kind == UNICAST and route.gateway == through and route.device == device != ""
 
 
 def _selects(rule: Mapping[str, Any], end: str, address: IPv4Address | None) -> bool:

@@ -77,7 +77,7 @@ CAUSES: Mapping[str, Cause] = {
     "arp-not-asked": Cause("node", "this machine cannot send ARP requests for the address"),
     "address-taken": Cause("node", "a machine outside the lab answers ARP for the address", 10),
     "neighbour-fixed": Cause(
-        "node", "this machine, or the announcing node, has a static ARP entry with a wrong MAC for the other", 2
+        "node, response", "this machine or a node has a static ARP entry with a wrong MAC for another one", 2
     ),
     "announced-twice": Cause("node", "several nodes answer ARP for the address", passes=True),
     "advertisement-missing": Cause("node", "MetalLB has no L2Advertisement"),
@@ -116,6 +116,9 @@ CAUSES: Mapping[str, Cause] = {
     "controller-port-closed": Cause("node", "a pod of the ingress controller does not accept connections", passes=True),
     "no-connection": Cause("node", "the address does not accept connections, for an unknown reason", passes=True),
     "pod-route-missing": Cause("node, response", "a node has no route to the pods of another node", 5),
+    "node-not-reached": Cause(
+        "response", "a node does not reach another node, or the app's pods there", 30, passes=True
+    ),
     "controller-not-ready": Cause("node, rule", "no pod of the ingress controller is ready"),
     "ingress-missing": Cause("rule", "no Ingress has a rule for the hostname", 10),
     "ingress-class-other": Cause("rule", "the Ingress belongs to a class that the controller does not serve", 10),

@@ -33,6 +33,10 @@ NO_CONNECTION = 255
 INTERFACES = ("ip", "-j", "-4", "address", "show")
 ROUTE = ("ip", "-j", "-4", "route", "get")
 NEIGHBOURS = ("ip", "-j", "-4", "neigh", "show")
+KERNEL_RULES = frozenset({0, 32766, 32767})
+"""The priorities of the routing rules that every node has: for the tables local, main and default."""
+UNANSWERED = frozenset({"INCOMPLETE", "FAILED"})
+"""The states of an ARP entry for an address that does not answer."""
 PASSING: Mapping[str, Sequence[str]] = {
     "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
     "ruleset": ("nft", "-j", "list", "ruleset"),
@@ -120,16 +124,25 @@ class NodeFacts:
             return None
         return dict(entry)
 
-    def ruling(self, target: IPv4Address, source: IPv4Address | None) -> Mapping[str, Any] | None:
-        """Return the routing rule that takes precedence over the main table for packets; None if there is none."""
+    def ruling(self, target: IPv4Address, source: IPv4Address | None, through: str = "") -> Mapping[str, Any] | None:
+        """Return the routing rule that takes precedence over the main table for packets; None if there is none.
+
+        A rule that leads to the right gateway, `through`, does not count.
+        """
         rules, tables = _list(self.sections.get("rules", "")), _list(self.sections.get("tables", ""))
-        return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source, self.device)
+        return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source, self.device, through)
 
     def fixed_mac(self, target: IPv4Address) -> str | None:
         """Return the MAC of a static ARP entry on the interface that has the node's address; None if there is none."""
         entries = _list(self.sections.get("neighbours", ""))
         here = (each for each in entries if (each.get("dst"), each.get("dev")) == (str(target), self.device))
         return next((str(each.get("lladdr", "")) for each in here if "PERMANENT" in each.get("state", ())), None)
+
+    def is_silent(self, target: IPv4Address) -> bool:
+        """Return whether an address in the lab's network does not answer the node's ARP requests."""
+        entries = _list(self.sections.get("neighbours", ""))
+        here = (each for each in entries if (each.get("dst"), each.get("dev")) == (str(target), self.device))
+        return any(UNANSWERED & set(each.get("state", ())) for each in here)
 
     def reaches(self, pod: Pod) -> bool:
         """Return whether the pod accepted a connection from the node; True if the node did not report it.
@@ -140,8 +153,8 @@ class NodeFacts:
         return not said or float(said) > 0
 
     def knows_route(self, target: str) -> bool:
-        """Return whether the node reported its route to a pod, or to this machine as "back", or that it has none."""
-        return _section_of(target) in self.sections
+        """Return whether the node reported its rules and its route to a pod, or to this machine as "back", if it has one."""
+        return {_section_of(target), "rules"} <= self.sections.keys()
 
 
 def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
@@ -149,28 +162,27 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
 
     None if the node does not answer.
     """
-    questions = {
-        **PASSING,
-        "back": (*ROUTE, str(client)),
-        "rules": routes.IP_RULES,
-        "tables": routes.IP_ROUTES,
-        "neighbours": NEIGHBOURS,
-    }
+    questions = {**PASSING, "back": (*ROUTE, str(client)), "neighbours": NEIGHBOURS}
     sections = _sections(trail, node, {**questions, **_routes_to(pods)})
     if sections is None:
         return None
+    return connected(trail, NodeFacts(node, sections), pods)
+
+
+def connected(trail: Trail, facts: NodeFacts, pods: Collection[Pod]) -> NodeFacts:
+    """Add to a node's facts whether these pods accept connections from it."""
+    sections = dict(facts.sections)
     for pod in pods:
-        connected = _finished(
-            trail, node, (*CONNECT, "--max-time", f"{trail.limits.trace_pod}", f"http://{pod.address}:{pod.port}/")
-        )
-        if connected:
-            sections[f"open {pod.address}"] = connected.out
-    return NodeFacts(node, sections)
+        seconds = trail.left(trail.limits.trace_pod)
+        said = _finished(trail, facts.node, (*CONNECT, "--max-time", f"{seconds}", f"http://{pod.address}:{pod.port}/"))
+        if said:
+            sections[f"open {pod.address}"] = said.out
+    return NodeFacts(facts.node, sections)
 
 
 def ask_passing(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
     """Return only what affects packets that a node forwards to these pods; None if it does not answer."""
-    sections = _sections(trail, node, {**PASSING, **_routes_to(pods)})
+    sections = _sections(trail, node, {**_routes_to(pods), **PASSING, "neighbours": NEIGHBOURS})
     return None if sections is None else NodeFacts(node, sections)
 
 
@@ -221,7 +233,11 @@ def narrow(trail: Trail, names: Collection[str]) -> tuple[Node, str, int, int] |
 
 
 def _routes_to(pods: Collection[Pod]) -> dict[str, Sequence[str]]:
-    return {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
+    return {
+        "interfaces": INTERFACES,
+        "rules": routes.IP_RULES,
+        **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods},
+    }
 
 
 def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str] | None:
@@ -234,7 +250,10 @@ def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         finished = pool.map(partial(_finished, trail, node), questions.values())
         answers = zip(questions, finished, strict=True)
-        return {name: said.out if said.code == 0 else "" for name, said in answers if said}
+        sections = {name: said.out if said.code == 0 else "" for name, said in answers if said}
+    if any("table" in each and each["priority"] not in KERNEL_RULES for each in _list(sections.get("rules", ""))):
+        sections["tables"] = _said(trail, node, routes.IP_ROUTES) or ""
+    return sections
 
 
 def _section_of(target: str) -> str:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from labctl.cluster import unready
+from labctl.host import routes
 from labctl.model.lab import Lab, Node
 from labctl.trace.node import node_facts
 from labctl.trace.node.node_facts import NodeFacts, Pod
@@ -14,15 +15,17 @@ from labctl.trace.problem import ProblemError, labctl
 from labctl.trace.trail import Trail
 
 
-def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
+def lost(lab: Lab, facts: NodeFacts, pod: Pod, source: IPv4Address | None = None) -> ProblemError | None:
     """Return a problem if a node has no route, or a wrong one, to a pod on another node.
 
-    A pod with its node's own address needs none of labctl's routes.
+    `source` has packets that the node forwards. A pod with its node's own address needs none of labctl's routes.
     """
     owner = next((each for each in lab.nodes if each.name == pod.node), None)
     route = facts.route(str(pod.address))
     if owner is None or owner == facts.node or pod.address not in owner.pod_network:
         return None
+    if rule := facts.ruling(pod.address, source, str(owner.address)):
+        return _ruled(lab, facts, owner, pod, routes.rule_wording(rule))
     if not facts.knows_route(str(pod.address)):
         return None
     if route and route.get("gateway") == str(owner.address):
@@ -35,6 +38,16 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
         f"to {pod.address} are lost",
         fix="Add the route again.",
         commands=(labctl(lab.name, "ssh", facts.node.name, "--", "sudo", *line),),
+    )
+
+
+def _ruled(lab: Lab, facts: NodeFacts, owner: Node, pod: Pod, rule: str) -> ProblemError:
+    return ProblemError(
+        "pod-route-missing",
+        f"the routing rule `{rule}` on {facts.node.name} takes precedence over its route to {owner.pod_network}, the "
+        f"pods of {owner.name}: packets to {pod.address} are lost",
+        fix="Remove the rule.",
+        commands=(labctl(lab.name, "ssh", facts.node.name, "--", "sudo", "ip", "rule", "del", *rule.split()),),
     )
 
 

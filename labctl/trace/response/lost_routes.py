@@ -1,4 +1,4 @@
-"""Find why packets are lost between nodes, which may explain a failed response: routes, forwarding, packet filters."""
+"""Find why packets are lost between nodes, which may explain a failed response: routes, forwarding, filters, ARP."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from labctl.model.lab import Node
 from labctl.trace.node import handing_on, node_facts
+from labctl.trace.node.attempt import into_node
 from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.node.pod_routes import lost, placed, unforwarded
 from labctl.trace.node.ways import filtered
 from labctl.trace.probes.filters import BRIDGE
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
-from labctl.trace.problem import ProblemError
+from labctl.trace.problem import ProblemError, labctl
 from labctl.trace.response import answers
 from labctl.trace.trail import Trail
 
@@ -57,19 +58,93 @@ def between(trail: Trail, taken_by: str) -> ProblemError | None:
     """Return why packets are lost between the controller's pod that took a request and the app's pods elsewhere."""
     trail.is_compared = True
     legs = list(_to_the_app(trail, taken_by))
-    nodes = dict.fromkeys(each.node for each in legs)
-    problems = (_lost(trail, node, [each for each in legs if each.node == node]) for node in nodes)
-    return next(filter(None, problems), None) or _filtered_here(trail, legs)
+    near: NodeFacts | None = None
+    for node in dict.fromkeys(each.node for each in legs):
+        its = [each for each in legs if each.node == node]
+        if (facts := _facts(trail, node, its)) is None:
+            continue
+        if problem := _lost(trail, facts, its):
+            return problem
+        near = facts if node.name == its[0].controller.node else near
+    return _filtered_here(trail, legs) or (_unreached(trail, near, legs) if near else None)
 
 
-def _lost(trail: Trail, node: Node, legs: Sequence[Leg]) -> ProblemError | None:
+def _facts(trail: Trail, node: Node, legs: Sequence[Leg]) -> NodeFacts | None:
     pods = dict.fromkeys(pod for leg in legs for pod in (leg.own, leg.far))
-    facts = node_facts.ask_passing(trail, node, pods)
-    if facts is None:
-        return None
-    missing = next(filter(None, (lost(trail.lab, facts, leg.far) for leg in legs)), None)
+    return node_facts.ask_passing(trail, node, pods)
+
+
+def _lost(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError | None:
+    missing = (lost(trail.lab, facts, leg.far, leg.own.address) for leg in legs)
     dropped = (_filtered(trail, leg, facts) for leg in legs)
-    return missing or unforwarded(trail.lab, facts) or next(filter(None, dropped), None)
+    fixed = (_fixed(trail, facts, node) for node in _others(trail, facts.node, legs))
+    return (
+        next(filter(None, missing), None)
+        or unforwarded(trail.lab, facts)
+        or next(filter(None, dropped), None)
+        or next(filter(None, fixed), None)
+    )
+
+
+def _others(trail: Trail, node: Node, legs: Sequence[Leg]) -> Sequence[Node]:
+    names = {leg.far.node for leg in legs if leg.node == node}
+    return [each for each in trail.lab.nodes if each.name in names]
+
+
+def _fixed(trail: Trail, facts: NodeFacts, other: Node) -> ProblemError | None:
+    """Return a problem if a node has a static ARP entry for another node with a MAC that is not the other's."""
+    fixed, route = facts.fixed_mac(other.address), trail.client.route(other.address)
+    if fixed is None or route is None:
+        return None
+    try:
+        macs = trail.client.ask_arp([other.address], route).get(other.address, frozenset())
+    except OSError:  # this machine cannot send ARP requests
+        return None
+    if not macs or fixed in macs:
+        return None
+    node = facts.node
+    return ProblemError(
+        "neighbour-fixed",
+        f"{node.name} has a static ARP entry for {other.name}, {other.address}, with {fixed}, but its MAC is "
+        f"{' or '.join(sorted(macs))}",
+        fix="Remove the entry: the kernel then sends ARP requests again.",
+        commands=(into_node(trail, node, "ip", "neigh", "del", str(other.address), "dev", facts.device),),
+    )
+
+
+def _unreached(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError | None:
+    """Return a problem if the controller's node does not connect to a pod of the app that its own node connects to."""
+    near = facts.node
+    for far in _others(trail, near, legs):
+        pods = dict.fromkeys(leg.app for leg in legs if leg.app.node == far.name)
+        pod = next((each for each in pods if _is_cut_off(trail, near, far, each)), None)
+        if pod is None:
+            continue
+        silent = f", and gets no answer to ARP requests for {far.address}" if facts.is_silent(far.address) else ""
+        return ProblemError(
+            "node-not-reached",
+            f"{near.name} does not connect to {pod.address}, port {pod.port}, to which {far.name} connects{silent}",
+            fix="Restart both nodes, so that their network is configured again.",
+            commands=(labctl(trail.lab.name, "halt", near.name, far.name), labctl(trail.lab.name, "resume")),
+        )
+    return None
+
+
+def _is_cut_off(trail: Trail, near: Node, far: Node, pod: Pod) -> bool:
+    """Return whether a pod accepts connections from its own node, and before and after that none from another one."""
+    return (
+        _connects(trail, near, pod) is False
+        and _connects(trail, far, pod) is True
+        and _connects(trail, near, pod) is False
+    )
+
+
+def _connects(trail: Trail, node: Node, pod: Pod) -> bool | None:
+    """Return whether a node connects to a pod; None if the node did not report it, or the time left is too short."""
+    if trail.left(trail.limits.trace_pod) < trail.limits.survey_least:
+        return None
+    facts = node_facts.connected(trail, NodeFacts(node, {}), [pod])
+    return facts.reaches(pod) if any(facts.sections.values()) else None
 
 
 def _filtered_here(trail: Trail, legs: Sequence[Leg]) -> ProblemError | None:

@@ -72,6 +72,8 @@ class Survey:
     """Pods that got no request."""
     words: dict[str, Word] = field(default_factory=dict)
     """The pods' responses when asked directly."""
+    is_slow: bool = False
+    """Whether some requests took as long as the controller waits for a pod that it does not reach, and others did not."""
     lost: ProblemError | None = None
     """Why packets between nodes are lost, so that some requests take as long as the controller waits for a pod."""
 
@@ -144,7 +146,8 @@ def survey(trail: Trail, first: Answered) -> Survey:
             if not batch:
                 break
             times += map(_took, batch)
-            if not whole.is_compared and max(times) >= limits.pod_connect > 2 * min(times):
+            results.is_slow = max(times) >= limits.pod_connect > 2 * min(times)
+            if not whole.is_compared and results.is_slow:
                 results.lost = lost_routes.between(whole, first.record.controller_pod if first.record else "")
             if results.lost:
                 break

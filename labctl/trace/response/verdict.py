@@ -186,6 +186,10 @@ def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
     total = len(results.outcomes) + len(results.missing)
     details = "; ".join(f"{pod}: {why}" for pod, why in {**unreached, **doubtful}.items())
     fix = "The pods that got requests are healthy: there may be nothing to fix."
+    is_slow = results.is_slow and bool(unreached)
+    if is_slow:
+        details += "; other requests took as long as the ingress controller waits for a pod that it does not reach"
+        fix = "Trace again when this machine is less busy. If the problem remains, check the network between the nodes."
     if strange := refusals.without_pods(trail):
         fix = "If nothing listens there, remove the address from its EndpointSlice."
     raise ProblemError(
@@ -194,5 +198,5 @@ def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
         evidence,
         fix=fix,
         commands=(),
-        state=UNKNOWN,
+        state=WARNING if is_slow else UNKNOWN,
     )

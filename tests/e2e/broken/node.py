@@ -163,6 +163,25 @@ def _restore_pod_routes(lab: RealLab) -> None:
                 lab.docker("exec", node, "ip", "route", "replace", network, "via", address, "dev", "eth1")
 
 
+def _rule_between_pods(*more: str) -> Act:
+    """Add a routing rule to the announcing node that drops packets from its pods to those of the other node."""
+
+    def act(lab: RealLab) -> None:
+        node, networks = _announcer(lab), _networks(lab)
+        [there] = [network for name, (network, _) in networks.items() if name != node]
+        ends = ("to", there, *more) if more else ("from", networks[node][0], "to", there)
+        lab.docker("exec", node, "ip", "rule", "add", *ends, "blackhole", "pref", "50")
+
+    return act
+
+
+def _fix_the_entry_of_the_other_node(lab: RealLab) -> None:
+    """Give the announcing node a static ARP entry for the other one, with a wrong MAC."""
+    node = _announcer(lab)
+    [(_, other)] = [each for name, each in _networks(lab).items() if name != node]
+    lab.docker("exec", node, "ip", "neigh", "replace", other, "lladdr", WRONG_MAC, "dev", "eth1", "nud", "permanent")
+
+
 def _give_another_node_the_address(lab: RealLab) -> None:
     node = _announcer(lab)
     other = next(name for name in _nodes(lab) if name != node)
@@ -441,6 +460,30 @@ ROWS = (
         "pod-route-missing",
         up="reports",
         undo=_restore_pod_routes,
+    ),
+    BrokenLab(
+        "a routing rule between the pods of two nodes",
+        _rule_between_pods(),
+        "response",
+        "pod-route-missing",
+        up="reports",
+        undo=_in_every_node("ip", "rule", "del", "pref", "50"),
+    ),
+    BrokenLab(
+        "a routing rule for a port, which labctl does not evaluate",
+        _rule_between_pods("ipproto", "tcp", "dport", "80"),
+        "response",
+        "node-not-reached",
+        up="reports",
+        undo=_in_every_node("ip", "rule", "del", "pref", "50"),
+    ),
+    BrokenLab(
+        "a static ARP entry for another node",
+        _fix_the_entry_of_the_other_node,
+        "response",
+        "neighbour-fixed",
+        up="reports",
+        undo=_in_every_node("ip", "neigh", "flush", "nud", "permanent"),
     ),
     BrokenLab(
         "pods of the controller that started without their rights",

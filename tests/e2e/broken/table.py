@@ -139,6 +139,8 @@ SWEPT = frozenset(
         "a Service that is an alias of a name outside the cluster",
         "an app that speaks no HTTP",
         "an app that takes its time",
+        "a routing rule between the pods of two nodes",
+        "a routing rule for a port, which labctl does not evaluate",
         "a redirect to TLS that nobody serves",
         "a login",
         "a client that always gets to the same pod",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -49,6 +50,13 @@ class NodeNetwork:
     """Its route to the other node's pods."""
     forward: str = "1"
     rules: tuple[Json, ...] = ()
+    routing: tuple[Json, ...] = ()
+    """Its routing rules."""
+    tables: tuple[Json, ...] = ()
+    """The routes of all its tables."""
+    arp: tuple[Json, ...] = ()
+    """Its ARP table."""
+    connect_time: str = "0.001"
 
 
 def intact(**fields: Any) -> NodeNetwork:  # noqa: ANN401 - any field
@@ -66,10 +74,14 @@ def set_node_networks(provider: FakeProvider, lost: Mapping[str, NodeNetwork]) -
                 return Finished(0, broken.forward, ())
             if command[0] == "nft":
                 return Finished(0, json.dumps({"nftables": list(broken.rules)}) if "-j" in command else "", ())
+            if command[0] == "curl":
+                return Finished(0, broken.connect_time, ())
             if "address" in command:
-                return Finished(0, json.dumps([{"ifname": "eth1", "addr_info": []}]), ())
+                own = {"local": OWN[name], "prefixlen": 24}
+                return Finished(0, json.dumps([{"ifname": "eth1", "mtu": 1500, "addr_info": [own]}]), ())
+            listed = {"rule": broken.routing, "table": broken.tables, "neigh": broken.arp}
             if "get" not in command:
-                return Finished(0, "[]", ())
+                return Finished(0, json.dumps(next((listed[word] for word in command if word in listed), [])), ())
             gateway = next((at for prefix, at in GATEWAYS.items() if command[-1].startswith(prefix)), "")
             route = {"dev": "cni0"} if gateway in {"", OWN[name]} else broken.route
             route = {"gateway": gateway, "dev": "eth1"} if route == {} else route
@@ -102,6 +114,24 @@ class RouteCase:
 
 
 SECOND = "my-app-2"
+SSH_A, SSH_B = (f"labctl --name demo ssh {name} -- sudo" for name in (A, B))
+RESTART = ("labctl --name demo halt demo-worker-1 demo-control-plane", "labctl --name demo resume")
+MAC_B = "02:00:00:00:00:10"
+TABLED = {"priority": 50, "src": "all", "table": "100"}
+
+
+def rule(**fields: str | int) -> Json:
+    return {"priority": 50, "src": "all", "action": "blackhole", **fields}
+
+
+def to_b(gateway: str) -> Json:
+    return {"dst": "10.244.0.0/24", "gateway": gateway, "dev": "eth1", "table": "100"}
+
+
+def neighbour(address: str, state: str, mac: str = "") -> Json:
+    return {"dst": address, "dev": "eth1", "lladdr": mac, "state": [state]}
+
+
 ROUTES = {
     "from the controller to the app": RouteCase(
         {A: NodeNetwork(None)}, (exchange_of(), timed_out(SECOND)), "pod-route-missing", (ON_A,)
@@ -151,6 +181,58 @@ ROUTES = {
         (exchange_of(), timed_out(SECOND)),
         "pods-differ",
     ),
+    "a routing rule on the controller's node": RouteCase(
+        {A: intact(routing=(rule(dst="10.244.0.0", dstlen=24),))},
+        (exchange_of(), timed_out(SECOND)),
+        "pod-route-missing",
+        (f"{SSH_A} ip rule del from all to 10.244.0.0/24 blackhole pref 50",),
+    ),
+    "a routing rule on the app's node for the replies": RouteCase(
+        {B: intact(routing=(rule(src="10.244.0.0", srclen=24, dst="10.244.1.0", dstlen=24),))},
+        (exchange_of(), timed_out(SECOND)),
+        "pod-route-missing",
+        (f"{SSH_B} ip rule del from 10.244.0.0/24 to 10.244.1.0/24 blackhole pref 50",),
+    ),
+    "a routing rule for packets of others": RouteCase(
+        {A: intact(routing=(rule(src="10.244.5.0", srclen=24),))}, (exchange_of(), timed_out(SECOND)), "pods-differ"
+    ),
+    "a routing table that leads to the same node": RouteCase(
+        {A: intact(routing=(TABLED,), tables=(to_b("192.168.56.10"),))},
+        (exchange_of(), timed_out(SECOND)),
+        "pods-differ",
+    ),
+    "a routing table that leads elsewhere": RouteCase(
+        {A: intact(routing=(TABLED,), tables=(to_b("192.168.56.77"),))},
+        (exchange_of(), timed_out(SECOND)),
+        "pod-route-missing",
+        (f"{SSH_A} ip rule del from all lookup 100 pref 50",),
+    ),
+    "a static ARP entry with another MAC": RouteCase(
+        {A: intact(arp=(neighbour(OWN[B], "PERMANENT", "02:00:00:00:00:99"),))},
+        (exchange_of(), timed_out(SECOND)),
+        "neighbour-fixed",
+        ("labctl --name demo exec -- docker exec demo-worker-1 ip neigh del 192.168.56.10 dev eth1",),
+    ),
+    "a static ARP entry with the right MAC": RouteCase(
+        {A: intact(arp=(neighbour(OWN[B], "PERMANENT", MAC_B),))}, (exchange_of(), timed_out(SECOND)), "pods-differ"
+    ),
+    "connections from the controller's node alone": RouteCase(
+        {A: intact(connect_time="0.000")}, (exchange_of(), timed_out(SECOND)), "node-not-reached", RESTART
+    ),
+    "ARP requests without an answer": RouteCase(
+        {A: intact(connect_time="0.000", arp=(neighbour(OWN[B], "FAILED"),))},
+        (exchange_of(), timed_out(SECOND)),
+        "node-not-reached",
+        RESTART,
+    ),
+    "ARP requests that had no answer before": RouteCase(
+        {A: intact(arp=(neighbour(OWN[B], "FAILED"),))}, (exchange_of(), timed_out(SECOND)), "pods-differ"
+    ),
+    "connections from each node, as of a pod that restarts": RouteCase(
+        {A: intact(connect_time="0.000"), B: intact(connect_time="0.000")},
+        (exchange_of(), timed_out(SECOND)),
+        "pods-differ",
+    ),
     "none": RouteCase({}, (exchange_of(), timed_out(SECOND)), "pods-differ"),
 }
 
@@ -160,6 +242,7 @@ def test_a_missing_route_between_controller_and_app_is_reported_instead_of_a_sil
     world: BreakableLab, name: str
 ) -> None:
     case = ROUTES[name]
+    world.client.macs[IPv4Address(OWN[B])] = {MAC_B}
     hop = response_hop(set_responses(spread_pods(world, case.nodes), *case.exchanges, word=REFUSED))
 
     assert (hop["state"], hop["cause"]) == ("broken", case.cause)

@@ -113,6 +113,12 @@ TWO_PODS = {
     "one gets no request, and is late": TwoPodsCase((exchange_of(),), "warning", "pods-differ", LATE),
     "one gets no request, and responds with 500": TwoPodsCase((exchange_of(),), "broken", "pods-differ", (500, "oops")),
     "one gets no request, and is healthy": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached", (200, "hello")),
+    "one gets no request, and is healthy, and others take as long as a pod that is not reached": TwoPodsCase(
+        (exchange_of(), exchange_of(seconds={"connect": 0.0004, "first_byte": 1.004})),
+        "warning",
+        "pod-not-reached",
+        (200, "hello"),
+    ),
     "one gets no request, and nothing else is known": TwoPodsCase((exchange_of(),), "unknown", "pod-not-reached"),
     "one gets no request, and the other is sometimes late": TwoPodsCase(
         (exchange_of(), timed_out(FIRST)), "broken", "pods-differ"
