@@ -21,6 +21,7 @@ _TEXTS = {
     "missing": "is missing",
     "int_type": "must be a whole number",
     "string_type": "must be text, in quotes if it looks like a number, true, false or null",
+    "string_unicode": "must be UTF-8 text",
     "list_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping, such as `name: my-app`",

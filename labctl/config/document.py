@@ -121,6 +121,8 @@ _Loader.add_constructor(BOOL, _only("true".__eq__, BOOL))
 
 
 def _where(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it nests too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     if isinstance(error, yaml.reader.ReaderError) and isinstance(error.character, int):

@@ -24,6 +24,7 @@ _TEXTS = {
     "extra_forbidden": "is not a known key",
     "missing": "is missing",
     "string_type": "must be text, in quotes if it looks like a number, a date or yes/no",
+    "string_unicode": "must be UTF-8 text",
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
     "model_type": "must be a mapping",

@@ -384,6 +384,7 @@ ONE_PROBLEM = {
     "workers: 21": "workers",
     "workers: 1.5": "workers",
     "workers: true": "workers",
+    r'name: "\ud800"': "name",
     "workers:": "workers",
     "cpus: 0": "cpus",
     "memory: 511": "memory",
