@@ -24,6 +24,7 @@ TITLES = {
     "node, rule": "Node or rule",
     "rule": "Rule",
     "pod": "Pod",
+    "pod, response": "Pod or response",
     "response": "Response",
     "any": "Any hop",
     "status": "Only in `labctl status`",

@@ -46,6 +46,9 @@ UNPLACED: Mapping[str, str] = {
     r"node\.kubernetes\.io/unschedulable|were unschedulable": "A node was cordoned: `labctl exec -- kubectl get nodes` shows "
     "which one, and `labctl exec -- kubectl uncordon NODE` makes it schedulable again.",
     r"node\.kubernetes\.io/disk-pressure": "A node's disk is nearly full: free space on this machine's disk.",
+    r"node\.kubernetes\.io/(memory|pid)-pressure": "A node is short of memory or of process ids: end programs or pods.",
+    r"(untolerated taint \{|Taints: (.*, )?[^ ,]+: )(?!node(-role)?\.kubernetes\.io/)": "A node has a taint that the pod does not "
+    "tolerate: `labctl exec -- kubectl taint node NODE KEY-` removes it.",
 }
 """Hints by patterns for the scheduler's message; they take precedence over HINTS."""
 UNNAMED = "untolerated taint(s)"

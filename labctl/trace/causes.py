@@ -137,7 +137,7 @@ CAUSES: Mapping[str, Cause] = {
     "target-port-missing": Cause("node, pod", "the Service's targetPort is a name that its pods do not have", 10),
     "endpoints-missing": Cause("pod", "the Service's pods are ready, but no EndpointSlice lists them", 30),
     "no-pods-wanted": Cause("pod", "the app has `replicas: 0`"),
-    "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
+    "no-pod-ready": Cause("pod, response", "no pod behind the Service is ready"),
     "pods-not-all-ready": Cause("pod", "some pods behind the Service are ready, others are not"),
     "cluster-dns-down": Cause("pod", "CoreDNS is not ready: requests reach the app, but its pods cannot resolve names"),
     "no-time-left": Cause("response", "the earlier hops used up the time limit, so the response was not checked"),

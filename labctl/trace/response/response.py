@@ -19,6 +19,8 @@ OWN: Mapping[int, tuple[str, str]] = {
     503: ("controller-has-no-backend", "it has no backend for the rule"),
 }
 """The cause and the reason for each status of a controller's own responses without a backend."""
+OF_OUTDATED_PODS = frozenset({"answered-by-other-pod", "controller-has-no-backend", "backend-refused"})
+"""Causes that pods explain which became ready, or ceased to be, after they were read."""
 GUARDS = (
     "auth-url",
     "whitelist-source-range",
@@ -42,11 +44,39 @@ API = "api-unreachable"
 
 
 def response(trail: Trail) -> Evidence:
-    """Check that every pod behind the rule answers, that the whole body arrives, and that a redirect works."""
+    """Check that every pod behind the rule answers, that the whole body arrives, and that a redirect works.
+
+    If the pods changed while the controller answered, check again with those that are there now.
+    """
+    try:
+        return _explained(trail)
+    except ProblemError as problem:
+        if problem.cause not in OF_OUTDATED_PODS or not _pods_changed(trail):
+            raise
+    trail.forget()
+    return _explained(trail)
+
+
+def _explained(trail: Trail) -> Evidence:
     try:
         return _answer(trail)
     except ProblemError as problem:
         raise lost_routes.explain(trail, problem) from problem
+
+
+def _pods_changed(trail: Trail) -> bool:
+    """Read the pods behind the rule again; return whether they are others. Raises ProblemError if none is ready."""
+    known = trail.seen.get("pod") or {}
+    try:
+        current = rule.pod(trail)
+    except ProblemError as problem:
+        if problem.state == BROKEN:
+            raise
+        current = problem.evidence
+    except LabError:
+        return False
+    trail.seen["pod"] = current
+    return bool(known) and current.get("pods") != known.get("pods")
 
 
 def _answer(trail: Trail) -> Evidence:

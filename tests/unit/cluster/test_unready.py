@@ -260,7 +260,8 @@ UNSCHEDULABLE = {
 
 
 TAINT = "1 node(s) had untolerated taint {{{}: }}"
-CONTROL_PLANES = TAINT.format("node-role.kubernetes.io/control-plane")
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+CONTROL_PLANES = TAINT.format(CONTROL_PLANE)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +273,8 @@ CONTROL_PLANES = TAINT.format("node-role.kubernetes.io/control-plane")
         ([CONTROL_PLANES, "1 node(s) were unschedulable"], "uncordon"),
         ([CONTROL_PLANES, TAINT.format("node.kubernetes.io/unschedulable")], "uncordon"),
         ([CONTROL_PLANES, TAINT.format("node.kubernetes.io/disk-pressure")], "disk"),
+        ([CONTROL_PLANES, TAINT.format("node.kubernetes.io/memory-pressure")], "memory"),
+        ([CONTROL_PLANES, TAINT.format("mine")], "kubectl taint node"),
         ([CONTROL_PLANES, "1 Insufficient cpu"], "describe nodes"),
         ([CONTROL_PLANES, "1 node(s) didn't match Pod's node affinity/selector"], "describe nodes"),
     ],
@@ -293,7 +296,9 @@ def test_the_hint_for_an_unschedulable_pod_fits_the_schedulers_reasons(
         ([("worker-1", "node.kubernetes.io/unreachable", "NoSchedule")], "labctl resume"),
         ([("worker-1", "node.kubernetes.io/not-ready", "NoExecute")], "labctl resume"),
         ([("worker-1", "node.kubernetes.io/disk-pressure", "NoSchedule")], "disk"),
-        ([("worker-1", "mine", "NoSchedule")], "describe nodes"),
+        ([("worker-1", "mine", "NoSchedule")], "kubectl taint node"),
+        ([("worker-1", CONTROL_PLANE, "NoSchedule")], "describe nodes"),
+        ([("control", CONTROL_PLANE, "NoSchedule"), ("worker-1", "mine", "NoExecute")], "kubectl taint node"),
         ([("worker-1", "node.kubernetes.io/unreachable", "PreferNoSchedule")], "describe nodes"),
         ([], "describe nodes"),
     ],

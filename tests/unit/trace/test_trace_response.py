@@ -144,6 +144,41 @@ def test_the_responses_of_two_pods_give_one_result(world: BreakableLab, name: st
     assert len(world.client.asked) <= 2 * 2 + 3
 
 
+def _change_pods_during_requests(world: BreakableLab, change: Callable[[], object]) -> None:
+    """Change the pods once, between the hop `pod` and the first further request."""
+    changes, line_to = iter([change]), world.client.line_to
+
+    def line_after_change(*words: Any) -> Any:  # noqa: ANN401 - as in the client
+        for each in changes:
+            each()
+        return line_to(*words)
+
+    world.client.line_to = line_after_change  # type: ignore[assignment, method-assign]
+
+
+def test_a_pod_that_became_ready_after_the_pods_were_read_is_no_stranger(world: BreakableLab) -> None:
+    set_responses(world, exchange_of(SECOND), exchange_of(), exchange_of(SECOND))
+    _change_pods_during_requests(world, world.with_second_pod)
+
+    hop = response_hop(world)
+
+    assert (hop["state"], hop["cause"]) == ("ok", None)
+    assert {each["pod"] for each in hop["evidence"]["pods"]} == {FIRST, SECOND}
+
+
+def test_pods_that_ceased_to_be_ready_are_not_blamed_on_the_controller(world: BreakableLab) -> None:
+    def stop() -> None:
+        world.cluster.objects[SLICE]["endpoints"].clear()
+        world.set(APP_POD, status={})
+
+    set_responses(world, exchange_of("canary-1"), controllers_own(503))
+    _change_pods_during_requests(world, stop)
+
+    hop = response_hop(world)
+
+    assert (hop["state"], hop["cause"]) == ("broken", "no-pod-ready")
+
+
 def test_a_pod_with_less_time_than_the_first_response_took_is_unknown_and_not_late(
     world: BreakableLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
