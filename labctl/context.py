@@ -88,8 +88,8 @@ class Context:
         Raises MissingError if it is missing, is for another architecture, or has another Kubernetes.
         """
         if not self.has_bundle and not self.policy.recipe:
-            self.require_built()
-        bundle = load(self._folder_of_bundle)
+            self.require_buildable()
+        bundle = load(self._bundle_path)
         _require_architecture(bundle)
         self._require_version(bundle.versions["kubernetes"], bundle.id)
         return bundle
@@ -97,7 +97,7 @@ class Context:
     @property
     def programs(self) -> Path:
         """The folder of the bundle's programs, even if the bundle was removed."""
-        return self._folder_of_bundle / "bin"
+        return self._bundle_path / "bin"
 
     @cached_property
     def controller(self) -> ingress.IngressController:
@@ -119,7 +119,7 @@ class Context:
         """Return the ingress controller of this name, or for `auto` the bundle's first. Raises MissingError."""
         return ingress.choose(name, self.images, [file.path for file in self.bundle.files])
 
-    def require_carried(self) -> None:
+    def require_bundle_contents(self) -> None:
         """Check that the bundle has what the lab requests or, if it is yet to be made, that it will.
 
         Raises MissingError `bundle-version` or `ingress-not-carried`, and those of `bundle`.
@@ -131,29 +131,29 @@ class Context:
             return
         if self.policy.offline:
             raise MissingError(
-                f"there is no bundle in {self._ordered or self.cache / 'bundles'}, and `--offline` forbids making one",
+                f"there is no bundle in {self._recipe_folder or self.cache / 'bundles'}, and `--offline` forbids making one",
                 id="bundle-not-cached",
                 hint="Run the command once without `--offline`, or name a bundle: `labctl up --bundle DIR`.",
             )
         own = self.policy.recipe
-        if self.order is None:
+        if self.download_order is None:
             if own:
                 self._require_version(own.kubernetes, f"that of recipe {own.name}")
-            self.require_built()
+            self.require_buildable()
             return
-        recipe = self.order.recipe
+        recipe = self.download_order.recipe
         images, files = tuple(reference.partition("@")[0] for reference in recipe.references()), recipe.paths()
         if own is None:  # a build may replace the download
             images, files = (*made_images(), *images), (*made_files(), *files)
         ingress.choose(self.lab.ingress, images, files)
 
-    def require_built(self) -> None:
+    def require_buildable(self) -> None:
         """Check that `labctl bundle build` makes a bundle with what the lab requests. Raises as `require_carried`."""
         self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
         ingress.choose(self.lab.ingress, made_images(), made_files())
 
     @property
-    def order(self) -> Order | None:
+    def download_order(self) -> Order | None:
         """The download of the lab's bundle, by the user's recipe or else labctl's own.
 
         None if labctl was not tested with the requested Kubernetes, unless the recipe names it. Raises UsageError
@@ -165,7 +165,7 @@ class Context:
     @property
     def machine_box(self) -> str:
         """The name of the box of the lab's machines, even if the bundle was removed."""
-        folder = self._folder_of_bundle
+        folder = self._bundle_path
         try:
             return box_name(load(folder).id)
         except MissingError:
@@ -177,7 +177,7 @@ class Context:
         return tuple(image.reference for image in self.bundle.images)
 
     @property
-    def loaded(self) -> LoadedImages:
+    def loaded_images(self) -> LoadedImages:
         """The images that were loaded into the lab."""
         return LoadedImages(self.folder / lab_folder.IMAGES)
 
@@ -185,20 +185,20 @@ class Context:
         """Return the full reference of the bundle's or a loaded image that `name` stands for; None if there is none."""
         if carried := self.bundle.image(name):
             return carried
-        loaded = self.loaded.find(name)
+        loaded = self.loaded_images.find(name)
         return loaded.reference if loaded else None
 
     @property
     def has_bundle(self) -> bool:
         """Whether a bundle was chosen or is in the cache, so that none has to be made."""
-        return self.bundle_folder is not None or self._cached is not None
+        return self.bundle_folder is not None or self._cached_bundle is not None
 
     @property
-    def lacks_box(self) -> bool:
+    def needs_box(self) -> bool:
         """Whether the nodes are virtual machines whose image does not exist yet."""
         if self.hypervisor.are_containers:
             return False
-        return not (self._folder_of_bundle / DESCRIPTION).exists()
+        return not (self._bundle_path / DESCRIPTION).exists()
 
     @property
     def lacks_detector(self) -> bool:
@@ -271,19 +271,19 @@ class Context:
         )
 
     @property
-    def _folder_of_bundle(self) -> Path:
+    def _bundle_path(self) -> Path:
         """The folder of the bundle, which may not exist yet."""
-        return self.bundle_folder or self._cached or self._ordered or self.cache / "bundles" / recipe_id()
+        return self.bundle_folder or self._cached_bundle or self._recipe_folder or self.cache / "bundles" / recipe_id()
 
     @property
-    def _cached(self) -> Path | None:
-        folder = self._ordered
+    def _cached_bundle(self) -> Path | None:
+        folder = self._recipe_folder
         if folder is None:
-            return booted(self.cache, self.lab.kubernetes, self._suits)
+            return booted(self.cache, self.lab.kubernetes, self._has_ingress_controller)
         return folder if (folder / BUNDLE_DESCRIPTION).exists() else None
 
     @property
-    def _ordered(self) -> Path | None:
+    def _recipe_folder(self) -> Path | None:
         """The folder of the bundle of the user's recipe, which may not exist yet; None without such a recipe."""
         return Order(self.policy.recipe, kubernetes=self._kubernetes).folder(self.cache) if self.policy.recipe else None
 
@@ -292,7 +292,7 @@ class Context:
         """The requested version; empty for any."""
         return "" if self.lab.kubernetes == AUTO else self.lab.kubernetes
 
-    def _suits(self, bundle: Bundle) -> bool:
+    def _has_ingress_controller(self, bundle: Bundle) -> bool:
         """Return whether a bundle that this labctl did not make has the ingress controller that the lab requests."""
         try:
             ingress.choose(

@@ -294,15 +294,15 @@ def rendered(context: Context, home: Path, lab_contents: Path) -> Context:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, http_probe.Answer]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, http_probe.ProbeResult]:
     """A machine that passes all checks; this mapping has the responses of hostnames, which are 200 by default."""
-    answers: dict[str, http_probe.Answer] = {}
+    answers: dict[str, http_probe.ProbeResult] = {}
     monkeypatch.setattr(preflight, "Machine", Recorded)
     monkeypatch.setattr(arp, "route", lambda _address: None)
     monkeypatch.setattr(trace, "follow", FakeFollow(answers))
     monkeypatch.setattr(trace, "shared", fake_trace.shared)
     monkeypatch.setattr(
-        http_probe, "get", lambda hostname, _address=None: answers.get(hostname, http_probe.Answer(200))
+        http_probe, "get", lambda hostname, _address=None: answers.get(hostname, http_probe.ProbeResult(200))
     )
     return answers
 

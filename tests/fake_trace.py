@@ -20,7 +20,7 @@ CAUSES = {404: "controller-has-no-route", 502: "backend-refused", 503: "controll
 class FakeFollow:
     """A trace with prescribed answers; the hop `name` is ok if the lab's hosts file contains the hostname."""
 
-    def __init__(self, answers: Mapping[str, http_probe.Answer]) -> None:
+    def __init__(self, answers: Mapping[str, http_probe.ProbeResult]) -> None:
         self.answers = answers
 
     def __call__(
@@ -34,7 +34,7 @@ class FakeFollow:
         known: Mapping[str, HopReport] | None = None,
     ) -> TraceReport:
         hostname = wanted or context.lab.apps[0].hostname
-        answer = self.answers.get(hostname, http_probe.Answer(200))
+        answer = self.answers.get(hostname, http_probe.ProbeResult(200))
         hops = {name: hop(name) for name in trace.HOPS} | dict(known or {})
         hops["response"] = hop("response", evidence={"status": answer.status, "path": "/", "pods": []})
         if hostname not in context.lab.hosts_file.read_text():

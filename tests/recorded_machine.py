@@ -11,7 +11,7 @@ from labctl.context import Context
 from labctl.doctor import CHECKS, Finding
 from labctl.host.arp import Route
 from labctl.host.http_probe import Address
-from labctl.host.knock import REFUSED, Knock, Outcome
+from labctl.host.knock import REFUSED, ConnectResult, Outcome
 from labctl.host.machine import Machine
 from labctl.host.process import Finished
 
@@ -65,7 +65,7 @@ class Recorded(Machine):
     def has(self, program: str) -> bool:
         return program not in self.absent
 
-    def where(self, program: str) -> str:
+    def path_of(self, program: str) -> str:
         return self.paths.get(program, f"/usr/bin/{program}") if self.has(program) else ""
 
     def run(self, *line: str) -> Finished | None:
@@ -92,7 +92,7 @@ class Recorded(Machine):
     def may_write(self, path: Path) -> bool:
         return str(path) not in self.readonly
 
-    def opening(self, device: Path) -> str:
+    def open_error(self, device: Path) -> str:
         return "Permission denied" if str(device) in self.readonly else ""
 
     def free_space(self, path: Path) -> int:  # noqa: ARG002 - one disk
@@ -105,15 +105,15 @@ class Recorded(Machine):
         self.queried += addresses
         return frozenset(address for address in addresses if str(address) in self.neighbours)
 
-    def reads(self, hosts: Path) -> bool:  # noqa: ARG002 - it reads the test's own
+    def resolver_reads(self, hosts: Path) -> bool:  # noqa: ARG002 - it reads the test's own
         return self.reads_hosts
 
     def resolve(self, hostname: str) -> Sequence[Address]:
         return [ip_address(each) for each in self.resolves.get(hostname, ())]
 
-    def knock(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, Knock]:  # noqa: ARG002 - it answers at once
+    def connect(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, ConnectResult]:  # noqa: ARG002 - it answers at once
         self.probed += map(str, addresses)
-        return {each: Knock(self.knocks.get(str(each), REFUSED), "Connection refused") for each in addresses}
+        return {each: ConnectResult(self.knocks.get(str(each), REFUSED), "Connection refused") for each in addresses}
 
     def unreachable(self, url: str) -> str:
         return self.silent.get(url, "")

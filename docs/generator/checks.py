@@ -38,13 +38,13 @@ def page() -> str:
 
 def _section(check: Check) -> tuple[str, ...]:
     facts = [
-        *([("Only if", " and ".join(ONLY[each] for each in check.only))] if check.only else []),
+        *([("Only if", " and ".join(ONLY[each] for each in check.conditions))] if check.conditions else []),
         *([("Stops `up` with", f"[{check.blocks_up}](errors.md#{check.blocks_up})")] if check.blocks_up else []),
         *([("`labctl doctor --fix`", markdown.sentence(_summary(check.repair)))] if check.repair else []),
     ]
     return (
         f"## {check.id}",
-        f"{markdown.sentence(_summary(check.look))} Why: {check.why}.",
+        f"{markdown.sentence(_summary(check.run))} Why: {check.why}.",
         "\n".join(f"- {name}: {text}" for name, text in facts),
     )
 

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from generator import markdown, sources
 from labctl.host import known_failures
-from labctl.host.known_failures import Failure, recognised
+from labctl.host.known_failures import Failure, recognise
 from labctl.model.errors import ProviderError
 
 SAMPLES = sources.CHECKOUT / "tests" / "unit" / "host" / "recorded"
@@ -77,7 +77,7 @@ def page() -> str:
 def _section(failure: Failure) -> Iterator[str]:
     output = (SAMPLES / f"{failure.tool}-{failure.id}.txt").read_text(encoding="utf-8")
     match = next(failure.pattern.finditer(output))
-    error = recognised(ProviderError("", id="tool-failed"), output, node="demo-worker-1")
+    error = recognise(ProviderError("", id="tool-failed"), output, node="demo-worker-1")
     yield f"#### {failure.id}"
     yield markdown.block(_line(output, match.start(), match.end()), "text")
     yield f"{markdown.sentence(error.message)} {error.hint}"

@@ -290,7 +290,7 @@ def main() -> NoReturn:
     try:
         _run(move_global_options_first(sys.argv[1:]) or ["--help"])
     except (SystemExit, OSError) as end:
-        error = streams.undelivered()
+        error = streams.output_error()
         if error is None:
             raise
         streams.discard()
@@ -314,7 +314,7 @@ def _run(arguments: list[str]) -> NoReturn:
         message = error.format_message().replace(f": {PYDANTIC}", ": ")
         fail(UsageError(message, id="usage", hint=HELP), arguments)
     except (Exception, KeyboardInterrupt) as reason:
-        if streams.undelivered():
+        if streams.output_error():
             raise SystemExit(ExitCode.MISSING) from reason
         fail(endings.as_error(reason, lab=lab_name(arguments), verbose=is_verbose(arguments)), arguments)
 

@@ -89,7 +89,7 @@ def announcers(
     way = arp.route(next(iter(unrecorded.values()))) if unrecorded else None
     if way is None or way.gateway:
         return recorded
-    heard = arp.ask([*unrecorded.values(), *(node.address for node in lab.nodes)], way, lab.limits.arp)
+    heard = arp.query([*unrecorded.values(), *(node.address for node in lab.nodes)], way, lab.limits.arp)
     owners = {mac: node.name for node in lab.nodes for mac in heard[node.address]}
     if not any(heard.values()):
         return recorded  # no request was sent, or no node is up

@@ -169,7 +169,7 @@ def remove(bundle: Path, cache: Path, report: Progress, forget: Sequence[Forget]
     """
     with ExitStack() as held:
         lock = bundle.with_name(f"{bundle.name}.lock")
-        held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))
+        held.enter_context(locks.exclusive(lock, report, timeout=OTHER_SECONDS))
         _refuse_used(bundle)
         for each in forget:
             each(bundle.name, report)

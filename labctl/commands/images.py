@@ -67,7 +67,7 @@ def listed(context: Context) -> list[ImageEntry]:
     """Return the images of the lab's bundle and those that were loaded, each with the nodes that have it."""
     held = images.on_every_node(context, lambda node: images.held(context, node)) if runs(context) else {}
     carried = [_of_bundle(context, image.archive, image.reference) for image in context.bundle.images]
-    loaded = context.loaded.all()
+    loaded = context.loaded_images.all()
     entries = [_entry(image, "bundle", held) for image in carried] + [_entry(image, "loaded", held) for image in loaded]
     return sorted(entries, key=lambda entry: entry["image"])
 
@@ -88,7 +88,7 @@ def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], rep
     from labctl.images.sources import Sources  # noqa: PLC0415 - as the next one
     from labctl.transfer.registry import Registry  # noqa: PLC0415 - urllib3 takes 30 ms, and `image list` does not need it
 
-    store = context.loaded
+    store = context.loaded_images
     registry = Registry(context.mirrors, report)
     sources = Sources(store, context.bundle.architecture, registry, BlobStore(context.cache / paths.BLOBS), report)
     try:
@@ -111,7 +111,7 @@ def _refuse_carried(context: Context, new_images: Sequence[LoadedImage]) -> None
 
 
 def _removable(context: Context, name: str) -> LoadedImage:
-    if image := context.loaded.find(name):
+    if image := context.loaded_images.find(name):
         return image
     if carried := context.bundle.image(name):
         raise UsageError(
@@ -119,7 +119,7 @@ def _removable(context: Context, name: str) -> LoadedImage:
             id="image-of-bundle",
             hint="`labctl image remove` removes images that `labctl image load` loaded.",
         )
-    there = references(context.loaded.all())
+    there = references(context.loaded_images.all())
     raise MissingError(
         f"no image {full_name(name)} was loaded into the lab {context.lab.name}",
         id="image-not-loaded",

@@ -14,7 +14,7 @@ from labctl.host import lab_folder, paths
 from labctl.host.caller import make_folder
 from labctl.host.files import write
 from labctl.host.paths import PRIVATE
-from labctl.host.redaction import redacted, secrets_of
+from labctl.host.redaction import redact, secrets_of
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.lab import Node
 from labctl.model.reports import DoctorReport, Document, ExportReport, LinesReport
@@ -63,9 +63,9 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
         for name, read in _sources(context, nodes):
             text, reason = _had(read)
             if reason:
-                report["missing"].append({"file": name, "reason": redacted(reason, secrets)})
+                report["missing"].append({"file": name, "reason": redact(reason, secrets)})
             else:
-                write(folder / name, redacted(text, secrets).encode())
+                write(folder / name, redact(text, secrets).encode())
                 report["files"].append(name)
         write(folder / "export.json", _json(report).encode())
     except OSError as error:
@@ -152,7 +152,7 @@ def _had(read: Read) -> tuple[str, str]:
 
 
 def _lines(context: Context, text: str) -> LinesReport:
-    return {"version": 1, "lab": context.lab.name, "lines": redacted(text, secrets_of(context.folder)).splitlines()}
+    return {"version": 1, "lab": context.lab.name, "lines": redact(text, secrets_of(context.folder)).splitlines()}
 
 
 def _text(path: Path) -> str:

@@ -125,7 +125,7 @@ def _remove_leftover(path: Path, report: Progress) -> None:
         locked = [_lock(path)]
     with ExitStack() as held:
         for lock in locked:
-            held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))
+            held.enter_context(locks.exclusive(lock, report, timeout=OTHER_SECONDS))
         if path.exists():
             report(f"removing {path}")
             paths.remove_tree(path)

@@ -28,6 +28,6 @@ def write(context: Context, out: Path | None) -> RenderReport:
         saved_lab.refuse_differences(saved, saved_lab.SavedLab(context.lab, context.isolated, context.bundle_folder))
     lock = paths.private_folder(folder) / lab_folder.LOCK
     lock.touch(mode=PRIVATE_FILE)
-    with locks.alone(lock, lambda _holder: None, timeout=0):
+    with locks.exclusive(lock, lambda _holder: None, timeout=0):
         lab_files.write_lab(context, folder)
     return {"version": 1, "folder": str(folder)}

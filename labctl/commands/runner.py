@@ -52,7 +52,7 @@ def run(
                 hint="Leave the shell that `labctl exec` started, with `exit`, and run the command again.",
             )
         paths.private_folder(context.folder)
-        lock = locks.alone(context.folder / lab_folder.LOCK, StepProgress(plan[0].name, emit), timeout=LOCK_SECONDS)
+        lock = locks.exclusive(context.folder / lab_folder.LOCK, StepProgress(plan[0].name, emit), timeout=LOCK_SECONDS)
         with lock, logging_to(context.log):
             context = pulled_bundle.pull(context, reference, emit) if reference else context
             execute(outside, context, emit)

@@ -66,7 +66,7 @@ def read(folder: Path) -> SavedLab | None:
         raise MissingError(
             f"{path} cannot be read: {error.strerror}",
             id="state-not-usable",
-            hint=caller.another_owner(path) or f"Make {folder} yours to read and write, or remove it.",
+            hint=caller.ownership_hint(path) or f"Make {folder} yours to read and write, or remove it.",
         ) from error
     try:
         return _saved(json.loads(written), folder)
@@ -89,7 +89,7 @@ def folder_of(lab_name: str) -> Path:
     A lab that root created there with an earlier version is accepted, so that it can be shown and destroyed.
     """
     folder = paths.state(lab_name)
-    others = [path for path in (folder, paths.cache(), caller.home()) if caller.owns(path)]
+    others = [path for path in (folder, paths.cache(), caller.home()) if caller.caller_owns(path)]
     if others and not _is_roots(folder / lab_folder.RECORD):
         raise UsageError(
             f"run through sudo, labctl would leave files of root in {others[0]}, which belongs to another user",

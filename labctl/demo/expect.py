@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny
 
 from labctl.cluster import state
 from labctl.demo.names import SAMPLES, Part, Text, fill
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.host.wait import Pending, until
 from labctl.model.demo_reports import ExpectationReport, SceneReport
 from labctl.model.errors import LabError, NotReadyError
@@ -54,7 +54,7 @@ class ExpectationContext:
     """The scene so far."""
     announcer: str
     """The node that announced the address when the scene began, if an expectation needs it."""
-    ask: Callable[[str], Answer]
+    ask: Callable[[str], ProbeResult]
     clock: Callable[[], float]
     sleep: Callable[[float], None]
 

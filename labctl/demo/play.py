@@ -22,7 +22,7 @@ from labctl.demo.names import Values, fill
 from labctl.demo.script import Command, Scene, Script
 from labctl.host import http_probe, process
 from labctl.host.http_load import Load
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.host.process import Finished
 from labctl.host.wait import until
 from labctl.model import errors, traffic
@@ -53,7 +53,7 @@ class DemoIO:
 
     environment: Mapping[str, str]
     start: Callable[..., Finished] = start
-    ask: Callable[[str], Answer] = http_probe.get
+    ask: Callable[[str], ProbeResult] = http_probe.get
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -219,7 +219,7 @@ class Performance:
         io, patience = self._io, self._context.lab.limits.http_good
         load = Load(fill(scene.load.hostname, values), io.ask, io.clock, io.sleep, patience)
         try:
-            load.begin(scene.load.before)
+            load.start(scene.load.before)
             load.first_command = self._io.clock() if scene.run else None
             yield
             load.finish(scene.load.after)

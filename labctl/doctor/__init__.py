@@ -57,7 +57,7 @@ def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
                 "id": each.check.id,
                 "state": each.finding.state.value,
                 "cause": each.finding.cause or None,
-                "seen": each.finding.seen,
+                "seen": each.finding.observation,
                 "why": each.check.why,
                 "fix": each.finding.fix or None,
                 "fixed": each.fixed,
@@ -75,6 +75,8 @@ def _repaired(examined: Examined, context: Context, machine: Machine) -> Examine
         check.repair(context, machine)
     except LabError as error:
         finding = examined.finding
-        return replace(examined, finding=replace(finding, seen=f"{finding.seen}; the repair failed: {error.message}"))
+        return replace(
+            examined, finding=replace(finding, observation=f"{finding.observation}; the repair failed: {error.message}")
+        )
     finding = check.examine(context, machine)
     return Examined(check, finding, fixed=finding.state not in NOT_WELL)

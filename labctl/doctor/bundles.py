@@ -9,10 +9,10 @@ from labctl.host.machine import Machine
 from labctl.model.errors import MissingError
 
 
-def look_at_bundle(context: Context, _machine: Machine) -> Finding:
+def check_bundle(context: Context, _machine: Machine) -> Finding:
     """Check that the bundle has, or will have, the lab's Kubernetes and ingress controller."""
     try:
-        context.require_carried()
+        context.require_bundle_contents()
     except MissingError as error:
         return broken(error.message, error.hint, error.id)
     if not context.has_bundle:

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, State, broken, not_relevant, ok, warning
-from labctl.host.known_failures import recognised
+from labctl.host.known_failures import recognise
 from labctl.host.machine import Machine
-from labctl.host.parsing import Version, document, dotted, last, version
+from labctl.host.parsing import Version, last_line, parse_json, parse_version, version_text
 from labctl.host.process import Finished
 from labctl.model.errors import MissingError
 
@@ -62,36 +62,36 @@ class Kind:
 
     cause: str
     matches: Callable[[Engine, Machine], bool]
-    seen: str
+    observation: str
     """A format string with the fields of Engine."""
     fix: str
 
 
-def look_at_command(_context: Context, machine: Machine) -> Finding:
+def check_command(_context: Context, machine: Machine) -> Finding:
     """Check that the `docker` command is Docker's own, and can read the lab's files."""
     said = machine.run(*COMMAND)
     if said is None:
         return not_relevant("docker is not installed; see `tools`")
-    path = machine.where(COMMAND[0])
+    path = machine.path_of(COMMAND[0])
     if "podman" in said.out.casefold():
-        return broken(f"{path} is podman's: {last(said.out.splitlines())}", NO_PODMAN, cause="engine-podman")
+        return broken(f"{path} is podman's: {last_line(said.out.splitlines())}", NO_PODMAN, cause="engine-podman")
     if path.startswith(SNAP_PROGRAMS):
         return broken(f"{path} is a snap, which may not read the lab's files", NO_SNAP, cause="engine-snap")
-    return ok(f"{path}: {last(said.out.splitlines()) or 'unknown version'}")
+    return ok(f"{path}: {last_line(said.out.splitlines()) or 'unknown version'}")
 
 
-def look_at_engine(context: Context, machine: Machine) -> Finding:
+def check_engine(context: Context, machine: Machine) -> Finding:
     """Check that a Docker Engine of this machine answers this user."""
     if not machine.has(COMMAND[0]):
         return not_relevant("docker is not installed; see `tools`")
-    if machine.where(COMMAND[0]).startswith(SNAP_PROGRAMS):
+    if machine.path_of(COMMAND[0]).startswith(SNAP_PROGRAMS):
         return not_relevant("the docker command is a snap; see `docker-command`")
     address = _address(machine)
     if _is_elsewhere(address):
         return _finding(REMOTE, Engine(address, "", (), (), "", "", "", "", ()), machine)
     said = machine.run(*VERSION)
-    server = document(said.out).get("Server") if said is not None and said.code == 0 else None
-    if server is None and look_at_command(context, machine).state is State.BROKEN:
+    server = parse_json(said.out).get("Server") if said is not None and said.code == 0 else None
+    if server is None and check_command(context, machine).state is State.BROKEN:
         return not_relevant("the docker command is not Docker's own; see `docker-command`")
     if server is None:
         return _silent(address, said)
@@ -104,12 +104,12 @@ def _silent(address: str, said: Finished | None) -> Finding:
     """Return why no Engine answers, with the cause if the docker command's output is a known failure."""
     lines = said.last_lines if said is not None else ()
     unknown = MissingError(
-        f"no Docker Engine answers{f' at {address}' if address else ''}: {last(lines)}",
+        f"no Docker Engine answers{f' at {address}' if address else ''}: {last_line(lines)}",
         id="",
         hint="Start Docker and check that `docker version` works for your user. Or, on Linux, run labctl as root: the lab then "
         "gets its own Engine.",
     )
-    known = recognised(unknown, "\n".join(lines))
+    known = recognise(unknown, "\n".join(lines))
     why = unknown if known.id == NOT_STARTED else known
     return broken(why.message, why.hint, cause=why.id)
 
@@ -118,20 +118,20 @@ def engine_version(context: Context, machine: Machine) -> Version:
     """Return the version of the Engine for the lab's nodes; empty if it is unknown."""
     if context.isolated:
         said = machine.run("dockerd", "--version")
-        return version(r"(\d+\.\d+\.\d+)", said.out) if said is not None and said.code == 0 else ()
+        return parse_version(r"(\d+\.\d+\.\d+)", said.out) if said is not None and said.code == 0 else ()
     said = machine.run(*VERSION)
-    server = document(said.out).get("Server") if said is not None and said.code == 0 else None
+    server = parse_json(said.out).get("Server") if said is not None and said.code == 0 else None
     return _version(server) if server else ()
 
 
 def _finding(kind: Kind, engine: Engine, machine: Machine) -> Finding:
     fields = {name: getattr(engine, name) for name in ("address", "product", "system", "kernel", "host", "data")}
     fix = ON_LINUX if machine.platform != "linux" and kind.fix == OWN_ENGINE else kind.fix
-    return broken(kind.seen.format_map(fields), fix, cause=kind.cause)
+    return broken(kind.observation.format_map(fields), fix, cause=kind.cause)
 
 
 def _well(engine: Engine, machine: Machine) -> Finding:
-    product = f"Docker Engine {dotted(engine.version)}" if engine.version else "a Docker Engine answers"
+    product = f"Docker Engine {version_text(engine.version)}" if engine.version else "a Docker Engine answers"
     if "microsoft" in engine.kernel.casefold():
         fix = "Use a browser that runs in WSL, or `labctl exec -- curl`; Windows reads another hosts file."
         return warning(f"{product} in WSL 2: programs of Windows do not reach the lab", fix, cause="engine-wsl")
@@ -152,13 +152,13 @@ def _address(machine: Machine) -> str:
 
 def _endpoint(machine: Machine) -> str:
     said = machine.run(*ENDPOINT)
-    described = document(said.out, list) if said is not None and said.code == 0 else []
+    described = parse_json(said.out, list) if said is not None and said.code == 0 else []
     return str(described[0].get("Endpoints", {}).get("docker", {}).get("Host", "")) if described else ""
 
 
 def _engine(address: str, server: dict[str, Any], machine: Machine) -> Engine:
     said = machine.run(*INFO)
-    info = document(said.out) if said is not None and said.code == 0 else {}
+    info = parse_json(said.out) if said is not None and said.code == 0 else {}
     return Engine(
         address=address,
         product=(server.get("Platform") or {}).get("Name", ""),
@@ -173,7 +173,7 @@ def _engine(address: str, server: dict[str, Any], machine: Machine) -> Engine:
 
 
 def _version(server: dict[str, Any]) -> Version:
-    return version(r"^(\d+\.\d+\.\d+)", server.get("Version", ""))
+    return parse_version(r"^(\d+\.\d+\.\d+)", server.get("Version", ""))
 
 
 def _is_elsewhere(address: str) -> bool:

@@ -24,7 +24,7 @@ class Finding:
     """What a check observed, with the values, and how to fix a problem."""
 
     state: State
-    seen: str
+    observation: str
     fix: str = ""
     cause: str = ""
     """A stable id, if there is a more specific one than the check's."""
@@ -50,7 +50,7 @@ def not_relevant(reason: str) -> Finding:
     return Finding(State.NOT_RELEVANT, reason)
 
 
-Look = Callable[[Context, Machine], Finding]
+Examination = Callable[[Context, Machine], Finding]
 Repair = Callable[[Context, Machine], None]
 Condition = Callable[[Context], str]
 """Returns why a check does not apply to a lab; empty if it does."""
@@ -64,8 +64,8 @@ class Check:
     """Stable, for scripts."""
     why: str
     """Why it matters."""
-    look: Look
-    only: tuple[Condition, ...] = ()
+    run: Examination
+    conditions: tuple[Condition, ...] = ()
     blocks_up: str = ""
     """The id of the error with which `up` stops if this is broken; empty if `up` skips the check."""
     repair: Repair | None = None
@@ -73,6 +73,6 @@ class Check:
 
     def examine(self, context: Context, machine: Machine) -> Finding:
         """Return what the check finds for this lab on this machine."""
-        reasons = (condition(context) for condition in self.only)
+        reasons = (condition(context) for condition in self.conditions)
         reason = next(filter(None, reasons), "")
-        return not_relevant(reason) if reason else self.look(context, machine)
+        return not_relevant(reason) if reason else self.run(context, machine)

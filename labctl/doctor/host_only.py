@@ -11,7 +11,7 @@ from labctl.host.virtualbox import NETWORK, Server
 from labctl.model.sentences import clause
 
 
-def look_at_members(context: Context, machine: Machine) -> Finding:
+def check_members(context: Context, machine: Machine) -> Finding:
     """Check that only the lab's own machines are connected to the host-only interface that Vagrant uses for the lab.
 
     Vagrant selects the interface by its subnet, whoever created it.
@@ -35,7 +35,7 @@ def look_at_members(context: Context, machine: Machine) -> Finding:
     return ok(f"{there} in {network}, and no other machine is connected to it")
 
 
-def look_at_servers(context: Context, machine: Machine) -> Finding:
+def check_servers(context: Context, machine: Machine) -> Finding:
     """Check that no DHCP server of VirtualBox hands out addresses of the lab's network."""
     servers = _servers(context, machine)
     if not servers:
@@ -63,4 +63,4 @@ def _servers(context: Context, machine: Machine) -> tuple[Server, ...]:
 def _others(context: Context, machine: Machine, interface: str) -> list[str]:
     """Return the machines that are connected to a host-only interface and are not nodes of the lab."""
     nodes = {node.name for node in context.lab.possible_nodes}
-    return [name for name in virtualbox.connected(machine, interface) if name not in nodes]
+    return [name for name in virtualbox.connected_machines(machine, interface) if name not in nodes]

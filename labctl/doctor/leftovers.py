@@ -33,7 +33,7 @@ TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
 REPAIR = "`labctl doctor --fix` removes them."
 
 
-def look_at_leftovers(_context: Context, machine: Machine) -> Finding:
+def check_leftovers(_context: Context, machine: Machine) -> Finding:
     """Check that nothing is left of labs that no longer exist."""
     leftovers = [
         *(f"{what} of lab {name}" for name, what in _traces(machine)),
@@ -60,7 +60,7 @@ def remove_leftovers(context: Context, machine: Machine) -> None:
         check(["ip", "link", "delete", link])
 
 
-def look_at_unfinished_bundles(context: Context, machine: Machine) -> Finding:
+def check_unfinished_bundles(context: Context, machine: Machine) -> Finding:
     """Check that no interrupted build left files that `labctl bundle build` does not resume."""
     folders = [str(path) for path in _unfinished(context.cache, machine)]
     if folders:

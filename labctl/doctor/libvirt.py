@@ -13,7 +13,7 @@ from labctl.doctor.packages import as_root
 from labctl.host import libvirt
 from labctl.host.libvirt import SYSTEM, URI_VARIABLE, Mark, Network, Pool
 from labctl.host.machine import Machine
-from labctl.host.parsing import dotted, last, version
+from labctl.host.parsing import last_line, parse_version, version_text
 from labctl.host.paths import real
 from labctl.host.routes import routes
 from labctl.model.sentences import clause
@@ -31,13 +31,13 @@ OWN_VAGRANT = Path("/opt/vagrant")
 UNUSABLE = "libvirt cannot be used; see `libvirt`"
 
 
-def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
+def check_libvirt(_context: Context, machine: Machine) -> Finding:
     """Check that the libvirt daemon is on this machine and answers this user. LIBVIRT_DEFAULT_URI names it."""
     where = libvirt.uri(machine.environment)
-    said = libvirt.ask(machine, "version", "--daemon")
+    said = libvirt.run_virsh(machine, "version", "--daemon")
     if said is None:
         return not_relevant("virsh is not installed; see `tools`")
-    if not libvirt.is_own(where):
+    if not libvirt.is_local_system(where):
         return broken(
             f"{URI_VARIABLE} is {where}: labctl needs this machine's own libvirt, to create networks",
             f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
@@ -45,19 +45,19 @@ def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
         )
     if said.code != 0:
         return _silent(where, "\n".join(said.last_lines), machine)
-    daemon = version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)
-    qemu = version(r"Running hypervisor: QEMU (\d+(?:\.\d+)+)", said.out)
-    return ok(f"libvirt {dotted(daemon)} with QEMU {dotted(qemu)} at {where}")
+    daemon = parse_version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)
+    qemu = parse_version(r"Running hypervisor: QEMU (\d+(?:\.\d+)+)", said.out)
+    return ok(f"libvirt {version_text(daemon)} with QEMU {version_text(qemu)} at {where}")
 
 
-def look_at_plugin(_context: Context, machine: Machine) -> Finding:
+def check_plugin(_context: Context, machine: Machine) -> Finding:
     """Check that Vagrant has the plugin for libvirt and can load its plugins."""
     plugins = machine.run("vagrant", "plugin", "list")
     if plugins is None:
         return not_relevant("vagrant is not installed; see `tools`")
     if plugins.code != 0:
         return broken(
-            f"Vagrant cannot load its plugins: {last(plugins.last_lines)}",
+            f"Vagrant cannot load its plugins: {last_line(plugins.last_lines)}",
             "`vagrant plugin repair`; after an update of Vagrant, `vagrant plugin expunge --reinstall`.",
             cause="vagrant-plugins-broken",
         )
@@ -69,7 +69,7 @@ def look_at_plugin(_context: Context, machine: Machine) -> Finding:
     return broken("Vagrant has no plugin vagrant-libvirt", f"`{install}`")
 
 
-def look_at_pool(context: Context, machine: Machine) -> Finding:
+def check_pool(context: Context, machine: Machine) -> Finding:
     """Check that the storage pool of the machines' disks is active, and has room for new machines."""
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
@@ -88,7 +88,7 @@ def look_at_pool(context: Context, machine: Machine) -> Finding:
     )
 
 
-def look_at_networks(context: Context, machine: Machine) -> Finding:
+def check_networks(context: Context, machine: Machine) -> Finding:
     """Check that no other network of libvirt overlaps the lab's network, or has its name."""
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
@@ -119,13 +119,13 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
 
 def is_usable(machine: Machine) -> bool:
     """Return whether the URI names this machine's own libvirt and it answers this user."""
-    return libvirt.is_own(libvirt.uri(machine.environment)) and libvirt.answers(machine)
+    return libvirt.is_local_system(libvirt.uri(machine.environment)) and libvirt.responds(machine)
 
 
 def _silent(where: str, said: str, machine: Machine) -> Finding:
     """Return why libvirt does not answer this user."""
     socket = re.search(r"Failed to connect socket to '([^']+)': Permission denied", said)
-    failure = f"libvirt at {where} does not answer: {last(said.splitlines()).removeprefix('error: ')}"
+    failure = f"libvirt at {where} does not answer: {last_line(said.splitlines()).removeprefix('error: ')}"
     if socket or "polkit" in said:
         return broken(failure, _admission(socket[1] if socket else "", machine), cause="libvirt-forbidden")
     if "emulator" in said:

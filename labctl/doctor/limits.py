@@ -37,7 +37,7 @@ INSTANCES = Limit("max_user_instances", control_plane=27, worker=13, raised=512)
 WATCHES = Limit("max_user_watches", control_plane=250, worker=157, raised=524288)
 
 
-def look_at_inotify(context: Context, machine: Machine) -> Finding:
+def check_inotify(context: Context, machine: Machine) -> Finding:
     """Check that new nodes can watch their files within the kernel's inotify limits."""
     allowed = {limit: (machine.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):

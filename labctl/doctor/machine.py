@@ -11,7 +11,7 @@ from labctl.doctor import conditions, packages
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.libvirt import MACHINE_SPACE
 from labctl.host import accelerator
-from labctl.host.docker_engine import can_be_privileged, proxy_mode
+from labctl.host.docker_engine import has_all_capabilities, proxy_mode
 from labctl.host.machine import Machine
 
 STATUS = Path("/proc/self/status")
@@ -36,7 +36,7 @@ NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
 """File systems that cannot be the upper layer of an overlay."""
 
 
-def look_at_capabilities(context: Context, machine: Machine) -> Finding:
+def check_capabilities(context: Context, machine: Machine) -> Finding:
     """Check that the process has the capabilities that the lab needs."""
     status = machine.read(STATUS)
     if status is None:
@@ -48,20 +48,20 @@ def look_at_capabilities(context: Context, machine: Machine) -> Finding:
     ]
     if context.isolated and lacking:
         return broken(f"{who}, without {' and '.join(lacking)}", "Run labctl where root has all capabilities.")
-    if not can_be_privileged(status):
+    if not has_all_capabilities(status):
         return ok(f"{who}; CAP_SYS_RESOURCE is missing: an Engine before 23 gives nodes a fixed set of capabilities")
     return ok(f"{who}; nodes get all capabilities from the Engine")
 
 
-def look_at_kvm(context: Context, machine: Machine) -> Finding:
+def check_kvm(context: Context, machine: Machine) -> Finding:
     """Check that virtual machines can use KVM."""
     acceleration = accelerator.kvm(machine)
     if acceleration.is_usable:
         return ok("virtual machines use KVM")
-    return warning(accelerator.emulated(acceleration, context.lab.slowness), acceleration.fix)
+    return warning(accelerator.emulation_consequence(acceleration, context.lab.slowness), acceleration.fix)
 
 
-def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
+def check_cgroups(_context: Context, machine: Machine) -> Finding:
     """Check that the control groups that containers need are mounted."""
     mounts = machine.read(MOUNTS)
     if mounts is None:
@@ -75,7 +75,7 @@ def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
     return broken("no control groups are mounted on /sys/fs/cgroup", f"Mount them: `{mount}`.")
 
 
-def look_at_kernel(_context: Context, machine: Machine) -> Finding:
+def check_kernel(_context: Context, machine: Machine) -> Finding:
     """Check that the kernel has the modules that nodes need."""
     release = (machine.read(RELEASE) or "").strip()
     if not release:
@@ -97,7 +97,7 @@ def look_at_kernel(_context: Context, machine: Machine) -> Finding:
     return ok(kernel)
 
 
-def look_at_memory(context: Context, machine: Machine) -> Finding:
+def check_memory(context: Context, machine: Machine) -> Finding:
     """Check that there is enough free memory for the lab's nodes."""
     text = machine.read(MEMORY)
     if text is None:
@@ -112,7 +112,7 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
     return warning(memory, "End other programs, or set fewer `workers`.") if free < need else ok(memory)
 
 
-def look_at_filesystem(context: Context, machine: Machine) -> Finding:
+def check_filesystem(context: Context, machine: Machine) -> Finding:
     """Check that the file system of the Engine's data can hold overlays."""
     mounts = machine.read(MOUNTS)
     if mounts is None:
@@ -134,7 +134,7 @@ def look_at_filesystem(context: Context, machine: Machine) -> Finding:
     )
 
 
-def look_at_disk(context: Context, machine: Machine) -> Finding:
+def check_disk(context: Context, machine: Machine) -> Finding:
     """Check that the disk has room for the lab, and for the bundle if there is none yet."""
     home, need = _place(context, machine)
     free = machine.free_space(home)

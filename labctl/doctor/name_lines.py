@@ -12,7 +12,7 @@ from labctl.context import Context
 from labctl.host import lab_folder, other_addresses, resolver
 from labctl.host.http_probe import Address
 from labctl.host.interfaces import interfaces
-from labctl.host.knock import SILENT, Knock
+from labctl.host.knock import SILENT, ConnectResult
 from labctl.host.machine import Machine
 from labctl.host.resolver import HostsLine
 from labctl.model.lab import Lab
@@ -56,7 +56,7 @@ def unnamed(context: Context, machine: Machine) -> list[str]:
 
 def unread(context: Context, machine: Machine) -> str | None:
     """Return a hostname whose lines the resolver ignores, empty if there is none; None if that is unknown."""
-    if not machine.reads(context.lab.hosts_file):
+    if not machine.resolver_reads(context.lab.hosts_file):
         return None
     lines = {app.hostname: _lines(app.hostname, context, machine) for app in context.lab.apps}
     named = {name: {line.address for line in each} for name, each in lines.items() if _right(each, context.lab)}
@@ -72,17 +72,17 @@ def _others(hostname: str, context: Context, machine: Machine) -> Iterator[Other
     is_single = machine.platform == "linux" and not MULTI.search(machine.read(HOST_CONF) or "")
     knock = partial(_knock, context, machine)
     wrong_addresses = other_addresses.find(addresses, lines, right, knock) if right in addresses else []
-    for each in wrong_addresses or other_addresses.of_lines(foreign, knock):
+    for each in wrong_addresses or other_addresses.from_lines(foreign, knock):
         if each.line is None or each.line.block is not None:
             continue
         is_alone = right not in addresses and (each.address in addresses or (not addresses and not right and is_single))
         course = (
             f"and the resolver does not return {right or 'an address of the lab'}"
             if is_alone
-            else each.course(str(right or "the lab's address"))
+            else each.browser_behaviour(str(right or "the lab's address"))
         )
         text = f"line {each.line.number} gives {hostname} the address {each.address}, {course}"
-        yield OtherLine(each.line, text, is_alone or each.keeps_browsers)
+        yield OtherLine(each.line, text, is_alone or each.affects_browsers)
 
 
 def _lines(hostname: str, context: Context, machine: Machine) -> tuple[HostsLine, ...]:
@@ -96,10 +96,10 @@ def _right(lines: Sequence[HostsLine], lab: Lab) -> Address | None:
     return next((line.address for line in own or users if line.address in lab.pool), None)
 
 
-def _knock(context: Context, machine: Machine, addresses: Sequence[Address]) -> Mapping[Address, Knock]:
+def _knock(context: Context, machine: Machine, addresses: Sequence[Address]) -> Mapping[Address, ConnectResult]:
     """Try to connect to addresses. If this machine is not in the lab's network, count those in it as silent."""
     near = [each.network for link in interfaces(machine) if link.is_up for each in link.addresses]
     away = {each for each in addresses if each in context.lab.network and not any(each in network for network in near)}
     asked = [each for each in addresses if each not in away]
-    knocks = machine.knock(asked, other_addresses.KNOCK_SECONDS) if asked else {}
-    return {**knocks, **dict.fromkeys(away, Knock(SILENT, "this machine is not in its network"))}
+    knocks = machine.connect(asked, other_addresses.CONNECT_SECONDS) if asked else {}
+    return {**knocks, **dict.fromkeys(away, ConnectResult(SILENT, "this machine is not in its network"))}

@@ -19,13 +19,13 @@ NOT_READ = "hosts-file-not-read"
 UNREADABLE = "hosts-file-unreadable"
 
 
-def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
+def check_hosts_file(context: Context, machine: Machine) -> Finding:
     """Check that this user can read the hosts file, and write it, alone or through sudo."""
     file = context.lab.hosts_file
     if machine.read(file) is None:
         fix = f"Make it readable for your user: `ls -l {file}`; or set `hosts_file` to another file."
         return broken(f"{file}: this user cannot read it, or it does not exist", fix)
-    if not hosts_file.is_for_everyone(file):
+    if not hosts_file.is_world_readable(file):
         fix = f"Make it readable for everyone: `{as_root(machine)}chmod a+r {file}`."
         return warning(
             f"{file}: only its owner can read it, so programs of other users cannot resolve names", fix, UNREADABLE
@@ -33,7 +33,7 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
     if machine.may_write(file):
         return ok(f"{file} can be written")
     through_sudo = machine.run(
-        *sudo.without_question(hosts_file.root_command("check", file, hosts_file.Edit(context.lab.name)))
+        *sudo.without_prompt(hosts_file.root_command("check", file, hosts_file.Edit(context.lab.name)))
     )
     if through_sudo is not None and through_sudo.code == 0:
         return ok(f"{file} can be written through sudo")
@@ -44,7 +44,7 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
     )
 
 
-def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
+def check_hosts_block(context: Context, machine: Machine) -> Finding:
     """Check that labctl's markers in the hosts file pair up."""
     file, lab = context.lab.hosts_file, context.lab.name
     text = machine.read(file)
@@ -75,7 +75,7 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
     return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
 
 
-def look_at_shadows(context: Context, machine: Machine) -> Finding:
+def check_shadows(context: Context, machine: Machine) -> Finding:
     """Check that no line outside labs' blocks gives a hostname of the lab another address, which browsers may use."""
     lab = context.lab
     shadows = name_lines.others(context, machine)
@@ -88,7 +88,7 @@ def look_at_shadows(context: Context, machine: Machine) -> Finding:
     return warning(observation, fix, DOUBLED)
 
 
-def look_at_other_labs(context: Context, machine: Machine) -> Finding:
+def check_other_labs(context: Context, machine: Machine) -> Finding:
     """Check that no other lab's block has a hostname of this lab."""
     lab = context.lab
     names = {app.hostname for app in lab.apps}
@@ -106,9 +106,9 @@ def look_at_other_labs(context: Context, machine: Machine) -> Finding:
     return broken(observation, fix)
 
 
-def look_at_name_order(context: Context, machine: Machine) -> Finding:
+def check_name_order(context: Context, machine: Machine) -> Finding:
     """Check that the resolver reads the hosts file before it queries the network, and returns the file's addresses."""
-    order = nsswitch.order(machine.read(NSSWITCH) or "")
+    order = nsswitch.find_order(machine.read(NSSWITCH) or "")
     setting = f"{NSSWITCH}: {order.text}" if order else "this system reads the hosts file first"
     hostnames = [app.hostname for app in context.lab.apps]
     before, is_final = order.before_files(hostnames) if order else ((), False)
@@ -134,7 +134,7 @@ def look_at_name_order(context: Context, machine: Machine) -> Finding:
     return broken(f"{setting}: {late}", fix) if is_sure else warning(f"{setting}: {late}", fix)
 
 
-def look_at_local_names(context: Context, machine: Machine) -> Finding:
+def check_local_names(context: Context, machine: Machine) -> Finding:
     """Check that no hostname is delayed by multicast DNS."""
     local = [app.hostname for app in context.lab.apps if app.hostname.endswith(".local")]
     if local and machine.platform == "darwin":
@@ -145,13 +145,13 @@ def look_at_local_names(context: Context, machine: Machine) -> Finding:
     return ok(f"{', '.join(local)}: the hosts file comes before multicast DNS here" if local else "no name in .local")
 
 
-def look_at_proxy(context: Context, machine: Machine) -> Finding:
+def check_proxy(context: Context, machine: Machine) -> Finding:
     """Check that the user's own requests to the lab bypass the proxy, which cannot reach it."""
     environment = machine.environment
     named = [name for name in proxies.ANY if environment.get(name)]
     if not named:
         return ok("no proxy is set")
-    uncovered = proxies.uncovered(context.lab, environment)
+    uncovered = proxies.not_exempted(context.lab, environment)
     variables = f"{' and '.join(named)} set"
     if uncovered:
         added = ",".join(uncovered)

@@ -14,7 +14,7 @@ from labctl.doctor.routes import conflict, hidden
 from labctl.host import libvirt, virtualbox
 from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
-from labctl.host.parsing import document, ipv4_network
+from labctl.host.parsing import ipv4_network, parse_json
 from labctl.host.routes import KERNEL_ROUTES, TableRoute, routes, rules
 from labctl.model.sentences import clause
 from labctl.providers.protocol import LAB_LABEL
@@ -40,7 +40,7 @@ class DockerNetwork:
         return f"the Docker network {self.name} ({self.driver})" + (f" of the lab {self.lab}" if self.lab else "")
 
 
-def look_at_routes(context: Context, machine: Machine) -> Finding:
+def check_routes(context: Context, machine: Machine) -> Finding:
     """Check that no route, rule or interface of this machine takes packets for the lab's network."""
     network = context.lab.network
     known = routes(machine)
@@ -69,7 +69,7 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
     return ok(f"no route or interface overlaps {network}")
 
 
-def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
+def check_docker_networks(context: Context, machine: Machine) -> Finding:
     """Check that no other network of the nodes' Engine overlaps the lab's network."""
     networks = docker_networks(machine, context.isolation.engine if context.isolated else "")
     if networks is None:
@@ -101,7 +101,7 @@ def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, 
     described = machine.run(*docker, "network", "inspect", *ids) if ids else None
     if described is None or described.code != 0:
         return ()
-    return tuple(_of_docker(document(described.out, list)))
+    return tuple(_of_docker(parse_json(described.out, list)))
 
 
 def _told(taken: TableRoute, machine: Machine) -> str:

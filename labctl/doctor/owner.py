@@ -15,7 +15,7 @@ FIELDS = ("{{.ID}}", "{{.Names}}", f'{{{{.Label "{STATE_LABEL}"}}}}')
 LISTING = ("docker", "ps", "--all", "--no-trunc", "--format", "\t".join(FIELDS))
 
 
-def look_at_owner(context: Context, machine: Machine) -> Finding:
+def check_owner(context: Context, machine: Machine) -> Finding:
     """Check that the names of this lab's namespace and containers are not in use."""
     if context.isolated and not machine.may_isolate:
         return not_relevant("only root may look into the lab's runtime folder; see `isolation`")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from labctl.host.machine import Machine
-from labctl.host.parsing import Version, version
+from labctl.host.parsing import Version, parse_version
 
 OS_RELEASE = Path("/etc/os-release")
 APT_LISTS = Path("/var/lib/apt/lists")
@@ -143,7 +143,7 @@ def _known_to_apt(names: Iterable[str], machine: Machine, release: Mapping[str, 
     if apt_has_lists(machine):
         said = machine.run("apt-cache", "madison", *sorted(names))
         return frozenset(re.findall(r"^\s*(\S+) \|", said.out, re.MULTILINE)) if said is not None else frozenset()
-    number, lacking = version(r"^(\d+(?:\.\d+)?)", release.get("VERSION_ID", "")), set()
+    number, lacking = parse_version(r"^(\d+(?:\.\d+)?)", release.get("VERSION_ID", "")), set()
     if release.get("ID") == "ubuntu" and number >= UBUNTU_WITHOUT_VAGRANT:
         lacking.add("vagrant")
     if release.get("ID") != "debian" or number < DEBIAN_WITH_DOCKER_CLI:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
-from labctl.host.dhcp import dhcp_servers, handed_out, host_only
-from labctl.host.interfaces import answering, connected, own_addresses
+from labctl.host.dhcp import dhcp_addresses, dhcp_servers, host_only_addresses
+from labctl.host.interfaces import addresses_in_use, addresses_to_probe, own_addresses
 from labctl.host.machine import Machine
 from labctl.model.pools import conflicts, reserved
 
 ANOTHER_POOL = "set `pool: auto` in labctl.yaml, and labctl takes a free range"
 
 
-def look_at_pool(context: Context, machine: Machine) -> Finding:
+def check_pool(context: Context, machine: Machine) -> Finding:
     """Check that neither nodes, nor gateway, nor this machine have an address of the pool."""
     lab = context.lab
     overlaps = conflicts(lab.pool, {**reserved(lab, lab.nodes), **own_addresses(machine)})
@@ -21,12 +21,12 @@ def look_at_pool(context: Context, machine: Machine) -> Finding:
     return ok(f"{lab.pool} does not overlap nodes, gateway or this machine's addresses")
 
 
-def look_at_dhcp(context: Context, machine: Machine) -> Finding:
+def check_dhcp(context: Context, machine: Machine) -> Finding:
     """Check that neither VirtualBox nor libvirt has an address of the pool, or a DHCP server that hands one out."""
     lab = context.lab
     servers = dhcp_servers(machine)
-    if overlaps := conflicts(lab.pool, {**host_only(machine), **handed_out(servers)}):
-        cures = [server.cure for server in servers if conflicts(lab.pool, handed_out([server]))]
+    if overlaps := conflicts(lab.pool, {**host_only_addresses(machine), **dhcp_addresses(servers)}):
+        cures = [server.fix for server in servers if conflicts(lab.pool, dhcp_addresses([server]))]
         return broken(
             f"pool {lab.pool}: overlaps {', '.join(overlaps)}",
             f"{' and '.join(cures) or 'Choose another pool'}; or {ANOTHER_POOL}.",
@@ -34,13 +34,13 @@ def look_at_dhcp(context: Context, machine: Machine) -> Finding:
     return ok(f"no DHCP server of VirtualBox or libvirt hands out addresses of {lab.pool}")
 
 
-def look_at_answers(context: Context, machine: Machine) -> Finding:
+def check_answers(context: Context, machine: Machine) -> Finding:
     """Check that nothing on the network answers ARP for an address of the pool."""
     lab = context.lab
-    asked = connected(lab.pool, machine)
+    asked = addresses_to_probe(lab.pool, machine)
     if not asked:
         return not_relevant(f"no interface of this machine is on {lab.network}, so no address was checked")
-    if answered := sorted(answering(asked, machine)):
+    if answered := sorted(addresses_in_use(asked, machine)):
         addresses = ", ".join(map(str, answered))
         return broken(
             f"pool {lab.pool}: something on the network already answers for {addresses}",

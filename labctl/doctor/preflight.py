@@ -57,7 +57,7 @@ def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> 
     installed = may_install and _install(programs, machine, report)
     finding = absence(programs, machine)
     if finding.state is State.BROKEN:
-        raise MissingError(finding.seen, id="tools-missing", hint=finding.fix)
+        raise MissingError(finding.observation, id="tools-missing", hint=finding.fix)
     return installed
 
 
@@ -75,9 +75,9 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
     if len(problems) == 1:
         (problem,) = problems
         finding = problem.finding
-        return MissingError(finding.seen, id=finding.cause or problem.check.blocks_up, hint=finding.fix)
+        return MissingError(finding.observation, id=finding.cause or problem.check.blocks_up, hint=finding.fix)
     lines = [
-        f"\n  {each.finding.seen}" + "".join(f"\n    {line}" for line in each.finding.fix.splitlines())
+        f"\n  {each.finding.observation}" + "".join(f"\n    {line}" for line in each.finding.fix.splitlines())
         for each in problems
     ]
     return MissingError(

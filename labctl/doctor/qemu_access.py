@@ -36,7 +36,7 @@ class Guard:
     group: int | None
 
 
-def look_at_access(context: Context, machine: Machine) -> Finding:
+def check_access(context: Context, machine: Machine) -> Finding:
     """Check that file modes, AppArmor and SELinux let QEMU read the storage pool and libvirt write consoles."""
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
@@ -85,7 +85,7 @@ def _reach(pool: Pool, guard: Guard) -> Finding:
 
 
 def _guard(machine: Machine) -> Guard | None:
-    answer = libvirt.ask(machine, "capabilities")
+    answer = libvirt.run_virsh(machine, "capabilities")
     if answer is None or answer.code != 0:
         return None
     models = ET.fromstring(answer.out).findall("host/secmodel")  # noqa: S314 - libvirt's own daemon wrote it

@@ -15,7 +15,7 @@ MODULE_PROXY = "https://proxy.golang.org"
 """The default module proxy of the Go that a build fetches."""
 
 
-def look_at_registries(_context: Context, machine: Machine) -> Finding:
+def check_registries(_context: Context, machine: Machine) -> Finding:
     """Check that one registry of each kind answers within a few seconds."""
     urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(machine))}
     if not urls:

@@ -12,7 +12,7 @@ from labctl.doctor.finding import Finding, State, broken, not_relevant, ok
 from labctl.doctor.packages import Installation, installation
 from labctl.host import docker_engine
 from labctl.host.machine import Machine
-from labctl.host.parsing import dotted, last, version
+from labctl.host.parsing import last_line, parse_version, version_text
 from labctl.host.processor import architecture
 
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
@@ -59,16 +59,16 @@ def absence(programs: Sequence[str], machine: Machine) -> Finding:
     )
 
 
-def look_at_tools(context: Context, machine: Machine) -> Finding:
+def check_tools(context: Context, machine: Machine) -> Finding:
     """Check that every program that `up` starts is on PATH."""
     programs = needed(context, machine)
     finding = absence(programs, machine)
     if finding.state is State.BROKEN or context.has_bundle or set(FOR_BUILDING) <= set(programs):
         return finding
-    return ok(f"{finding.seen}; mmdebstrap is not installed, so a download makes the nodes' system in Docker")
+    return ok(f"{finding.observation}; mmdebstrap is not installed, so a download makes the nodes' system in Docker")
 
 
-def look_at_provider(context: Context, machine: Machine) -> Finding:
+def check_provider(context: Context, machine: Machine) -> Finding:
     """Check that this machine can boot nodes of the provider, and say why labctl chose it."""
     obstacle = context.provider.check(machine)
     reason = f"; {context.reasons.provider}" if context.reasons.provider else ""
@@ -79,19 +79,19 @@ def look_at_provider(context: Context, machine: Machine) -> Finding:
     return broken(f"{obstacle.text}{reason}", obstacle.fix)
 
 
-def look_at_vagrant(context: Context, machine: Machine) -> Finding:
+def check_vagrant(context: Context, machine: Machine) -> Finding:
     """Check that Vagrant starts and prints its version."""
     said = machine.run("vagrant", "--version")
     if said is None:
         return not_relevant("vagrant is not installed; see `tools`")
-    installed = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
+    installed = parse_version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
     if not installed:
-        return broken(f"`vagrant --version` failed: {last(said.last_lines)}", "Install Vagrant again.")
+        return broken(f"`vagrant --version` failed: {last_line(said.last_lines)}", "Install Vagrant again.")
     engine = engine_version(context, machine) if context.hypervisor.are_containers else ()
-    return ok(f"Vagrant {dotted(installed)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
+    return ok(f"Vagrant {version_text(installed)}" + (f" with Docker Engine {version_text(engine)}" if engine else ""))
 
 
-def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
+def check_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
     """Check that the user may create network namespaces."""
     if machine.may_isolate:
         return ok("root on Linux")
@@ -103,7 +103,7 @@ def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
 
 def _for_bundle(context: Context, machine: Machine) -> tuple[str, ...]:
     """Return the programs that make the lab's box or bundle, if it is missing."""
-    if context.lacks_box:
+    if context.needs_box:
         return FOR_BUILDING
     return () if context.has_bundle else for_download(machine)
 

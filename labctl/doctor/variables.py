@@ -11,7 +11,7 @@ PREFIXES = ("DOCKER_", "VAGRANT_", "BUILDKIT_")
 FOLLOWED = ("LABCTL_", "XDG_STATE_HOME", "XDG_CACHE_HOME")
 
 
-def look_at_environment(context: Context, machine: Machine) -> Finding:
+def check_environment(context: Context, machine: Machine) -> Finding:
     """Check that no variable selects another Docker Engine than this machine's own."""
     names = sorted(name for name, value in machine.environment.items() if value)
     engine = [name for name in names if name in TOOLS["docker"]]

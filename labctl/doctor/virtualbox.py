@@ -9,7 +9,7 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
 from labctl.host import virtualbox
 from labctl.host.machine import Machine
-from labctl.host.parsing import dotted, ipv4_network
+from labctl.host.parsing import ipv4_network, version_text
 from labctl.providers.virtualbox import obstacle
 
 HOST_ONLY = "192.168.56.0/21"
@@ -17,15 +17,15 @@ HOST_ONLY = "192.168.56.0/21"
 HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
 
 
-def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
+def check_virtualbox(_context: Context, machine: Machine) -> Finding:
     """Check that VirtualBox is completely installed, in a version that Vagrant supports."""
     if (problem := obstacle(machine)) is not None:
         return broken(problem.text, problem.fix)
     installed, _ = virtualbox.installed(machine) or ((), "")
-    return ok(f"VirtualBox {dotted(installed)}")
+    return ok(f"VirtualBox {version_text(installed)}")
 
 
-def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
+def check_host_only_range(context: Context, machine: Machine) -> Finding:
     """Check that VirtualBox allows host-only networks in the lab's range."""
     network = context.lab.network
     # An entry is `* 10.0.0.0/8 192.168.0.0/16`; a # starts a comment.

@@ -8,7 +8,7 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.host.machine import Machine
-from labctl.host.parsing import Version, dotted, version
+from labctl.host.parsing import Version, parse_version, version_text
 
 PROCESSOR = Path("/proc/cpuinfo")
 RELEASE = Path("/proc/sys/kernel/osrelease")
@@ -29,7 +29,7 @@ OTHERS = (
 )
 
 
-def look_at_nested(context: Context, machine: Machine) -> Finding:
+def check_nested(context: Context, machine: Machine) -> Finding:
     """Check that the processor can run virtual machines, also if this machine is one itself."""
     flags = re.search(r"^flags\s*:(.*)$", machine.read(PROCESSOR) or "", re.MULTILINE)
     if flags is None:
@@ -48,17 +48,17 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
     return broken(observation, f"{fix} {OTHERS}") if context.lab.provider == "virtualbox" else warning(observation, fix)
 
 
-def look_at_holder(_context: Context, machine: Machine) -> Finding:
+def check_holder(_context: Context, machine: Machine) -> Finding:
     """Check that KVM does not keep the processor's virtualisation from VirtualBox."""
     modules = (line.split() for line in (machine.read(LOADED) or "").splitlines() if line.strip())
     users = {name: count not in {"0", UNCOUNTED} for name, _, count, *_ in modules}
     module = next((name for name in ("kvm_intel", "kvm_amd") if name in users), "")
     if not module:
         return ok("KVM is not loaded: VirtualBox has the processor for itself")
-    kernel = version(r"^(\d+\.\d+)", machine.read(RELEASE) or "")
+    kernel = parse_version(r"^(\d+\.\d+)", machine.read(RELEASE) or "")
     said = machine.run("VBoxManage", "--version")
-    virtualbox = version(r"^(\d+\.\d+\.\d+)", said.out) if said is not None else ()
-    both = f"VirtualBox {dotted(virtualbox)} and {module} of Linux {dotted(kernel)}"
+    virtualbox = parse_version(r"^(\d+\.\d+\.\d+)", said.out) if said is not None else ()
+    both = f"VirtualBox {version_text(virtualbox)} and {module} of Linux {version_text(kernel)}"
     if virtualbox >= SHARED_SINCE[0] and kernel >= SHARED_SINCE[1]:
         return ok(f"{both} share the processor")
     unload = f"`sudo modprobe -r {module}`"

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from labctl.host import libvirt
 from labctl.host.machine import Machine
-from labctl.host.parsing import version
+from labctl.host.parsing import parse_version
 from labctl.host.process import run
 from labctl.model.errors import ProviderError
 
@@ -71,14 +71,14 @@ def kvm(machine: Machine) -> Acceleration:
     if "kvm" not in machine.names(DEVICES):
         fix = f"Load its module: `sudo modprobe {MODULES[extension[1]]}`. If that fails: {SWITCH_ON}"
         return Acceleration("there is no /dev/kvm", fix)
-    refusal = machine.opening(DEVICES / "kvm")
+    refusal = machine.open_error(DEVICES / "kvm")
     # libvirt's daemon runs as root and opens the device, whether or not the user may.
     if not refusal or _libvirt_has_kvm(machine):
         return Acceleration()
     return Acceleration(f"/dev/kvm cannot be opened: {refusal}", "`sudo usermod -aG kvm $USER`, then log in again.")
 
 
-def emulated(acceleration: Acceleration, slowness: int) -> str:
+def emulation_consequence(acceleration: Acceleration, slowness: int) -> str:
     """Return the consequence of missing KVM, as text. A slowness of 1 is not a measurement: the lab does not exist yet."""
     times = slowness if slowness > 1 else USUAL
     return f"{acceleration.obstacle}: machines are emulated, about {times} times slower, with longer time limits"
@@ -88,8 +88,8 @@ def slowness(machine: Machine) -> int:
     """Return how many times slower virtual machines are than containers: 1 with KVM, else the measured value."""
     if kvm(machine).is_usable:
         return 1
-    emulator = next((path for name in EMULATORS if (path := machine.where(name))), "")
-    return measured(emulator) if emulator else USUAL
+    emulator = next((path for name in EMULATORS if (path := machine.path_of(name))), "")
+    return measure_slowness(emulator) if emulator else USUAL
 
 
 def code_cache(machine: Machine) -> int:
@@ -97,8 +97,8 @@ def code_cache(machine: Machine) -> int:
 
     Like QEMU's default, use at most an eighth of this machine's memory.
     """
-    answer = libvirt.ask(machine, "version", "--daemon")
-    known = version(r"Running against daemon: (\d+(?:\.\d+)+)", answer.out) if answer is not None else ()
+    answer = libvirt.run_virsh(machine, "version", "--daemon")
+    known = parse_version(r"Running against daemon: (\d+(?:\.\d+)+)", answer.out) if answer is not None else ()
     total = TOTAL_MEMORY.search(machine.read(MEMORY) or "")
     if known < SETS_CODE_CACHE or total is None:
         return 0
@@ -106,7 +106,7 @@ def code_cache(machine: Machine) -> int:
     return size if size > QEMU_CODE_CACHE else 0
 
 
-def measured(emulator: str) -> int:
+def measure_slowness(emulator: str) -> int:
     """Return how many times slower this machine emulates a fixed loop than KVM runs it: the best of three tries."""
     with TemporaryDirectory() as folder:
         firmware = Path(folder, "firmware")
@@ -137,5 +137,5 @@ def _firmware(loops: int) -> bytes:
 
 
 def _libvirt_has_kvm(machine: Machine) -> bool:
-    said = libvirt.ask(machine, "domcapabilities", "--virttype", "kvm")
+    said = libvirt.run_virsh(machine, "domcapabilities", "--virttype", "kvm")
     return said is not None and said.code == 0

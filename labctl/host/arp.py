@@ -18,12 +18,12 @@ GRACE_SECONDS = 0.1
 """How long to wait for second answers once every address has one."""
 ARP_TRIES = 3
 """How many requests to send for an address that does not answer."""
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 KERNEL_SECONDS = 2.3
 """The kernel repeats its request after one and after two seconds."""
 PERMANENT = frozenset({"PERMANENT", "NOARP"})
 """The states of static entries, for which the kernel sends no requests."""
-FORGOTTEN = frozenset({"FAILED", "INCOMPLETE"})
+UNRESOLVED = frozenset({"FAILED", "INCOMPLETE"})
 ETHERNET_ARP = 0x0806
 BROADCAST = b"\xff" * 6
 ARP_FORMAT = "!HHBBH6s4s6s4s"
@@ -55,12 +55,12 @@ class Neighbour:
         return self.state in PERMANENT
 
 
-def remembered(address: IPv4Address, device: str) -> Neighbour | None:
+def cached_neighbour(address: IPv4Address, device: str) -> Neighbour | None:
     """Return the kernel's entry for an address; None if it would have to send a request, which changes the entry."""
     return _entries(device).get(address)
 
 
-def may_ask() -> bool:
+def may_send_requests() -> bool:
     """Return whether this user may send raw frames."""
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)):
@@ -84,7 +84,7 @@ def gateway(hop: Mapping[str, Any]) -> str:
     return address
 
 
-def ask(
+def query(
     addresses: Collection[IPv4Address], way: Route, seconds: float = NORMAL.arp
 ) -> dict[IPv4Address, frozenset[str]]:
     """Return the MACs that answer ARP for each of the addresses on the route's network.
@@ -94,12 +94,14 @@ def ask(
     make the kernel send requests, and return the entries of its neighbour table: one MAC for each address.
     """
     try:
-        return _asked(frozenset(addresses), way, seconds)
+        return _query_by_frames(frozenset(addresses), way, seconds)
     except PermissionError:
-        return _remembered(frozenset(addresses), way)
+        return _query_by_kernel(frozenset(addresses), way)
 
 
-def _asked(addresses: frozenset[IPv4Address], route: Route, seconds: float) -> dict[IPv4Address, frozenset[str]]:
+def _query_by_frames(
+    addresses: frozenset[IPv4Address], route: Route, seconds: float
+) -> dict[IPv4Address, frozenset[str]]:
     """Send requests as raw frames, which the kernel allows only root."""
     heard: dict[IPv4Address, set[str]] = {address: set() for address in addresses}
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)) as wire:
@@ -137,7 +139,7 @@ def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]], seconds: fl
                 end = min(end, time.monotonic() + GRACE_SECONDS)
 
 
-def _remembered(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
+def _query_by_kernel(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
         for address in addresses:
             outlet.sendto(b"", socket.MSG_DONTROUTE, (str(address), 9))
@@ -146,7 +148,7 @@ def _remembered(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Add
         known = {address: entry.mac for address, entry in _entries(route.device).items()}
         if addresses <= known.keys() or time.monotonic() > end:
             return {address: frozenset({known[address]} if address in known else ()) for address in addresses}
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _entries(device: str) -> dict[IPv4Address, Neighbour]:
@@ -155,5 +157,5 @@ def _entries(device: str) -> dict[IPv4Address, Neighbour]:
     return {
         IPv4Address(entry["dst"]): Neighbour(entry["lladdr"], entry["state"][0])
         for entry in said
-        if "lladdr" in entry and not FORGOTTEN.intersection(entry.get("state") or FORGOTTEN)
+        if "lladdr" in entry and not UNRESOLVED.intersection(entry.get("state") or UNRESOLVED)
     }

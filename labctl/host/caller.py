@@ -29,33 +29,33 @@ def home() -> Path:
     return Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises RuntimeError
 
 
-def owns(path: Path) -> bool:
+def caller_owns(path: Path) -> bool:
     """Return whether the path, or the nearest existing folder above it, belongs to a user who called sudo."""
     user = caller()
-    return user is not None and _nearest(path).stat().st_uid == user.uid
+    return user is not None and _nearest_existing(path).stat().st_uid == user.uid
 
 
-def another_owner(path: Path) -> str:
+def ownership_hint(path: Path) -> str:
     """Return a hint to take ownership of a path in this user's home that belongs to another user; else an empty text.
 
     Paths outside the home may belong to other users for good reason.
     """
-    there = _nearest(path)
+    there = _nearest_existing(path)
     is_below_home = home() in there.parents
     if not is_below_home or os.geteuid() == 0 or there.stat().st_uid == os.geteuid():
         return ""
     return f'{there} belongs to another user, perhaps after a run with sudo: `sudo chown -R "$USER": {shlex.quote(str(there))}`.'
 
 
-def _nearest(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     """Return the path, or the nearest existing folder above it that is visible."""
     return next(each for each in (path, *path.parents) if os.access(each, os.F_OK))
 
 
-def give(path: Path) -> None:
+def give_to_caller(path: Path) -> None:
     """Give a new path to the user who called sudo, if its folder belongs to that user."""
     user = caller()
-    if user is not None and owns(path.parent):
+    if user is not None and caller_owns(path.parent):
         os.chown(path, user.uid, user.gid, follow_symlinks=False)
 
 
@@ -65,5 +65,5 @@ def make_folder(path: Path, mode: int) -> None:
         return
     for folder in reversed([each for each in (path, *path.parents) if not each.exists()]):
         folder.mkdir(mode if folder == path else 0o777, exist_ok=True)
-        give(folder)
+        give_to_caller(folder)
     path.mkdir(exist_ok=True)  # raises if something else has this name

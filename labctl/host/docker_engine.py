@@ -56,16 +56,16 @@ def proxy_mode(release: str) -> str:
     return "nftables" if version >= FIRST_KERNEL_WITH_NFTABLES_PROXY else "iptables"
 
 
-def takes_privileged(version: tuple[int, ...], status: str) -> bool:
+def supports_privileged(version: tuple[int, ...], status: str) -> bool:
     """Return whether `docker run --privileged` works with this Engine.
 
     Engine 23 and newer omits capabilities that the machine lacks, and refuses to drop those by name. An older one fails
     if one is missing in the CapBnd line of `status`, the text of /proc/self/status.
     """
-    return version >= FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES or can_be_privileged(status)
+    return version >= FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES or has_all_capabilities(status)
 
 
-def can_be_privileged(status: str) -> bool:
+def has_all_capabilities(status: str) -> bool:
     """Return whether a CapBnd line has all capabilities of `docker run --privileged`; true without such a line."""
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return bounding is None or bool(int(bounding[1], 16) >> SYS_RESOURCE & 1)

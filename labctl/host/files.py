@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from labctl.host.caller import give, make_folder
+from labctl.host.caller import give_to_caller, make_folder
 from labctl.host.failpoints import failpoint
 from labctl.host.paths import PRIVATE
 
@@ -29,7 +29,7 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, point: str = 
     """
     make_folder(path.parent, PRIVATE)
     try:
-        with _written_beside(path, content, mode) as temporary:
+        with _temporary_file(path, content, mode) as temporary:
             failpoint(point)
             temporary.replace(path)
     except OSError as error:
@@ -48,7 +48,7 @@ def create(path: Path, content: bytes, *, mode: int = SHARED_FILE, point: str = 
     """Write a new file. Raises FileExistsError if the name is taken, even by a dangling link."""
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    with _written_beside(path, content, mode) as temporary:
+    with _temporary_file(path, content, mode) as temporary:
         failpoint(point)
         path.open("xb").close()  # raises if the name was taken meanwhile
         try:
@@ -64,7 +64,7 @@ def rewrite(path: Path, old: bytes, new: bytes, point: str) -> None:
     If the file cannot be replaced, write it in place. `point` is the failpoint before the rename.
     """
     try:
-        with _written_beside(path, new, PRIVATE_FILE, like=path) as temporary:
+        with _temporary_file(path, new, PRIVATE_FILE, like=path) as temporary:
             failpoint(point)
             temporary.replace(path)
     except OSError as error:
@@ -106,10 +106,10 @@ def _differs(path: Path, text: str) -> bool:
 
 
 @contextmanager
-def _written_beside(path: Path, content: bytes, mode: int, like: Path | None = None) -> Iterator[Path]:
+def _temporary_file(path: Path, content: bytes, mode: int, like: Path | None = None) -> Iterator[Path]:
     """Write and sync a temporary file in the same folder, for the caller to rename.
 
-    Copy owner, mode and extended attributes from `like`. Without it, set the mode, and the owner as `give` does.
+    Copy owner, mode and extended attributes from `like`. Without it, set the mode, and the owner as `give_to_caller` does.
     """
     temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -120,7 +120,7 @@ def _written_beside(path: Path, content: bytes, mode: int, like: Path | None = N
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
                 shutil.copystat(like, temporary)
             else:
-                give(temporary)
+                give_to_caller(temporary)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -143,22 +143,22 @@ def _overwrite(path: Path, old: bytes, new: bytes) -> None:
     """
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        _fill(descriptor, new.ljust(len(old), b"\n"))
-        _cut(descriptor, len(new))
+        _write_all(descriptor, new.ljust(len(old), b"\n"))
+        _truncate(descriptor, len(new))
     except BaseException:
-        _fill(descriptor, old)
-        _cut(descriptor, len(old))
+        _write_all(descriptor, old)
+        _truncate(descriptor, len(old))
         raise
     finally:
         os.close(descriptor)
 
 
-def _fill(descriptor: int, content: bytes) -> None:
+def _write_all(descriptor: int, content: bytes) -> None:
     written = 0
     while written < len(content):
         written += os.pwrite(descriptor, content[written:], written)
 
 
-def _cut(descriptor: int, length: int) -> None:
+def _truncate(descriptor: int, length: int) -> None:
     os.ftruncate(descriptor, length)
     os.fsync(descriptor)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         act, path, edit = parse(arguments)
         _require_reader()
-        hosts_file.carry_out(path, edit, dry_run=act == "check")
+        hosts_file.apply_edit(path, edit, dry_run=act == "check")
     except HostsError as error:
         json.dump({"id": error.id, "message": error.message, "hint": error.hint}, sys.stdout)
         return error.exit_code
@@ -45,7 +45,7 @@ def _require_reader() -> None:
     poll = select.poll()
     poll.register(STDOUT, 0)
     if any(events & select.POLLERR for _, events in poll.poll(0)):
-        raise _refused("the caller did not wait")
+        raise _refusal("the caller did not wait")
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, Path, hosts_file.Edit]:
@@ -59,9 +59,9 @@ def parse(arguments: Sequence[str]) -> tuple[str, Path, hosts_file.Edit]:
         edit = hosts_file.Edit(lab, lines)
         edit.apply(b"")
     except ValueError as error:
-        raise _refused(str(error)) from error
+        raise _refusal(str(error)) from error
     if act not in {"check", "remove", "sync"} or bool(lines) != (act == "sync"):
-        raise _refused(f"{act} with {len(lines)} lines")
+        raise _refusal(f"{act} with {len(lines)} lines")
     return act, path, edit
 
 
@@ -78,7 +78,7 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def _refused(why: str) -> HostsError:
+def _refusal(why: str) -> HostsError:
     return HostsError(f"refused as root: {why}", id="hosts-task", hint="Only labctl should run this program.")
 
 

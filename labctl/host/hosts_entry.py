@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.host import hosts_file, sudo
-from labctl.host.resolver import address_of
+from labctl.host.resolver import parse_address
 from labctl.model.errors import HostsError
 from labctl.model.events import HostsEntry
 from labctl.model.lab import Lab
@@ -49,7 +49,7 @@ def sync(lab: Lab, addresses: Mapping[str, IPv4Address], *, backup: Path) -> boo
             note = f"Remove the block from {path}" + (" and add the names again" if addresses else "")
             entry = HostsEntry("pending", note, lines, (*commands, *commands_to_add(path, addresses)))
         else:
-            lines = hosts_file.lines_of(absent)
+            lines = hosts_file.lines_for(absent)
             entry = HostsEntry("pending", f"Add to the hosts file {path}", lines, commands_to_add(path, absent))
         raise LeftToUserError(error, entry) from error
 
@@ -84,10 +84,10 @@ def stale_names(path: Path, lab: str, wanted: Collection[str]) -> list[str]:
 
 def commands_to_add(path: Path, addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
     """Return shell commands that add these hostnames to the file. Raises HostsError if it cannot be read."""
-    return appending(path, hosts_file.read(path), addresses)
+    return append_commands(path, hosts_file.read(path), addresses)
 
 
-def appending(
+def append_commands(
     path: Path, content: bytes, addresses: Mapping[str, IPv4Address], *, sudo: str = "sudo "
 ) -> tuple[str, ...]:
     """Return shell commands that add these hostnames to a file with this content, and end its last line if needed."""
@@ -115,23 +115,23 @@ def can_change(path: Path, lab: str) -> bool:
     return sudo.try_run(hosts_file.root_command("check", path, hosts_file.Edit(lab))).code == 0
 
 
-def ask_if_due(lab: Lab, names: Sequence[str]) -> None:
+def ask_password_if_needed(lab: Lab, names: Sequence[str]) -> None:
     """Let sudo ask for a password now, if writing these names will need one.
 
     Do not ask if each name has an address of the pool and the lab's block has no other name: then there is probably
     nothing to write. Continue without the password if the user does not give it.
     """
-    if sudo.can_ask() and _is_due(lab, names) and not can_change(lab.hosts_file, lab.name):
-        ask(lab)
+    if sudo.can_prompt() and _needs_change(lab, names) and not can_change(lab.hosts_file, lab.name):
+        ask_password(lab)
 
 
-def ask(lab: Lab) -> bool:
+def ask_password(lab: Lab) -> bool:
     """Let sudo ask for the password, which it then remembers for a while; return whether labctl may write the file."""
     line = hosts_file.root_command("check", lab.hosts_file, hosts_file.Edit(lab.name))
-    return sudo.can_ask() and sudo.ask_and_run(line, lab.hosts_file)
+    return sudo.can_prompt() and sudo.prompt_and_run(line, lab.hosts_file)
 
 
-def _is_due(lab: Lab, names: Sequence[str]) -> bool:
+def _needs_change(lab: Lab, names: Sequence[str]) -> bool:
     """Return whether there is probably something to write. A file that is damaged or cannot be read is not written."""
     try:
         known, stale = _first_addresses(hosts_file.read(lab.hosts_file)), stale_names(lab.hosts_file, lab.name, names)
@@ -149,7 +149,7 @@ def _first_addresses(content: bytes) -> dict[str, str]:
     """Return the address of each name in a hosts file: that of the first line with the name."""
     known: dict[str, str] = {}
     for entry in hosts_file.entries(content):
-        address = address_of(entry.address)
+        address = parse_address(entry.address)
         for name in entry.names if isinstance(address, IPv4Address) else ():
             known.setdefault(name, str(address))
     return known

@@ -63,7 +63,7 @@ class Edit:
         return with_block(content, self.lab, self.lines) if self.lines else without_block(content, self.lab)
 
     @property
-    def by_hand(self) -> str:
+    def manual_instructions(self) -> str:
         """Return what a person can do instead."""
         if self.lines:
             return f"add by hand: {'; '.join(self.lines)}"
@@ -77,7 +77,7 @@ def sync(path: Path, lab: str, addresses: Mapping[str, IPv4Address], *, backup: 
     write it through sudo, unless sudo would ask. Raises HostsError, with the file unchanged, if the file is missing,
     cannot be read or written, or has a damaged marker.
     """
-    return _change(path, backup, Edit(lab, lines_of(addresses)))
+    return _change(path, backup, Edit(lab, lines_for(addresses)))
 
 
 def remove(path: Path, lab: str, *, backup: Path) -> bool:
@@ -88,7 +88,7 @@ def remove(path: Path, lab: str, *, backup: Path) -> bool:
     return os.path.lexists(path) and _change(path, backup, Edit(lab))
 
 
-def lines_of(addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
+def lines_for(addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
     """Return a line for each hostname."""
     return tuple(f"{address} {hostname}" for hostname, address in addresses.items())
 
@@ -97,17 +97,17 @@ def show(path: Path, lab: str) -> tuple[str, ...] | None:
     """Return the lines of the lab's block; None without a block or a file. Raises as `sync` does."""
     if not os.path.lexists(path):
         return None
-    with _explained(path, "read", "look at it by hand"), _real(path).open("rb") as file:
+    with _translate_errors(path, "read", "look at it by hand"), _resolved(path).open("rb") as file:
         return block(file.read(), lab)
 
 
 def read(path: Path) -> bytes:
     """Return the content of a hosts file. Raises as `sync` does."""
-    with _explained(path, "read", "look at it by hand"):
-        return _real(path).read_bytes()
+    with _translate_errors(path, "read", "look at it by hand"):
+        return _resolved(path).read_bytes()
 
 
-def is_for_everyone(path: Path) -> bool:
+def is_world_readable(path: Path) -> bool:
     """Return whether every user may read a hosts file; True if there is none, since another source resolves names then."""
     try:
         return bool(path.stat().st_mode & stat.S_IROTH)
@@ -128,13 +128,13 @@ def entries(content: bytes) -> Iterator[Entry]:
             yield Entry(number, address, tuple(names), line.decode(errors="replace").strip(), block)
 
 
-def carry_out(path: Path, edit: Edit, *, dry_run: bool = False) -> bool:
+def apply_edit(path: Path, edit: Edit, *, dry_run: bool = False) -> bool:
     """Make the edit while the caller holds the file's lock; return whether the file changed. Raises as `sync` does.
 
     A dry run changes nothing, but raises if the file cannot be written.
     """
-    with _explained(path, "change", edit.by_hand):
-        real = _real(path)
+    with _translate_errors(path, "change", edit.manual_instructions):
+        real = _resolved(path)
         content = real.read_bytes()
         changed = edit.apply(content)
         os.close(os.open(real, os.O_WRONLY))
@@ -200,21 +200,21 @@ def _blocks(content: bytes) -> dict[str, slice]:
         lab = marker[2].decode()
         if marker[1] == b"BEGIN":
             if begin or lab in blocks:
-                raise _damaged(
+                raise _damaged_marker_error(
                     content, marker, "a second block of this lab" if lab in blocks else "a block inside a block"
                 )
             begin = marker
         else:
             if not begin or begin[2] != marker[2]:
-                raise _damaged(content, marker, "no block begins before it")
+                raise _damaged_marker_error(content, marker, "no block begins before it")
             blocks[lab] = slice(begin.start(), marker.end())
             begin = None
     if begin:
-        raise _damaged(content, begin, "its block has no end")
+        raise _damaged_marker_error(content, begin, "its block has no end")
     return blocks
 
 
-def _damaged(content: bytes, marker: re.Match[bytes], why: str) -> DamagedMarkerError:
+def _damaged_marker_error(content: bytes, marker: re.Match[bytes], why: str) -> DamagedMarkerError:
     line = content.count(b"\n", 0, marker.start()) + 1
     return DamagedMarkerError(f"line {line}: damaged marker `{marker[0].decode()}`: {why}")
 
@@ -230,8 +230,8 @@ def _line_end(content: bytes) -> bytes:
 
 
 def _change(path: Path, backup: Path, edit: Edit) -> bool:
-    with _explained(path, "read", edit.by_hand):
-        real = _real(path)
+    with _translate_errors(path, "read", edit.manual_instructions):
+        real = _resolved(path)
         with _locked(real) as file:
             if os.access(real.parent, os.W_OK):
                 remove_leftovers(real)
@@ -239,7 +239,7 @@ def _change(path: Path, backup: Path, edit: Edit) -> bool:
             changed = edit.apply(content)
             if changed == content:
                 return False
-            with _explained(path, "change", edit.by_hand):
+            with _translate_errors(path, "change", edit.manual_instructions):
                 write(backup, content)
                 try:
                     rewrite(real, content, changed, FAULT)
@@ -261,18 +261,18 @@ def _write_as_root(path: Path, edit: Edit, reason: PermissionError) -> None:
 
 
 @contextmanager
-def _explained(path: Path, act: str, by_hand: str) -> Iterator[None]:
+def _translate_errors(path: Path, act: str, by_hand: str) -> Iterator[None]:
     try:
         yield
     except DamagedMarkerError as error:
-        file = _named(path)
+        file = _outside_path(path)
         raise HostsError(
             f"{file}, {error}",
             id="hosts-damaged",
             hint=f"Delete the rest of that block, from BEGIN to END, from {file} in an editor, then try again.",
         ) from error
     except OSError as error:
-        file = _named(path)
+        file = _outside_path(path)
         raise HostsError(
             f"cannot {act} the hosts file {file}: {error}",
             id=f"hosts-cannot-{act}",
@@ -280,13 +280,13 @@ def _explained(path: Path, act: str, by_hand: str) -> Iterator[None]:
         ) from error
 
 
-def _named(path: Path) -> Path:
+def _outside_path(path: Path) -> Path:
     """Return the path as it is outside of an isolated lab's namespace, where the user types commands."""
     outside = (file for file in OWN_FILES.glob("labctl-*/hosts") if path.exists() and file.samefile(path))
     return next(outside, path)
 
 
-def _real(path: Path) -> Path:
+def _resolved(path: Path) -> Path:
     """Return the regular file behind any symbolic links, because a rename would replace the link."""
     real = Path(os.path.realpath(path, strict=True))
     if not real.is_file():
@@ -300,7 +300,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     try:
         file = until(lambda: try_lock(path), what=f"the lock of {path}", timeout=LOCK_SECONDS, interval=0.02)
     except NotReadyError as error:
-        name = _named(path)
+        name = _outside_path(path)
         raise HostsError(
             f"cannot change the hosts file {name}: another process has held its lock for {LOCK_SECONDS:.0f} s",
             id=NOT_CHANGED,

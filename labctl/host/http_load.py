@@ -11,7 +11,7 @@ from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from labctl.host import http_probe, wait
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.host.wait import Pending
 from labctl.model.demo_reports import LoadReport
 from labctl.model.limits import NORMAL
@@ -19,14 +19,14 @@ from labctl.model.limits import NORMAL
 EVERY_SECONDS = 0.1
 WORKERS = 32
 """The limit of concurrent requests. While all of them wait for an answer, another one would add no information."""
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 class Sample(NamedTuple):
     """An answer, and when it arrived."""
 
     at: float
-    answer: Answer
+    answer: ProbeResult
 
 
 def report(
@@ -58,7 +58,7 @@ class Load:
     def __init__(
         self,
         hostname: str,
-        ask: Callable[[str], Answer] = http_probe.get,
+        ask: Callable[[str], ProbeResult] = http_probe.get,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         patience: float = NORMAL.http_good,
@@ -73,9 +73,9 @@ class Load:
         self._is_over = threading.Event()
         self._free = threading.BoundedSemaphore(WORKERS)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="load")
-        self._rhythm = threading.Thread(target=self._keep_asking, name="load", daemon=True)
+        self._sender = threading.Thread(target=self._send_requests, name="load", daemon=True)
 
-    def begin(self, before: float) -> None:
+    def start(self, before: float) -> None:
         """Start requests, and wait until all answers were good for `before` seconds. Raises NotReadyError."""
 
         def began() -> float | Pending:
@@ -83,8 +83,8 @@ class Load:
             is_long = streak and self._clock() - streak[-1].at >= before
             return streak[-1].at if is_long else self._pending()
 
-        self._rhythm.start()
-        self._began = self._until(began, before)
+        self._sender.start()
+        self._began = self._wait_until(began, before)
 
     def finish(self, after: float) -> None:
         """Continue for `after` seconds, and then until the next good answer. Raises NotReadyError."""
@@ -94,24 +94,24 @@ class Load:
             good = (sample.at for sample in self._samples.copy() if sample.answer.is_good and sample.at >= end)
             return next(good, self._pending())
 
-        self._ended = self._until(ended, after)
+        self._ended = self._wait_until(ended, after)
 
     def stop(self) -> LoadReport:
         """Send no more requests, wait for the last answers, and return the results until the end, or until now."""
         ended = self._clock() if self._ended is None else self._ended
         self._is_over.set()
-        if self._rhythm.is_alive():
-            self._rhythm.join()
+        if self._sender.is_alive():
+            self._sender.join()
         self._pool.shutdown()
         began = ended if self._began is None else self._began
         return report(self._hostname, self._samples, began, ended, self.first_command)
 
-    def _until(self, look: Callable[[], float | Pending], seconds: float) -> float:
+    def _wait_until(self, look: Callable[[], float | Pending], seconds: float) -> float:
         return wait.until(
             look,
             what=f"http://{self._hostname}",
             timeout=seconds + self._patience,
-            interval=LOOK_SECONDS,
+            interval=POLL_SECONDS,
             clock=self._clock,
             sleep=self._sleep,
         )
@@ -119,7 +119,7 @@ class Load:
     def _pending(self) -> Pending:
         return Pending(str(self._samples[-1].answer) if self._samples else "no answer yet")
 
-    def _keep_asking(self) -> None:
+    def _send_requests(self) -> None:
         due = self._clock()
         while not self._is_over.wait(max(0.0, due - self._clock())):
             due += EVERY_SECONDS

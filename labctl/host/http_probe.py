@@ -19,7 +19,7 @@ POD_HEADER = "X-Pod-Name"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """The result of a request: a status and the pod that it names, or the reason why there is no response."""
 
     status: int | None
@@ -35,29 +35,31 @@ class Answer:
         return f"HTTP {self.status}" if self.status is not None else self.failure
 
 
-def get(hostname: str, address: IPv4Address | None = None, seconds: float = NORMAL.http_answer) -> Answer:
+def get(hostname: str, address: IPv4Address | None = None, seconds: float = NORMAL.http_answer) -> ProbeResult:
     """Send GET / for `hostname` to this address, else to the one that the system's resolver returns."""
     connection = http.client.HTTPConnection(str(address or hostname), HTTP, timeout=seconds)
     try:
         headers = {"Host": hostname, "User-Agent": "labctl", "Connection": "close"}
         connection.request("GET", "/", headers=headers)
         response = connection.getresponse()
-        return Answer(response.status, response.getheader(POD_HEADER))
+        return ProbeResult(response.status, response.getheader(POD_HEADER))
     except socket.gaierror as error:
-        return Answer(None, failure=f"{hostname} has no address: {error.strerror}")
+        return ProbeResult(None, failure=f"{hostname} has no address: {error.strerror}")
     except (OSError, http.client.HTTPException) as error:
-        return Answer(None, failure=f"no answer: {str(error) or type(error).__name__}")
+        return ProbeResult(None, failure=f"no answer: {str(error) or type(error).__name__}")
     finally:
         connection.close()
 
 
-def get_within(lab: Lab, hostname: str) -> Answer:
+def get_within(lab: Lab, hostname: str) -> ProbeResult:
     """Send GET / for `hostname`, which must resolve to an address of the lab's pool; elsewhere another server answers."""
     try:
         entries = socket.getaddrinfo(hostname, HTTP, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        return Answer(None, failure=f"{hostname} has no address: {getattr(error, 'strerror', error)}")
+        return ProbeResult(None, failure=f"{hostname} has no address: {getattr(error, 'strerror', error)}")
     address = ip_address(str(entries[0][4][0]).partition("%")[0])
     if not isinstance(address, IPv4Address) or address not in lab.pool:
-        return Answer(None, failure=f"{hostname} resolves to {address}, which is outside the lab's pool {lab.pool}")
+        return ProbeResult(
+            None, failure=f"{hostname} resolves to {address}, which is outside the lab's pool {lab.pool}"
+        )
     return get(hostname, address, lab.limits.http_answer)

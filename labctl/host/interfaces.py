@@ -9,12 +9,12 @@ from itertools import islice
 
 from labctl.host.arp import Route
 from labctl.host.machine import Machine
-from labctl.host.parsing import document
+from labctl.host.parsing import parse_json
 from labctl.model.lab import AddressPool
 from labctl.model.pools import single
 
 SHOW = ("ip", "-j", "address", "show")
-ASKED_AT_MOST = 256
+MAX_PROBED = 256
 """The most addresses of a pool to probe by ARP: the kernel's neighbour table holds at most 1024."""
 
 
@@ -32,10 +32,10 @@ class Interface:
 def interfaces(machine: Machine) -> tuple[Interface, ...]:
     """Return the interfaces with their IPv4 addresses; none if `ip` is missing."""
     answer = machine.run(*SHOW)
-    return parsed(answer.out) if answer is not None and answer.code == 0 else ()
+    return parse(answer.out) if answer is not None and answer.code == 0 else ()
 
 
-def parsed(text: str) -> tuple[Interface, ...]:
+def parse(text: str) -> tuple[Interface, ...]:
     """Return the interfaces that `ip -j address show` printed, in any network namespace."""
     return tuple(
         Interface(
@@ -49,7 +49,7 @@ def parsed(text: str) -> tuple[Interface, ...]:
             has_arp="NOARP" not in link.get("flags", ()),
             mtu=link.get("mtu", 0),
         )
-        for link in document(text, list)
+        for link in parse_json(text, list)
     )
 
 
@@ -62,15 +62,15 @@ def own_addresses(machine: Machine) -> dict[AddressPool, str]:
     }
 
 
-def connected(pool: AddressPool, machine: Machine) -> Collection[IPv4Address]:
+def addresses_to_probe(pool: AddressPool, machine: Machine) -> Collection[IPv4Address]:
     """Return the pool's first addresses in the networks of interfaces that are up, without the machine's own."""
     on = [address for interface in interfaces(machine) if interface.is_up for address in interface.addresses]
     own = {address.ip for address in on}
     near = (address for address in pool if address not in own and any(_is_host(address, each) for each in on))
-    return tuple(islice(near, ASKED_AT_MOST))
+    return tuple(islice(near, MAX_PROBED))
 
 
-def answering(addresses: Collection[IPv4Address], machine: Machine) -> frozenset[IPv4Address]:
+def addresses_in_use(addresses: Collection[IPv4Address], machine: Machine) -> frozenset[IPv4Address]:
     """Return the addresses for which a device on a network of this machine answers ARP."""
     answered: set[IPv4Address] = set()
     for interface in interfaces(machine):

@@ -26,26 +26,26 @@ SILENT: Outcome = "silent"
 
 
 @dataclass(frozen=True, slots=True)
-class Knock:
+class ConnectResult:
     """The outcome of a connection, and the system's error message."""
 
     outcome: Outcome
     reason: str = ""
 
 
-def connect(addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:
+def connect_settled(addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, ConnectResult]:
     """Connect once to each of the addresses, as a browser would, and return the outcomes.
 
     On a directly attached network, the kernel reports an unused address as unreachable after three seconds, some of
     which may have passed before: connecting again shows whether the outcome is the same.
     """
-    return {address: _lasting(address, each) for address, each in knock(addresses, port, seconds).items()}
+    return {address: _settled(address, each) for address, each in connect_once(addresses, port, seconds).items()}
 
 
-def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Address, Knock]:
+def connect_once(addresses: Sequence[Address], port: int, seconds: float) -> dict[Address, ConnectResult]:
     """Connect once to each of the addresses at the same time, and close the connections without sending data."""
     end = time.monotonic() + seconds
-    outcomes: dict[Address, Knock] = {}
+    outcomes: dict[Address, ConnectResult] = {}
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         for address in addresses:
@@ -60,24 +60,26 @@ def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Addre
                 if code == errno.EINPROGRESS:
                     selector.register(connection, selectors.EVENT_WRITE, (address, connection))
                     continue
-            outcomes[address] = Knock(REFUSED, os.strerror(code)) if code else Knock(CONNECTED)
+            outcomes[address] = ConnectResult(REFUSED, os.strerror(code)) if code else ConnectResult(CONNECTED)
         while selector.get_map() and (left := end - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 address, connection = key.data
                 selector.unregister(connection)
-                outcomes[address] = _ended(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-    return {address: outcomes.get(address, Knock(SILENT, f"no answer in {seconds:.1f} s")) for address in addresses}
+                outcomes[address] = _result(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    return {
+        address: outcomes.get(address, ConnectResult(SILENT, f"no answer in {seconds:.1f} s")) for address in addresses
+    }
 
 
-def _ended(code: int) -> Knock:
+def _result(code: int) -> ConnectResult:
     if code == 0:
-        return Knock(CONNECTED)
-    return Knock(UNREACHABLE if code == errno.EHOSTUNREACH else REFUSED, os.strerror(code))
+        return ConnectResult(CONNECTED)
+    return ConnectResult(UNREACHABLE if code == errno.EHOSTUNREACH else REFUSED, os.strerror(code))
 
 
-def _lasting(address: Address, outcome: Knock) -> Knock:
+def _settled(address: Address, outcome: ConnectResult) -> ConnectResult:
     if outcome.outcome != UNREACHABLE:
         return outcome
     route = arp.route(address) if isinstance(address, IPv4Address) else None
     is_told_by_a_router = route is not None and bool(route.gateway)
-    return Knock(REFUSED if is_told_by_a_router else SILENT, outcome.reason)
+    return ConnectResult(REFUSED if is_told_by_a_router else SILENT, outcome.reason)

@@ -30,18 +30,18 @@ class Failure:
     hint: str
 
     @property
-    def is_of_a_node(self) -> bool:
+    def is_node_failure(self) -> bool:
         """Return whether the row is about what a node printed."""
         return "{node}" in self.message + self.hint
 
 
-def recognised(error: E, output: str, *, node: str | None = None) -> E:
+def recognise(error: E, output: str, *, node: str | None = None) -> E:
     """Return the known failure that a tool's output shows, as an error of the same class; else the error itself.
 
     Of several, return the last in the output: earlier ones did not stop the tool, or caused the last. `node` is the
     name of the node that printed the output.
     """
-    rows = (failure for failure in table() if node or not failure.is_of_a_node)
+    rows = (failure for failure in table() if node or not failure.is_node_failure)
     matches = [(match, failure) for failure in rows for match in failure.pattern.finditer(output)]
     if not matches:
         return error

@@ -71,7 +71,7 @@ def uri(environment: Mapping[str, str]) -> str:
     return environment.get(URI_VARIABLE) or SYSTEM
 
 
-def is_own(uri: str) -> bool:
+def is_local_system(uri: str) -> bool:
     """Return whether a URI names this machine's system daemon, by any socket."""
     parts = urlsplit(uri)
     return parts.scheme in LOCAL and not parts.netloc and parts.path == "/system"
@@ -82,20 +82,20 @@ def virsh(environment: Mapping[str, str], *arguments: str) -> tuple[str, ...]:
     return ("virsh", "-c", uri(environment), *arguments)
 
 
-def ask(machine: Machine, *arguments: str) -> Finished | None:
+def run_virsh(machine: Machine, *arguments: str) -> Finished | None:
     """Run `virsh` and return its result; None if it is not installed."""
     return machine.run(*virsh(machine.environment, *arguments))
 
 
-def answers(machine: Machine) -> bool:
+def responds(machine: Machine) -> bool:
     """Return whether libvirt answers this user."""
-    answer = ask(machine, "uri")
+    answer = run_virsh(machine, "uri")
     return answer is not None and answer.code == 0
 
 
 def networks(machine: Machine) -> tuple[Network, ...]:
     """Return every network, active or not; none if libvirt does not answer."""
-    return tuple(network(element) for element in _described(machine, "net"))
+    return tuple(network(element) for element in _descriptions(machine, "net"))
 
 
 def network(element: ET.Element) -> Network:
@@ -122,7 +122,7 @@ def mark(element: ET.Element) -> Mark | None:
 def pools(machine: Machine) -> tuple[Pool, ...]:
     """Return every storage pool, active or not; none if libvirt does not answer."""
     active = _names(machine, "pool-list", "--name")
-    return tuple(_pool(element, active) for element in _described(machine, "pool"))
+    return tuple(_pool(element, active) for element in _descriptions(machine, "pool"))
 
 
 def _pool(element: ET.Element, active: frozenset[str]) -> Pool:
@@ -139,14 +139,14 @@ def _pool(element: ET.Element, active: frozenset[str]) -> Pool:
     )
 
 
-def _described(machine: Machine, kind: str) -> Iterator[ET.Element]:
+def _descriptions(machine: Machine, kind: str) -> Iterator[ET.Element]:
     for name in sorted(_names(machine, f"{kind}-list", "--all", "--name")):
-        answer = ask(machine, f"{kind}-dumpxml", name)
+        answer = run_virsh(machine, f"{kind}-dumpxml", name)
         if answer is not None and answer.code == 0:  # else it was removed meanwhile
             yield ET.fromstring(answer.out)  # noqa: S314 - libvirt's own daemon wrote it
 
 
 def _names(machine: Machine, *listing: str) -> frozenset[str]:
-    answer = ask(machine, *listing)
+    answer = run_virsh(machine, *listing)
     lines = answer.out.splitlines() if answer is not None and answer.code == 0 else ()
     return frozenset(line.strip() for line in lines if line.strip())

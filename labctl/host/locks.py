@@ -22,26 +22,28 @@ INTERVAL = 0.1
 
 @contextmanager
 def shared(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
-    """Hold a shared lock on the file; wait for the holder of an exclusive one. Raises as `alone` does."""
-    with _held(path, report, timeout, fcntl.LOCK_SH) as file:
+    """Hold a shared lock on the file; wait for the holder of an exclusive one. Raises as `exclusive` does."""
+    with _hold(path, report, timeout, fcntl.LOCK_SH) as file:
         yield file
 
 
 @contextmanager
-def alone(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
+def exclusive(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
     """Hold an exclusive lock on the file, created if missing; report the current holder and wait for it.
 
     A program that inherits the file's descriptor holds the lock as well, and keeps it if this process is killed. Raises
     NotReadyError `locked`, naming the holder, after `timeout` seconds, and MissingError `lock-not-usable`.
     """
-    with _held(path, report, timeout, fcntl.LOCK_EX) as file:
+    with _hold(path, report, timeout, fcntl.LOCK_EX) as file:
         yield file
 
 
 @contextmanager
-def _held(path: Path, report: Progress, timeout: float, kind: int) -> Iterator[BinaryIO]:
+def _hold(path: Path, report: Progress, timeout: float, kind: int) -> Iterator[BinaryIO]:
     try:
-        file = until(partial(_claim, path, report, kind), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
+        file = until(
+            partial(_try_lock, path, report, kind), what=f"the lock {path}", timeout=timeout, interval=INTERVAL
+        )
     except NotReadyError as error:
         raise NotReadyError(
             error.message, id="locked", hint="Wait for that process, or end it. Then run the same command again."
@@ -71,7 +73,7 @@ def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb", kind: int = fcntl.LO
         return file
 
 
-def _claim(path: Path, report: Progress, kind: int) -> BinaryIO | Pending:
+def _try_lock(path: Path, report: Progress, kind: int) -> BinaryIO | Pending:
     path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if the holder removed it meanwhile
     try:
         file = try_lock(path, "a+b", kind)

@@ -12,7 +12,7 @@ from pathlib import Path
 from labctl.host import arp
 from labctl.host.arp import Route
 from labctl.host.http_probe import Address
-from labctl.host.knock import Knock, connect
+from labctl.host.knock import ConnectResult, connect_settled
 from labctl.host.paths import content
 from labctl.host.process import Finished, run
 from labctl.host.resolver import HOSTS, resolve
@@ -51,7 +51,7 @@ class Machine:
         """Return whether the program is on PATH."""
         return shutil.which(program) is not None
 
-    def where(self, program: str) -> str:
+    def path_of(self, program: str) -> str:
         """Return the path of the program; empty if it is not on PATH."""
         return shutil.which(program) or ""
 
@@ -82,7 +82,7 @@ class Machine:
         """Return whether this user may write the file or folder."""
         return os.access(path, os.W_OK)
 
-    def opening(self, device: Path) -> str:
+    def open_error(self, device: Path) -> str:
         """Return why this user cannot open the device for reading and writing; empty if that is possible."""
         try:
             os.close(os.open(device, os.O_RDWR))
@@ -105,12 +105,12 @@ class Machine:
     def answering(self, addresses: Collection[IPv4Address], route: Route) -> frozenset[IPv4Address]:
         """Return which of the addresses on the route's network answer ARP; takes up to 2.3 s."""
         try:
-            answers = arp.ask(addresses, route)
+            answers = arp.query(addresses, route)
         except OSError:  # the interface went down, or a packet filter rejects the request
             return frozenset()
         return frozenset(address for address, macs in answers.items() if macs)
 
-    def reads(self, hosts: Path) -> bool:
+    def resolver_reads(self, hosts: Path) -> bool:
         """Return whether the system's resolver reads this hosts file."""
         return hosts == HOSTS
 
@@ -118,9 +118,9 @@ class Machine:
         """Return a name's addresses in the order in which browsers try them; none if the resolver does not answer."""
         return resolve(hostname)
 
-    def knock(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, Knock]:
+    def connect(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, ConnectResult]:
         """Connect once to port 80 of each of the addresses, as a browser would, and return the outcomes."""
-        return connect(addresses, seconds)
+        return connect_settled(addresses, seconds)
 
     def unreachable(self, url: str) -> str:
         """Return why no server answers at this URL, by way of the user's proxies; empty if one does."""

@@ -28,7 +28,7 @@ class Order:
     """The sources, each with the actions that follow it."""
 
     @property
-    def files_first(self) -> str:
+    def files_first_expression(self) -> str:
         """The sed expression that puts the hosts file first, and changes nothing else."""
         return f"{self.number}s/^([[:space:]]*hosts:)[[:space:]]*/\\1 {FILES} /"
 
@@ -55,7 +55,7 @@ class Order:
         return None, is_final
 
 
-def order(content: str) -> Order | None:
+def find_order(content: str) -> Order | None:
     """Return the order of the sources of hostnames; None if the file has no such line."""
     lines = enumerate(content.split("\n"), 1)
     settings = [(number, line, match[1]) for number, line in lines if (match := HOSTS.match(line))]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from labctl.host.http_probe import HTTP, Address
-from labctl.host.knock import CONNECTED, REFUSED, SILENT, Knock
-from labctl.host.resolver import HostsLine, line_with
+from labctl.host.knock import CONNECTED, REFUSED, SILENT, ConnectResult
+from labctl.host.resolver import HostsLine, find_line
 
-KNOCK_SECONDS = 1.0
+CONNECT_SECONDS = 1.0
 """TCP retransmits a first packet after one second: an address that has not answered by then delays a browser."""
 SHADOWED = "hosts-entry-shadowed"
 DOUBLED = "hosts-entry-doubled"
@@ -23,53 +23,53 @@ class OtherAddress:
     address: Address
     line: HostsLine | None
     """None if it is not in the hosts file."""
-    knock: Knock | None
+    connection: ConnectResult | None
     """None if browsers try the right address first."""
 
     @property
-    def keeps_browsers(self) -> bool:
+    def affects_browsers(self) -> bool:
         """Return whether a browser uses this address, or waits for it.
 
         A silent IPv6 address delays a browser by 0.3 s, after which it also tries an IPv4 address.
         """
-        if self.knock is None or self.knock.outcome == REFUSED:
+        if self.connection is None or self.connection.outcome == REFUSED:
             return False
-        return self.knock.outcome == CONNECTED or isinstance(self.address, IPv4Address)
+        return self.connection.outcome == CONNECTED or isinstance(self.address, IPv4Address)
 
-    def course(self, right: str) -> str:
+    def browser_behaviour(self, right: str) -> str:
         """Return, as text, what browsers do with the address, where `right` is the right one."""
-        knock = self.knock
-        if knock is None:
+        connection = self.connection
+        if connection is None:
             return f"which browsers try after {right}; this order may change"
-        if knock.outcome == CONNECTED:
+        if connection.outcome == CONNECTED:
             return f"which browsers try before {right}: another server accepts connections there, on port {HTTP}"
-        if knock.outcome == SILENT:
+        if connection.outcome == SILENT:
             waits = "for 0.3 s" if isinstance(self.address, IPv6Address) else "until it gives up"
             return f"which browsers try before {right}: it does not answer, and a browser waits {waits}"
-        return f"which browsers try before {right}: it does not accept connections ({knock.reason}), so they try the next one"
+        return f"which browsers try before {right}: it does not accept connections ({connection.reason}), so they try the next one"
 
 
-def of_lines(
-    lines: Sequence[HostsLine], knock: Callable[[Sequence[Address]], Mapping[Address, Knock]]
+def from_lines(
+    lines: Sequence[HostsLine], connect: Callable[[Sequence[Address]], Mapping[Address, ConnectResult]]
 ) -> list[OtherAddress]:
     """Return the addresses of these lines, all of which browsers will try before the right one, not yet written."""
     first = {line.address: line for line in reversed(lines)}
-    knocks = knock(list(first)) if first else {}
-    return [OtherAddress(address, line, knocks[address]) for address, line in first.items()]
+    results = connect(list(first)) if first else {}
+    return [OtherAddress(address, line, results[address]) for address, line in first.items()]
 
 
 def find(
     addresses: Sequence[Address],
     lines: Sequence[HostsLine],
     right: Address | None,
-    knock: Callable[[Sequence[Address]], Mapping[Address, Knock]],
+    connect: Callable[[Sequence[Address]], Mapping[Address, ConnectResult]],
 ) -> list[OtherAddress]:
     """Return a name's wrong addresses; connect to those that browsers try first, and include the outcome.
 
     A name server rotates its addresses, so any of them may come first. Lines that the resolver ignores, as glibc does
     without `multi on`, count for programs that read the file themselves.
     """
-    others: dict[Address, HostsLine | None] = {each: line_with(lines, each) for each in addresses}
+    others: dict[Address, HostsLine | None] = {each: find_line(lines, each) for each in addresses}
     first: list[Address] = []
     if right in addresses:
         place = addresses.index(right)
@@ -78,5 +78,5 @@ def find(
         ]
         for line in lines:
             others.setdefault(line.address, line)
-    knocks = knock(first) if first else {}
-    return [OtherAddress(each, line, knocks.get(each)) for each, line in others.items() if each != right]
+    results = connect(first) if first else {}
+    return [OtherAddress(each, line, results.get(each)) for each, line in others.items() if each != right]

@@ -12,18 +12,18 @@ Version = tuple[int, ...]
 T = TypeVar("T", dict[str, Any], list[Any])
 
 
-def version(pattern: str, text: str) -> Version:
+def parse_version(pattern: str, text: str) -> Version:
     """Return the numbers of the version that the pattern's first group matches in a line; empty if no line matches."""
     match = re.search(pattern, text, re.MULTILINE)
     return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 
-def dotted(version: Version) -> str:
+def version_text(version: Version) -> str:
     """Return a version as text."""
     return ".".join(map(str, version))
 
 
-def last(lines: Sequence[str]) -> str:
+def last_line(lines: Sequence[str]) -> str:
     """Return the last line, in which most tools give the reason of a failure; empty if there are no lines."""
     return lines[-1].strip() if lines else ""
 
@@ -36,7 +36,7 @@ def ipv4_network(text: str) -> IPv4Network | None:
         return None
 
 
-def document(text: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
+def parse_json(text: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
     """Return the JSON document of that kind in a tool's output; an empty one if the output is anything else."""
     try:
         parsed = json.loads(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from platformdirs.unix import Unix
 
-from labctl.host.caller import another_owner, make_folder
+from labctl.host.caller import make_folder, ownership_hint
 from labctl.model.errors import MissingError, UsageError
 
 PRIVATE = 0o700
@@ -100,7 +100,7 @@ def private_folder(path: Path) -> Path:
     if there.st_uid == os.geteuid() and there.st_mode & OTHERS:
         path.chmod(PRIVATE)
     if not os.access(path, os.W_OK | os.X_OK):
-        raise _not_made(path, os.strerror(errno.EACCES))
+        raise _creation_error(path, os.strerror(errno.EACCES))
     return path
 
 
@@ -112,15 +112,15 @@ def new_folder(path: Path) -> Path:
     try:
         make_folder(path, PRIVATE)
     except OSError as error:
-        raise _not_made(path, error.strerror) from error
+        raise _creation_error(path, error.strerror) from error
     return path
 
 
-def _not_made(path: Path, why: str | None) -> MissingError:
+def _creation_error(path: Path, why: str | None) -> MissingError:
     return MissingError(
         f"cannot create the folder {path}: {why}",
         id="folder-not-made",
-        hint=another_owner(path) or "Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders.",
+        hint=ownership_hint(path) or "Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders.",
     )
 
 
@@ -128,18 +128,18 @@ def _folder(name: str) -> Path:
     try:
         path: Path = getattr(Unix("labctl"), name)
     except RuntimeError as error:
-        raise _homeless() from error
+        raise _unknown_home() from error
     return _absolute(path)
 
 
 def _absolute(path: Path) -> Path:
     is_from_nowhere = os.environ.get("HOME") == "" and (path == Path("/") or path.parts[1].startswith("."))
     if not path.is_absolute() or is_from_nowhere:
-        raise _homeless()
+        raise _unknown_home()
     return path
 
 
-def _homeless() -> UsageError:
+def _unknown_home() -> UsageError:
     return UsageError(
         f"the user's home folder is unknown: HOME is {os.environ.get('HOME', 'not set')!r}",
         id="home-unknown",

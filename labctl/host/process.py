@@ -77,7 +77,7 @@ def run(
     `env` adds to what the program gets of this process's environment. Raises ProviderError if the program cannot be
     started or takes more than `timeout` seconds.
     """
-    code, out, err = _ended(args, env, cwd, timeout, stdin)
+    code, out, err = _run(args, env, cwd, timeout, stdin)
     return Finished(code, out, last_lines(out + err))
 
 
@@ -96,8 +96,8 @@ def stream(
     that it raises kills the program, and is raised here.
     """
     lines = []
-    started = _started(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open)
-    with started as child, _watched(child, watch):
+    started = _start(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open)
+    with started as child, _watching(child, watch):
         for raw in child.stdout or ():
             lines.append(raw.decode(errors="replace"))
             log.write(child.pid, lines[-1])
@@ -119,11 +119,11 @@ def feed(
     An error of `write` kills the program. `started` receives a function with which another thread can kill it.
     Raises ProviderError as `run` does.
     """
-    with _started(args, env, None, stderr=subprocess.STDOUT, stdin=True) as child:
+    with _start(args, env, None, stderr=subprocess.STDOUT, stdin=True) as child:
         if started:
             started(partial(_kill, child))
         late = threading.Event()
-        timer = threading.Timer(timeout, _end_late, (child, late))
+        timer = threading.Timer(timeout, _kill_late, (child, late))
         said: list[bytes] = []
         reader = threading.Thread(target=lambda: said.extend(child.stdout or ()))
         for thread in (timer, reader):
@@ -139,7 +139,9 @@ def feed(
     output = b"".join(said).decode(errors="replace")
     log.write(child.pid, output)
     if late.is_set():
-        raise failure(ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout"), output)
+        raise failure(
+            ProviderError(f"`{_command_text(args)}` took more than {timeout:.0f} s", id="tool-timeout"), output
+        )
     return Finished(child.returncode, output, last_lines(output))
 
 
@@ -154,9 +156,9 @@ def check(
     hint: str = "",
 ) -> str:
     """Run a program that must succeed, and return its standard output; else raise `error`, as `failure` returns it."""
-    code, out, err = _ended(args, env, cwd, timeout, stdin)
+    code, out, err = _run(args, env, cwd, timeout, stdin)
     if code != 0:
-        what = f"`{_shown(args)}` ended with exit code {code}"
+        what = f"`{_command_text(args)}` ended with exit code {code}"
         raise failure(error(what, id="tool-failed", hint=hint), out + err)
     return out
 
@@ -169,7 +171,7 @@ def failure(error: E, output: str) -> E:
     place = f"The whole output is in {path}." if (path := log.location()) else ""
     hint = " ".join(part for part in (error.hint, place) if part)
     unknown = type(error)(error.message, id=error.id, hint=hint, details=last_lines(output))
-    return known_failures.recognised(unknown, output)
+    return known_failures.recognise(unknown, output)
 
 
 def last_lines(output: str, count: int = LAST_LINES) -> tuple[str, ...]:
@@ -177,7 +179,7 @@ def last_lines(output: str, count: int = LAST_LINES) -> tuple[str, ...]:
     return tuple([line.rstrip() for line in output.splitlines() if line.strip()][-count:])
 
 
-def _ended(
+def _run(
     args: Sequence[Argument],
     env: Mapping[str, str] | None,
     cwd: Path | None,
@@ -185,12 +187,12 @@ def _ended(
     stdin: bytes | None,
 ) -> tuple[int, str, str]:
     """Run a program, and return its exit code, standard output and standard error."""
-    with _started(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
+    with _start(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
         try:
-            out, err = _logged(child, stdin, timeout)
+            out, err = _read_and_log(child, stdin, timeout)
         except subprocess.TimeoutExpired as error:
             _signal(child, signal.SIGKILL)
-            late = ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout")
+            late = ProviderError(f"`{_command_text(args)}` took more than {timeout:.0f} s", id="tool-timeout")
             raise failure(late, _rest(child)) from error
     return child.returncode, out, err
 
@@ -211,12 +213,12 @@ def _write_all(child: Child, write: Callable[[IO[bytes]], None]) -> None:
             child.stdin.close()
 
 
-def _end_late(child: Child, late: threading.Event) -> None:
+def _kill_late(child: Child, late: threading.Event) -> None:
     late.set()
     _signal(child, signal.SIGKILL)
 
 
-def _logged(child: Child, stdin: bytes | None = None, timeout: float | None = None) -> tuple[str, str]:
+def _read_and_log(child: Child, stdin: bytes | None = None, timeout: float | None = None) -> tuple[str, str]:
     """Read and log both streams of a program until it exits."""
     out, err = ((said or b"").decode(errors="replace") for said in child.communicate(stdin, timeout))
     log.write(child.pid, out)
@@ -225,7 +227,7 @@ def _logged(child: Child, stdin: bytes | None = None, timeout: float | None = No
 
 
 @contextmanager
-def _started(
+def _start(
     args: Sequence[Argument],
     env: Mapping[str, str] | None,
     cwd: Path | None,
@@ -234,14 +236,14 @@ def _started(
     stdin: bool = False,
     keep_open: tuple[int, ...] = (),
 ) -> Iterator[Child]:
-    with _held_back() as let_come:
-        child = _begun(args, env, cwd, stderr=stderr, stdin=stdin, keep_open=keep_open)
+    with _deferred_signals() as let_come:
+        child = _spawn(args, env, cwd, stderr=stderr, stdin=stdin, keep_open=keep_open)
         started = time.monotonic()
         try:
             with child:
                 try:  # a terminal's interrupt does not reach the program, which has its own process group
                     let_come()
-                    log.write(child.pid, f"$ {_shown(args)}")
+                    log.write(child.pid, f"$ {_command_text(args)}")
                     failpoint(f"run.{Path(args[0]).name}")
                     yield child
                 except KeyboardInterrupt:
@@ -252,7 +254,7 @@ def _started(
             log.write(child.pid, f"exit code {child.returncode} after {time.monotonic() - started:.1f} s")
 
 
-def _begun(
+def _spawn(
     args: Sequence[Argument],
     env: Mapping[str, str] | None,
     cwd: Path | None,
@@ -281,7 +283,7 @@ def _begun(
 
 
 @contextmanager
-def _held_back() -> Iterator[Callable[[], None]]:
+def _deferred_signals() -> Iterator[Callable[[], None]]:
     """Defer Ctrl-C and SIGTERM until the yielded function is called.
 
     An exception that they raise while a program starts would leave it running, since no caller has it yet.
@@ -305,7 +307,7 @@ def _held_back() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _watched(child: Child, watch: Callable[[], object] | None) -> Iterator[None]:
+def _watching(child: Child, watch: Callable[[], object] | None) -> Iterator[None]:
     """Kill the program if `watch` raises a LabError, and raise that error."""
     ended, errors = threading.Event(), list[LabError]()
 
@@ -334,7 +336,7 @@ def _watched(child: Child, watch: Callable[[], object] | None) -> Iterator[None]
 def _interrupt(child: Child) -> None:
     _signal(child, signal.SIGINT)
     try:
-        _logged(child, timeout=STOP_SECONDS)
+        _read_and_log(child, timeout=STOP_SECONDS)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         _signal(child, signal.SIGKILL)
         _rest(child)
@@ -343,7 +345,7 @@ def _interrupt(child: Child) -> None:
 def _rest(child: Child) -> str:
     """Return the rest of a killed program's output. What runs as root, below sudo, still lives: leave it to itself."""
     try:
-        return "".join(_logged(child, timeout=KILL_SECONDS))
+        return "".join(_read_and_log(child, timeout=KILL_SECONDS))
     except subprocess.TimeoutExpired:
         child.is_left = True
         return ""
@@ -362,5 +364,5 @@ def _kill(child: Child) -> None:
         _signal(child, signal.SIGKILL)
 
 
-def _shown(args: Sequence[Argument]) -> str:
+def _command_text(args: Sequence[Argument]) -> str:
     return shlex.join(os.fspath(arg) for arg in args)

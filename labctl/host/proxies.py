@@ -47,7 +47,7 @@ def proxy_for(hostname: str, environment: Mapping[str, str]) -> tuple[str, str] 
     return next(((name, environment[name]) for name in PROXIES if environment.get(name)), None)
 
 
-def uncovered(lab: Lab, environment: Mapping[str, str]) -> tuple[str, ...]:
+def not_exempted(lab: Lab, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return the lab's network, if a proxy would get requests to it, and the hostnames that an HTTP proxy would get."""
     is_set = any(environment.get(name) for name in ANY)
     network = [str(lab.network)] if is_set and not _has_network(lab.network, environment) else []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 SECONDS = 4.5
 
 
-def silent(urls: Sequence[str], ask: Callable[[str], str], seconds: float = SECONDS) -> tuple[str, ...]:
+def unreachable_reasons(urls: Sequence[str], ask: Callable[[str], str], seconds: float = SECONDS) -> tuple[str, ...]:
     """Return the reasons why servers do not answer, each once; none if all answer.
 
     `ask` returns the reason for one server; empty if it answers. A server without a result after `seconds` does not

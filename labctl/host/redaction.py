@@ -36,7 +36,7 @@ def secrets_of(folder: Path) -> frozenset[str]:
     return frozenset(form for secret in (*map(_read, files), *keys) for form in _forms(secret))
 
 
-def redacted(text: str, secrets: Iterable[str]) -> str:
+def redact(text: str, secrets: Iterable[str]) -> str:
     """Return the text without these secrets, and without anything that looks like one."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, REMOVED)

@@ -45,7 +45,7 @@ def resolve(hostname: str, limit: float = RESOLVE_SECONDS) -> list[Address]:
         return []
 
 
-def timed(hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:
+def resolve_timed(hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:
     """Return what `resolve` does, and the seconds it took."""
     began = time.monotonic()
     addresses = resolve(hostname, limit)
@@ -57,11 +57,11 @@ def hosts_lines(content: bytes, hostname: str) -> tuple[HostsLine, ...]:
     return tuple(
         HostsLine(entry.number, address, entry.text, entry.block)
         for entry in hosts_file.entries(content)
-        if hostname.casefold() in entry.names and (address := address_of(entry.address))
+        if hostname.casefold() in entry.names and (address := parse_address(entry.address))
     )
 
 
-def line_with(lines: Sequence[HostsLine], address: Address) -> HostsLine | None:
+def find_line(lines: Sequence[HostsLine], address: Address) -> HostsLine | None:
     """Return the first of a name's lines with this address; None if there is none.
 
     A name may have several lines, and the resolver sorts their addresses: the first line need not win. To a program that
@@ -92,11 +92,11 @@ def _addresses(hostname: str, flags: int) -> Iterator[Address]:
     except (OSError, UnicodeError):
         return
     for entry in entries:
-        if address := address_of(str(entry[4][0])):
+        if address := parse_address(str(entry[4][0])):
             yield address
 
 
-def address_of(word: str) -> Address | None:
+def parse_address(word: str) -> Address | None:
     """Return the address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         address = ip_address(word)

@@ -16,10 +16,10 @@ _MIB = 1 << 20
 def require_room(folder: Path, needed: int, what: str) -> None:
     """Raise MissingError `disk-full`, with both sizes, if a folder's file system has less than `needed` bytes free."""
     if shutil.disk_usage(folder).free < needed:
-        raise no_room(folder, needed, what)
+        raise no_room_error(folder, needed, what)
 
 
-def no_room(folder: Path, needed: int, what: str) -> MissingError:
+def no_room_error(folder: Path, needed: int, what: str) -> MissingError:
     """Return the error for a folder whose file system has less than `needed` bytes free."""
     return MissingError(
         f"{what} needs {-(-needed // _MIB)} MiB in {folder}, but only {shutil.disk_usage(folder).free // _MIB} MiB are free",

@@ -11,7 +11,7 @@ from typing import Any
 
 from labctl.host.arp import gateway
 from labctl.host.machine import Machine
-from labctl.host.parsing import document, ipv4_network
+from labctl.host.parsing import ipv4_network, parse_json
 
 IP_ROUTES = ("ip", "-j", "-4", "route", "show", "table", "all")
 IP_RULES = ("ip", "-j", "-4", "rule", "show")
@@ -53,30 +53,30 @@ class TableRoute:
 def routes(machine: Machine) -> tuple[TableRoute, ...] | None:
     """Return the routes of all tables, or of the main one if `ip` is missing; None on systems other than Linux."""
     answer = machine.run(*IP_ROUTES)
-    if answer is not None and answer.code == 0 and (listed := document(answer.out, list)):
-        return of_ip(listed)
+    if answer is not None and answer.code == 0 and (listed := parse_json(answer.out, list)):
+        return parse_routes(listed)
     text = machine.read(KERNEL_ROUTES)
-    return None if text is None else tuple(_of_kernel(text))
+    return None if text is None else tuple(_kernel_routes(text))
 
 
 def rules(machine: Machine) -> Sequence[Mapping[str, Any]]:
     """Return the rules that choose a table, in their order."""
     answer = machine.run(*IP_RULES)
-    listed: list[Mapping[str, Any]] = document(answer.out, list) if answer is not None and answer.code == 0 else []
-    return in_order(listed) or DEFAULT_RULES
+    listed: list[Mapping[str, Any]] = parse_json(answer.out, list) if answer is not None and answer.code == 0 else []
+    return sort_rules(listed) or DEFAULT_RULES
 
 
-def in_order(listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def sort_rules(listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Return the rules that `ip` lists in the order in which the kernel applies them."""
     return sorted(listed, key=lambda rule: int(rule["priority"]))
 
 
-def of_ip(listed: Sequence[Mapping[str, Any]]) -> tuple[TableRoute, ...]:
+def parse_routes(listed: Sequence[Mapping[str, Any]]) -> tuple[TableRoute, ...]:
     """Return the routes that `ip` lists."""
-    return tuple(_of_ip(listed))
+    return tuple(_parse_routes(listed))
 
 
-def ruling(
+def overriding_rule(
     known_rules: Sequence[Mapping[str, Any]],
     known_routes: Sequence[TableRoute],
     target: IPv4Address,
@@ -106,7 +106,7 @@ def ruling(
     return None
 
 
-def rule_wording(rule: Mapping[str, Any]) -> str:
+def rule_text(rule: Mapping[str, Any]) -> str:
     """Return a rule in the syntax of `ip rule`."""
     ends = [
         (word, f"{rule[key]}/{rule[f'{key}len']}" if f"{key}len" in rule else rule[key])
@@ -128,7 +128,7 @@ def _selects(rule: Mapping[str, Any], end: str, address: IPv4Address | None) -> 
     return address is not None and network is not None and address in network
 
 
-def _of_ip(listed: Sequence[Mapping[str, Any]]) -> Iterator[TableRoute]:
+def _parse_routes(listed: Sequence[Mapping[str, Any]]) -> Iterator[TableRoute]:
     for each in listed:
         network = ipv4_network("0.0.0.0/0" if each.get("dst") == "default" else str(each.get("dst")))
         if network is not None:
@@ -138,7 +138,7 @@ def _of_ip(listed: Sequence[Mapping[str, Any]]) -> Iterator[TableRoute]:
             yield TableRoute(network, device, kind, table, each.get("metric", 0), gateway(hop), source)
 
 
-def _of_kernel(text: str) -> Iterator[TableRoute]:
+def _kernel_routes(text: str) -> Iterator[TableRoute]:
     for line in text.splitlines()[1:]:
         device, destination, _gateway, _flags, _count, _use, metric, mask, *_ = line.split()
         network = IPv4Network((_address(destination), str(_address(mask))))

@@ -13,7 +13,7 @@ CLOSED = {"stdin": (os.O_RDONLY, "r"), "stdout": (os.O_RDONLY, "w"), "stderr": (
 """How to open the replacement of a closed stream: stdin is empty, writes to stdout fail, stderr is discarded."""
 
 
-class Forgiving(io.TextIOWrapper):
+class ErrorIgnoringStream(io.TextIOWrapper):
     """Standard error that ignores its own write errors: there is nowhere to report them, and the run continues."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
@@ -33,7 +33,7 @@ class Forgiving(io.TextIOWrapper):
             super().flush()
 
 
-class Remembering(io.TextIOWrapper):
+class ErrorRecordingStream(io.TextIOWrapper):
     """Standard output that keeps its write error, since a later flush may have nothing left to write and succeed."""
 
     failure: OSError | None = None
@@ -75,16 +75,16 @@ def prepare() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
     if type(sys.stdout) is io.TextIOWrapper:
-        sys.stdout = Remembering(sys.stdout)
+        sys.stdout = ErrorRecordingStream(sys.stdout)
     if type(sys.stderr) is io.TextIOWrapper:
-        sys.stderr = Forgiving(sys.stderr)
+        sys.stderr = ErrorIgnoringStream(sys.stderr)
 
 
-def undelivered() -> LabError | None:
+def output_error() -> LabError | None:
     """Return the error that kept output from reaching standard output; None if all of it was written."""
     try:
         sys.stdout.flush()
-        if isinstance(sys.stdout, Remembering) and sys.stdout.failure is not None:
+        if isinstance(sys.stdout, ErrorRecordingStream) and sys.stdout.failure is not None:
             raise sys.stdout.failure
     except BrokenPipeError:
         return OutputGoneError("standard output was closed", id="output-gone")

@@ -29,19 +29,19 @@ def try_run(line: Sequence[str]) -> Finished:
     if shutil.which("sudo") is None:
         return Finished(127, "", ("sudo is not installed",))
     try:
-        return run(without_question(line), timeout=TIMEOUT_SECONDS)
+        return run(without_prompt(line), timeout=TIMEOUT_SECONDS)
     except ProviderError as error:
         # sudo may be waiting for a directory service that does not answer.
         late = f"sudo took more than {TIMEOUT_SECONDS:g} s"
         return Finished(-1, "", (late if error.id == "tool-timeout" else error.message,))
 
 
-def without_question(line: Sequence[str]) -> list[str]:
+def without_prompt(line: Sequence[str]) -> list[str]:
     """Return the command that runs the program as root, and fails if sudo would ask for a password."""
     return ["sudo", "--non-interactive", "--", *line]
 
 
-def can_ask() -> bool:
+def can_prompt() -> bool:
     """Return whether labctl may let sudo ask for a password.
 
     sudo prompts on the terminal even if the streams are redirected, so require that stdin and stderr are terminals.
@@ -59,7 +59,7 @@ def _is_in_foreground() -> bool:
         return False  # a terminal of another session
 
 
-def ask_and_run(line: Sequence[str], file: Path) -> bool:
+def prompt_and_run(line: Sequence[str], file: Path) -> bool:
     """Run the program as root after sudo's prompt, which names the file; return whether it succeeded.
 
     Afterwards `try_run` works as well, for as long as the machine's sudoers allow.

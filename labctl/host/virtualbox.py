@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from types import MappingProxyType
 
 from labctl.host.machine import Machine
-from labctl.host.parsing import Version, version
+from labctl.host.parsing import Version, parse_version
 
 PROGRAM = "VBoxManage"
 VAGRANT_SINCE: Mapping[Version, Version] = MappingProxyType({(7, 0): (2, 3, 2), (7, 1): (2, 4, 2), (7, 2): (2, 4, 9)})
@@ -59,13 +59,13 @@ def installed(machine: Machine) -> tuple[Version, str] | None:
     warnings = [line.strip() for line in (*answer.out.splitlines(), *answer.last_lines) if "vboxdrv" in line]
     if warnings:
         return (), warnings[0]
-    return version(r"^(\d+\.\d+\.\d+)", answer.out), answer.out or "\n".join(answer.last_lines)
+    return parse_version(r"^(\d+\.\d+\.\d+)", answer.out), answer.out or "\n".join(answer.last_lines)
 
 
-def vagrant(machine: Machine) -> Version:
+def vagrant_version(machine: Machine) -> Version:
     """Return Vagrant's version; empty if it is unknown."""
     answer = machine.run("vagrant", "--version")
-    return version(r"Vagrant (\d+(?:\.\d+)+)", answer.out) if answer is not None else ()
+    return parse_version(r"Vagrant (\d+(?:\.\d+)+)", answer.out) if answer is not None else ()
 
 
 def machines(listing: str) -> tuple[VirtualMachine, ...]:
@@ -84,7 +84,7 @@ def addresses(machine: Machine) -> Mapping[IPv4Address, str]:
 
     The kernel has those addresses only while a machine that is connected to the interface runs.
     """
-    return interfaces(_listed(machine, "hostonlyifs"))
+    return interfaces(_list(machine, "hostonlyifs"))
 
 
 def interfaces(listing: str) -> Mapping[IPv4Address, str]:
@@ -96,7 +96,7 @@ def interfaces(listing: str) -> Mapping[IPv4Address, str]:
 def servers(machine: Machine) -> tuple[Server, ...]:
     """Return the DHCP servers that are enabled."""
     enabled = []
-    for record in _records(_listed(machine, "dhcpservers"), "NetworkName"):
+    for record in _records(_list(machine, "dhcpservers"), "NetworkName"):
         if record.get("Enabled") == "Yes":
             # VirtualBox before 6.1 prints `IP` and `lowerIPAddress`.
             lower = {key.casefold(): value for key, value in record.items()}
@@ -105,15 +105,15 @@ def servers(machine: Machine) -> tuple[Server, ...]:
     return tuple(enabled)
 
 
-def connected(machine: Machine, interface: str) -> tuple[str, ...]:
+def connected_machines(machine: Machine, interface: str) -> tuple[str, ...]:
     """Return the names of the machines, running or not, that are connected to a host-only interface."""
     adapter = re.compile(rf'^hostonlyadapter\d+="{re.escape(interface)}"$', re.MULTILINE)
-    registered = machines(_listed(machine, "vms"))
+    registered = machines(_list(machine, "vms"))
     described = ((each.name, machine.run(PROGRAM, "showvminfo", each.uuid, "--machinereadable")) for each in registered)
     return tuple(name for name, answer in described if answer is not None and adapter.search(answer.out))
 
 
-def _listed(machine: Machine, what: str) -> str:
+def _list(machine: Machine, what: str) -> str:
     answer = machine.run(PROGRAM, "list", what)
     return answer.out if answer is not None and answer.code == 0 else ""
 

@@ -75,7 +75,7 @@ def pending_while_unready(act: Callable[[], T]) -> T | Pending:
         return Pending(error.message)
 
 
-def seldom(
+def throttled(
     look: Callable[[], T], seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], T | None]:
     """Return a function that calls `look` at most every `seconds`, and returns its last result; None at first."""

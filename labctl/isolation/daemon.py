@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.host.known_failures import recognised
+from labctl.host.known_failures import recognise
 from labctl.host.process import last_lines
 from labctl.host.tool_environment import environment
 from labctl.host.wait import Pending, until
@@ -89,7 +89,7 @@ class Daemon:
                 hint=f"The whole log is {self.log}.",
                 details=last_lines(said),
             )
-            raise recognised(error, said)
+            raise recognise(error, said)
         return None if self._answers() else Pending(f"{self.socket} does not answer")
 
     def _answers(self) -> bool:

@@ -241,7 +241,7 @@ class Isolation:
 
     def _uplink(self) -> tuple[IPv4Address, IPv4Address]:
         """Return both ends of the uplink, in the first unused /30 after the one that the lab's name hashes to."""
-        used = {address.ip for each in interfaces.parsed(run(interfaces.SHOW).out) for address in each.addresses}
+        used = {address.ip for each in interfaces.parse(run(interfaces.SHOW).out) for address in each.addresses}
         subnets = list(UPLINKS.subnets(new_prefix=30))
         start = zlib.crc32(self.lab.encode()) % len(subnets)
         for subnet in subnets[start:] + subnets[:start]:
@@ -258,7 +258,7 @@ class Isolation:
             check(["ip", "netns", "delete", self.namespace])
 
     def _ensure_forwarding(self) -> bool:
-        [uplink] = interfaces.parsed(run(["ip", "-n", self.namespace, "-j", "address", "show", "uplink"]).out)
+        [uplink] = interfaces.parse(run(["ip", "-n", self.namespace, "-j", "address", "show", "uplink"]).out)
         return forwarding.ensure(self.tag, self.link, str(uplink.addresses[0]))
 
     def _ensure_engine(self) -> bool:

@@ -44,7 +44,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
     `subordinate-ids-missing`, `disk-full`, `bundle-not-writable`, `machine-image-failed` with the last lines of the tool.
     """
     lock = cache / "bundles" / f"{bundle.id}.machine.lock"
-    with image_errors(bundle), locks.alone(lock, report, timeout=OTHER_SECONDS):
+    with image_errors(bundle), locks.exclusive(lock, report, timeout=OTHER_SECONDS):
         for leftover in bundle.folder.glob(f"{_SCRATCH}*"):
             wait.until(
                 functools.partial(removed, leftover),

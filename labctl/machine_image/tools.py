@@ -101,7 +101,7 @@ def find_tools(cache: Path, report: Progress) -> Tools:
     digest = hashlib.sha256(repr((SUITE, PACKAGES, LEFT_OUT, dict(PROGRAMS))).encode()).hexdigest()[:8]
     folder = cache / "toolchains" / f"machine-{SUITE}-{digest}"
     if not folder.exists():
-        with locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
+        with locks.exclusive(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
             _fetch(folder, report)
     return Tools(folder)
 

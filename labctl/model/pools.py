@@ -35,7 +35,7 @@ def reserved(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
 def conflicts(pool: AddressPool, taken: Taken) -> list[str]:
     """Return the users of addresses of the pool, each with the address or range."""
     return [
-        f"{who} ({_shown(other)})"
+        f"{who} ({_range_text(other)})"
         for other, who in taken.items()
         if other.first <= pool.last and pool.first <= other.last
     ]
@@ -54,7 +54,7 @@ def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
     if not obstacles:
         return preferred, f"{preferred} is free"
     for nodes in (lab.possible_nodes, lab.nodes):
-        if free := _gaps(lab.network, {**reserved(lab, nodes), **taken}):
+        if free := _free_ranges(lab.network, {**reserved(lab, nodes), **taken}):
             largest = max(free, key=len)
             return largest, f"{largest} is the largest free range; {preferred} is not free: {obstacles}"
     raise MissingError(
@@ -64,7 +64,7 @@ def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
     )
 
 
-def _gaps(network: IPv4Network, taken: Iterable[AddressPool]) -> list[AddressPool]:
+def _free_ranges(network: IPv4Network, taken: Iterable[AddressPool]) -> list[AddressPool]:
     """Return the free ranges between those in use."""
     gaps, start = [], int(network.network_address)
     inside = (each for each in taken if each.first <= network.broadcast_address)
@@ -75,5 +75,5 @@ def _gaps(network: IPv4Network, taken: Iterable[AddressPool]) -> list[AddressPoo
     return gaps
 
 
-def _shown(pool: AddressPool) -> str:
+def _range_text(pool: AddressPool) -> str:
     return str(pool.first) if pool.first == pool.last else str(pool)

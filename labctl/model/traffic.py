@@ -24,8 +24,8 @@ def chart(load: LoadReport, bars: str = BARS) -> list[str]:
 def figures(load: LoadReport) -> dict[str, str]:
     """Return the good answers, the failures and the longest gap in words."""
     return {
-        "answers": _counted(load["answers"], "good answer"),
-        "failures": _counted(load["failures"], "failure"),
+        "answers": _count_text(load["answers"], "good answer"),
+        "failures": _count_text(load["failures"], "failure"),
         "gap": f"{load['gap']:.1f} s",
     }
 
@@ -36,5 +36,5 @@ def load_text(load: LoadReport) -> str:
     return text.format(**{**load, **figures(load)})
 
 
-def _counted(number: int, what: str) -> str:
+def _count_text(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"

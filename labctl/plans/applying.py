@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from labctl.cluster import unready
 from labctl.context import Context
 from labctl.host import lab_folder
-from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom
+from labctl.host.wait import NOT_READY, Pending, pending_while_unready, throttled
 from labctl.model.events import Progress
 from labctl.model.lab import App
 from labctl.plans.verify import kept_from_api_server, rolled_out
@@ -84,7 +84,7 @@ def or_why(context: Context, look: Callable[[], T | Pending], deployment: tuple[
         waiting = rolled_out(context, *deployment, is_app=False)
         return waiting or pending_while_unready(partial(kept_from_api_server, context, *deployment))
 
-    why = seldom(reason_now, context.lab.limits.reason_check)
+    why = throttled(reason_now, context.lab.limits.reason_check)
 
     def looked() -> T | Pending:
         result = look()

@@ -7,9 +7,9 @@ from functools import partial
 
 from labctl.cluster import state
 from labctl.context import Context
-from labctl.host.known_failures import recognised
+from labctl.host.known_failures import recognise
 from labctl.host.process import run
-from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
+from labctl.host.wait import NOT_READY, Pending, pending_while_unready, throttled, until
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
@@ -36,7 +36,7 @@ def await_nodes(context: Context, report: Progress) -> None:
         return next((node for node in context.lab.nodes if node.name in reasons), control_plane)
 
     report("waiting for the Kubernetes API")
-    has_assembled = seldom(partial(_has_assembled, context, control_plane), context.lab.limits.node_check)
+    has_assembled = throttled(partial(_has_assembled, context, control_plane), context.lab.limits.node_check)
     _await(
         context,
         partial(_api_up, context, has_assembled),
@@ -70,7 +70,7 @@ def _await(
     context: Context, look: Callable[[], Pending | None], what: str, timeout: float, late: Callable[[], Node]
 ) -> None:
     """Wait until `look` returns None. `late` returns the node whose log to show on timeout."""
-    refuse = seldom(partial(_refuse_to_wait, context), context.lab.limits.node_check)
+    refuse = throttled(partial(_refuse_to_wait, context), context.lab.limits.node_check)
 
     def looked() -> Pending | None:
         refuse()
@@ -101,7 +101,7 @@ def _refuse_to_wait(context: Context) -> None:
             details=tuple(f"{node.name}: {line}" for line in lines),
         )
         exited.hint = trouble.hint or exited.hint
-        known = recognised(exited, "\n".join(lines), node=node.name)
+        known = recognise(exited, "\n".join(lines), node=node.name)
         raise (
             known
             if known is exited
@@ -149,4 +149,4 @@ def _with_log(context: Context, node: Node, identity: str, error: NotReadyError)
         hint=f"For details, run `labctl ssh {node.name} -- sudo journalctl -u labctl-node -u kubelet`.",
         details=tuple(f"{node.name}: {line}" for line in lines),
     )
-    return recognised(unready, "\n".join(lines), node=node.name)
+    return recognise(unready, "\n".join(lines), node=node.name)

@@ -11,7 +11,7 @@ from labctl.bundle.download import recipe as recipes
 from labctl.bundle.download.order import Order
 from labctl.context import Context
 from labctl.doctor import preflight
-from labctl.host.reachable import silent
+from labctl.host.reachable import unreachable_reasons
 from labctl.machine_image.build import build as build_image
 from labctl.machine_image.format import BOXES
 from labctl.model.errors import MissingError
@@ -24,7 +24,7 @@ BUILD_MEGABYTES, BUILD_MINUTES = 700, 15
 
 def choose_bundle(context: Context, report: Progress) -> Outcome:
     """Find or make the bundle; verify the checksum of each file before its first use."""
-    context.require_carried()
+    context.require_bundle_contents()
     is_new = not context.has_bundle
     if is_new:
         _make(context, report)
@@ -38,9 +38,11 @@ def _make(context: Context, report: Progress) -> None:
     from labctl.bundle.download import download  # noqa: PLC0415 - as the next one
     from labctl.transfer.probe import unreachable  # noqa: PLC0415 - urllib3 takes 30 ms, and few plans use the network
 
-    order = context.order
+    order = context.download_order
     reasons = (
-        silent(order.servers(), unreachable) if order else ("labctl was not tested with that version of Kubernetes",)
+        unreachable_reasons(order.servers(), unreachable)
+        if order
+        else ("labctl was not tested with that version of Kubernetes",)
     )
     if order and not reasons:
         recipe = order.recipe
@@ -56,7 +58,7 @@ def _make(context: Context, report: Progress) -> None:
         )
     report(why)
     try:
-        context.require_built()
+        context.require_buildable()
         preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
     except MissingError as error:
         error.message = f"{error.message}; {why}"

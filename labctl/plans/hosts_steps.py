@@ -36,7 +36,7 @@ def ask_to_remove(context: Context) -> None:
 
 def _ask(context: Context, names: Sequence[str]) -> None:
     if not teardown.has_own_hosts(context):
-        hosts_entry.ask_if_due(context.lab, names)
+        hosts_entry.ask_password_if_needed(context.lab, names)
 
 
 def write_hosts(context: Context) -> Outcome:
@@ -56,7 +56,7 @@ def with_rights(context: Context, act: Callable[[Context], object], *, may_ask: 
     try:
         act(context)
     except hosts_entry.LeftToUserError:
-        if not (may_ask and hosts_entry.ask(context.lab)):
+        if not (may_ask and hosts_entry.ask_password(context.lab)):
             raise
         act(context)
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import IO
 
 from labctl.context import Context
-from labctl.host.known_failures import recognised
+from labctl.host.known_failures import recognise
 from labctl.host.process import Finished, feed
 from labctl.images.store import LoadedImage, LoadedImages, references
 from labctl.model.errors import LabError, ProviderError
@@ -148,12 +148,12 @@ def take(context: Context, images: Sequence[LoadedImage]) -> tuple[str, ...]:
         return ()
     running = context.provider.running()
     gone = {image.reference for image in images}
-    kept = {image.config.digest for image in context.loaded.all() if image.reference not in gone}
+    kept = {image.config.digest for image in context.loaded_images.all() if image.reference not in gone}
     for node in context.lab.nodes:
         if node.name in running:
             _take(context, node, images, kept)
     down = tuple(node.name for node in context.lab.nodes if node.name not in running)
-    context.loaded.remove(images, is_pending=bool(down))
+    context.loaded_images.remove(images, is_pending=bool(down))
     return down
 
 
@@ -202,7 +202,7 @@ def _give(context: Context, node: Node, images: Sequence[LoadedImage], transfer:
     for image in lacking:
         answer = feed(
             context.provider.command(node, IMPORT),
-            partial(_write, context.loaded, image, transfer),
+            partial(_write, context.loaded_images, image, transfer),
             timeout=context.lab.limits.ready + image.size / SLOWEST,
             started=transfer.kills.append,
         )
@@ -217,7 +217,7 @@ def _write(store: LoadedImages, image: LoadedImage, transfer: _Transfer, file: I
 
 def _failed(what: str, answer: Finished, node: Node) -> ProviderError:
     plain = ProviderError(what, id="image-not-given", details=answer.last_lines)
-    known = recognised(plain, "\n".join(answer.last_lines), node=node.name)
+    known = recognise(plain, "\n".join(answer.last_lines), node=node.name)
     if known is plain:
         return plain
     return ProviderError(f"{what}: {known.message}", id=known.id, hint=known.hint, details=known.details)

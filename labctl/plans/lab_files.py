@@ -11,7 +11,7 @@ from typing import Any
 
 from labctl.context import Context
 from labctl.host import accelerator, lab_folder
-from labctl.host.docker_engine import proxy_mode, takes_privileged
+from labctl.host.docker_engine import proxy_mode, supports_privileged
 from labctl.host.files import write, write_changed
 from labctl.host.machine import Machine as HostMachine
 from labctl.host.paths import real
@@ -44,7 +44,7 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     """
     if is_users:
         _refuse_others(folder)
-    context.require_carried()
+    context.require_bundle_contents()
     hypervisor, supplied = context.hypervisor, supplies(context)
     has_new_keys = pki.ensure(folder, context.lab)
     files = lab_files(context.lab, hypervisor.name, machine(context), supplied, credentials(folder))
@@ -139,7 +139,7 @@ def machine(context: Context) -> Machine:
     return Machine(
         cgroup_version=host.cgroup_version,
         proxy_mode=proxy_mode(host.kernel),
-        full_privileges=takes_privileged(host.version, _text(Path("/proc/self/status"))),
+        full_privileges=supports_privileged(host.version, _text(Path("/proc/self/status"))),
         kvm=hypervisor.can_use_kvm and accelerator.kvm(HostMachine()).is_usable,
         nameservers=nameservers(_text(Path("/etc/resolv.conf")))
         or nameservers(_text(Path("/run/systemd/resolve/resolv.conf"))),

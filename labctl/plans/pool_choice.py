@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from labctl.config import UNPLANNED, from_values, saved_lab
-from labctl.host.dhcp import dhcp_servers, handed_out, host_only
-from labctl.host.interfaces import answering, connected, own_addresses
+from labctl.host.dhcp import dhcp_addresses, dhcp_servers, host_only_addresses
+from labctl.host.interfaces import addresses_in_use, addresses_to_probe, own_addresses
 from labctl.host.machine import Machine
 from labctl.model.lab import AddressPool, Lab
 from labctl.model.pools import plan, single
@@ -30,11 +30,11 @@ def choose_pool(lab: Lab, saved: Lab | None, *, isolated: bool) -> tuple[Lab, st
 
 def free_pool(lab: Lab, machine: Machine) -> tuple[AddressPool, str]:
     """Return a range with no address in use on this machine and its networks, and the reason for the choice."""
-    taken = {**own_addresses(machine), **host_only(machine), **handed_out(dhcp_servers(machine))}
+    taken = {**own_addresses(machine), **host_only_addresses(machine), **dhcp_addresses(dhcp_servers(machine))}
     while True:
         pool, reason = plan(lab, taken)
-        asked = connected(pool, machine)
-        answered = answering(asked, machine) if asked else frozenset()
+        asked = addresses_to_probe(pool, machine)
+        answered = addresses_in_use(asked, machine) if asked else frozenset()
         if not answered:
             return pool, reason
         taken |= {single(address): "something that answers ARP" for address in sorted(answered)}

@@ -107,7 +107,7 @@ def check_machine(context: Context, report: Progress, remark: str = "") -> Outco
     saved = saved_lab.read(context.folder)
     if saved is not None:
         saved_lab.refuse_differences(saved, saved_lab.SavedLab(context.lab, context.isolated, context.bundle_folder))
-    context.require_carried()
+    context.require_bundle_contents()
     without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl itself does not need sudo"
     installed = preflight.require_machine(context, report)
     remarks = (context.reasons.provider, context.reasons.pool, remark, without_sudo, _without_kvm(context))
@@ -124,7 +124,7 @@ def _without_kvm(context: Context) -> str:
         return (
             f"running machines are still emulated: {restart} starts them with KVM" if context.lab.slowness > 1 else ""
         )
-    return f"{accelerator.emulated(acceleration, context.lab.slowness)}. {acceleration.fix}"
+    return f"{accelerator.emulation_consequence(acceleration, context.lab.slowness)}. {acceleration.fix}"
 
 
 def isolate(context: Context, _say: Progress) -> Outcome:
@@ -141,7 +141,7 @@ def render(context: Context, _say: Progress) -> Outcome:
     from labctl.plans import controller_images  # noqa: PLC0415 - as the next one
     from labctl.plans.lab_files import write_lab  # noqa: PLC0415 - cryptography takes 0.1 s, and few plans need a key
 
-    context.require_carried()
+    context.require_bundle_contents()
     controller_images.require(context)
     recorded = saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, context.isolated, context.bundle.folder))
     written = write_lab(context, context.folder)
@@ -173,8 +173,8 @@ def await_cluster(context: Context, report: Progress) -> Outcome:
     """Wait until every node is Ready; then label the control plane and update the loaded images on the nodes."""
     assembly.await_nodes(context, report)
     marked = apply(context, report, "control-plane.yaml")
-    images.take(context, context.loaded.removed())
-    loaded = context.loaded.all()
+    images.take(context, context.loaded_images.removed())
+    loaded = context.loaded_images.all()
     given = images.give(context, loaded, report)
     images.require(context, loaded, given)
     new = (f"loaded images are new on {', '.join(given.nodes)}",) if given.nodes else ()

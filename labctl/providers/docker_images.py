@@ -35,7 +35,7 @@ class DockerImages:
         """
         require_inside(bundle)
         image, system = node_image(bundle), bundle.path(NODE_SYSTEM)
-        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
+        with locks.exclusive(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
                 return
             report(f"importing the node's system into Docker, {image}")

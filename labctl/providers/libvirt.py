@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labctl.host import accelerator, lab_folder, locks
 from labctl.host.files import write
-from labctl.host.libvirt import URI_VARIABLE, ask, is_own, uri
+from labctl.host.libvirt import URI_VARIABLE, is_local_system, run_virsh, uri
 from labctl.host.machine import Machine
 from labctl.host.paths import READABLE, remove_tree
 from labctl.model.errors import ProviderError
@@ -46,9 +46,9 @@ class LibvirtProvider(MachineProvider):
 
     def check(self, machine: Machine) -> Obstacle | None:
         """Return why libvirt does not answer, or is not the system daemon, which alone can create networks."""
-        if (answer := ask(machine, "version", "--daemon")) is None:
+        if (answer := run_virsh(machine, "version", "--daemon")) is None:
             return Obstacle("virsh is not installed", "Install libvirt.", see="tools")
-        if not is_own(uri(machine.environment)):
+        if not is_local_system(uri(machine.environment)):
             return Obstacle(f"{URI_VARIABLE} names another libvirt", f"Unset {URI_VARIABLE}.", see="libvirt")
         return Obstacle("libvirt does not answer", "Start libvirt.", see="libvirt") if answer.code != 0 else None
 
@@ -63,7 +63,7 @@ class LibvirtProvider(MachineProvider):
         """
         on = frozenset(each.name for each in self._domains()).intersection(names, libvirt_domains.active())
         if on:
-            with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+            with locks.exclusive(self.folder / LOCK, report, timeout=BUSY_SECONDS):
                 report(f"{'powering off' if hard else 'shutting down'} {', '.join(sorted(on))}")
                 if not hard:
                     self._shut_down(on & running(), report)
@@ -75,7 +75,7 @@ class LibvirtProvider(MachineProvider):
         """Remove the lab's machines, their disks and seeds, and its networks; leave foreign ones of the same names."""
         if shutil.which("virsh") is None:
             return Removed(changed=False, left="virsh is not installed: the lab's machines, if any, were left")
-        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+        with locks.exclusive(self.folder / LOCK, report, timeout=BUSY_SECONDS):
             nodes = [node.name for node in self.lab.possible_nodes]
             theirs = {each.name for each in domains(nodes) if not each.belongs_to(self.folder)}
             ours = self._domains()

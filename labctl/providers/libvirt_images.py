@@ -50,7 +50,7 @@ class LibvirtImages:
         image = load(bundle)
         if image is None:
             raise MissingError(f"the bundle {bundle.id} has no machine image", id="machine-image-missing")
-        with locks.alone(paths.cache() / UPLOADS, report, timeout=BUSY_SECONDS):
+        with locks.exclusive(paths.cache() / UPLOADS, report, timeout=BUSY_SECONDS):
             if not _is_added(image):
                 vagrant_boxes.add(image, "libvirt", self.folder, virsh.vagrant(self.environment), report)
             pool, name = Pool(), volume(image)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labctl.host import lab_folder
 from labctl.host.process import LAST_LINES, last_lines
-from labctl.host.wait import Pending, seldom, until
+from labctl.host.wait import Pending, throttled, until
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
@@ -78,7 +78,7 @@ class MachineProvider(VagrantProvider):
             return Pending(", ".join(there)) if there else None
 
         press()
-        again = seldom(press, PRESS_SECONDS)
+        again = throttled(press, PRESS_SECONDS)
         try:
             until(left, what="the shutdown of machines", timeout=self.limits.shutdown, interval=LOOK_SECONDS)
         except NotReadyError as error:

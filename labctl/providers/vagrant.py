@@ -108,7 +108,7 @@ class VagrantProvider:
     @contextmanager
     def _acting(self, report: Progress) -> Iterator[Vagrant]:
         """Hold the lab's lock for Vagrant; wait for a Vagrant that a killed labctl left running."""
-        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
+        with locks.exclusive(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             yield self._vagrant(report, (lock.fileno(),))
 
     def _vagrant(self, report: Progress, locks_held: tuple[int, ...] = ()) -> Vagrant:

@@ -13,7 +13,7 @@ from pathlib import Path
 from labctl.host import lab_folder, locks, paths, virtualbox
 from labctl.host.files import write
 from labctl.host.machine import Machine
-from labctl.host.parsing import dotted
+from labctl.host.parsing import version_text
 from labctl.host.process import check, run
 from labctl.host.virtualbox import PROGRAM, VirtualMachine
 from labctl.host.wait import Pending, until
@@ -51,7 +51,7 @@ class VirtualBoxProvider(MachineProvider):
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Run `vagrant up` for these nodes while no other lab does; add their consoles' last lines to a failure."""
-        with locks.alone(paths.cache() / IMPORTS, report, timeout=BUSY_SECONDS):
+        with locks.exclusive(paths.cache() / IMPORTS, report, timeout=BUSY_SECONDS):
             super().up(nodes, report)
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
@@ -172,7 +172,7 @@ def obstacle(machine: Machine) -> Obstacle | None:
     """Return why this machine's VirtualBox cannot run nodes, with the fix."""
     answer = virtualbox.installed(machine)
     if answer is None:
-        newest = dotted(virtualbox.NEWEST)
+        newest = version_text(virtualbox.NEWEST)
         return Obstacle(
             f"{PROGRAM} is not installed", f"Install VirtualBox, version {newest} or older.", see="virtualbox"
         )
@@ -183,7 +183,7 @@ def obstacle(machine: Machine) -> Obstacle | None:
             "Build its kernel module: `sudo /sbin/vboxconfig`, and check that Secure Boot lets it load.",
             see="virtualbox",
         )
-    return _unknown_to_vagrant(installed, virtualbox.vagrant(machine))
+    return _unknown_to_vagrant(installed, virtualbox.vagrant_version(machine))
 
 
 def remove(machine: VirtualMachine) -> None:
@@ -211,17 +211,17 @@ def remove_unfinished() -> None:
 
 def _unknown_to_vagrant(installed: tuple[int, ...], vagrant: tuple[int, ...]) -> Obstacle | None:
     """Return an Obstacle if Vagrant does not support this VirtualBox, with the versions that do as the fix."""
-    text = f"Vagrant {dotted(vagrant)} does not support VirtualBox {dotted(installed)}" if vagrant else ""
+    text = f"Vagrant {version_text(vagrant)} does not support VirtualBox {version_text(installed)}" if vagrant else ""
     if installed[:2] > virtualbox.NEWEST:
-        newest = dotted(virtualbox.NEWEST)
+        newest = version_text(virtualbox.NEWEST)
         return Obstacle(
-            text or f"no version of Vagrant supports VirtualBox {dotted(installed)} yet",
+            text or f"no version of Vagrant supports VirtualBox {version_text(installed)} yet",
             f"Install VirtualBox {newest}, the newest version that Vagrant supports.",
             see="virtualbox",
         )
     needed = virtualbox.VAGRANT_SINCE.get(installed[:2], ())
     if vagrant and vagrant < needed:
-        older = [dotted(known) for known, since in virtualbox.VAGRANT_SINCE.items() if since <= vagrant]
+        older = [version_text(known) for known, since in virtualbox.VAGRANT_SINCE.items() if since <= vagrant]
         or_older = f", or VirtualBox {older[-1]}" if older else ""
-        return Obstacle(text, f"Install Vagrant {dotted(needed)} or newer{or_older}.", see="virtualbox")
+        return Obstacle(text, f"Install Vagrant {version_text(needed)} or newer{or_older}.", see="virtualbox")
     return None

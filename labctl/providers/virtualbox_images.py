@@ -32,7 +32,7 @@ class VirtualBoxImages:
         image = load(bundle)
         if image is None or "virtualbox" not in image.providers:
             raise MissingError(f"the bundle {bundle.id} has no VirtualBox box", id="machine-image-missing")
-        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+        with locks.exclusive(self.folder / LOCK, report, timeout=BUSY_SECONDS):
             if not _is_added(image):
                 vagrant_boxes.add(image, "virtualbox", self.folder, self.environment, report)
 

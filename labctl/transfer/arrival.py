@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from labctl.host.room import FULL, no_room
+from labctl.host.room import FULL, no_room_error
 from labctl.model.errors import MissingError
 from labctl.transfer import refusals
 from labctl.transfer.client import Client, Response
@@ -181,7 +181,7 @@ class Arrival:
         path = Path(self._file.name)
         if error.errno not in FULL:
             return OSError(error.errno, error.strerror, str(path))
-        return no_room(path.parent, max(0, (self._size or 0) - self._offset), f"the rest of {self._wanted.name}")
+        return no_room_error(path.parent, max(0, (self._size or 0) - self._offset), f"the rest of {self._wanted.name}")
 
     def _wrong_size(self, size: str) -> MissingError:
         return MissingError(

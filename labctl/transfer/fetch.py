@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from labctl.host.caller import give
+from labctl.host.caller import give_to_caller
 from labctl.host.locks import try_lock
 from labctl.host.room import require_room
 from labctl.host.wait import Pending, until
@@ -82,7 +82,7 @@ class _Fetching:
             return file
 
         with until(opened, what=f"the lock {path}", timeout=math.inf, sleep=self._sleep) as file:
-            give(path)
+            give_to_caller(path)
             yield file
 
     def _stop(self) -> None:

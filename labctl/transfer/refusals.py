@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from labctl.host.redaction import redacted
+from labctl.host.redaction import redact
 from labctl.model.errors import MissingError
 from labctl.transfer.challenges import retry_after
 from labctl.transfer.failures import AGAIN, PassingError, proxy_refused, shown, tls_expected
@@ -136,4 +136,4 @@ def _explanation(content: bytes) -> str:
         errors = [f"{each['code']}: {each.get('message', '')}" for each in answer["errors"]]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return ""
-    return redacted(" ".join("; ".join(errors).split()), ())[:DETAIL]
+    return redact(" ".join("; ".join(errors).split()), ())[:DETAIL]

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.host.caller import give, make_folder
+from labctl.host.caller import give_to_caller, make_folder
 from labctl.host.files import sync_folder
 from labctl.host.paths import PRIVATE
 from labctl.model.errors import MissingError
@@ -78,7 +78,7 @@ class BlobStore:
         make_folder(target.parent, PRIVATE)
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        give(path)
+        give_to_caller(path)
         path.replace(target)
         sync_folder(target.parent)
 
@@ -93,4 +93,4 @@ class BlobStore:
             if error.errno not in LINK_REFUSED:
                 raise
             shutil.copyfile(source, target)
-            give(target)
+            give_to_caller(target)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labctl.host.caller import give
+from labctl.host.caller import give_to_caller
 from labctl.model.errors import UsageError
 
 WIDTH, HEIGHT, TERMINAL = 100, 30, "xterm-256color"
@@ -60,7 +60,7 @@ class Cast(io.StringIO):
         for file in self.files:
             with _explained(file):
                 file.open("a").close()
-                give(file)
+                give_to_caller(file)
         self._title, self._timestamp, self._clock = title, int(now()), clock
         self._began = clock()
         self._events: list[tuple[float, str]] = []

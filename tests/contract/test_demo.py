@@ -24,7 +24,7 @@ from labctl.context import Context
 from labctl.demo.play import Performance
 from labctl.demo.script import find
 from labctl.host.http_load import Load
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.host.process import STOP_SECONDS
 from labctl.model.errors import ExitCode
 from labctl.model.options import GlobalOptions
@@ -164,7 +164,7 @@ def test_the_load_client_measures_how_long_a_server_is_away(site: ThreadingHTTPS
     port = site.server_address[1]
     load = Load("my-app.local", lambda _name: fetch_page(port))
     began = time.monotonic()
-    load.begin(0.3)
+    load.start(0.3)
     Page.away.set()
     threading.Event().wait(0.8)
     Page.away.clear()
@@ -206,14 +206,14 @@ def exit_code(performance: Performance) -> ExitCode:
     return ExitCode.OK if performance.error is None else performance.error.exit_code
 
 
-def fetch_page(port: int) -> Answer:
+def fetch_page(port: int) -> ProbeResult:
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/")
         response = connection.getresponse()
-        return Answer(response.status, response.getheader("X-Pod-Name"))
+        return ProbeResult(response.status, response.getheader("X-Pod-Name"))
     except (OSError, HTTPException) as error:
-        return Answer(None, failure=str(error))
+        return ProbeResult(None, failure=str(error))
     finally:
         connection.close()
 

@@ -175,7 +175,7 @@ def test_free_space_is_known_for_folders_that_do_not_exist_yet(this_machine: Mac
 def test_addresses_outside_all_connected_networks_do_not_respond(this_machine: Machine) -> None:
     began = time.monotonic()
 
-    assert interfaces.answering([IPv4Address("203.0.113.7")], this_machine) == frozenset()
+    assert interfaces.addresses_in_use([IPv4Address("203.0.113.7")], this_machine) == frozenset()
     assert time.monotonic() - began < 5
 
 

@@ -26,7 +26,7 @@ from labctl.bundle.download.order import Order
 from labctl.bundle.download.recipe import NodeRow
 from labctl.bundle.download.ways import Way
 from labctl.bundle.unfinished import architecture
-from labctl.host.reachable import silent
+from labctl.host.reachable import unreachable_reasons
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer import probe
@@ -261,10 +261,10 @@ def test_servers_are_probed_in_parallel_without_following_redirects(
         mutes = {"quay.io": f"http://127.0.0.1:{port}", "docker.io": f"https://127.0.0.1:{port}"}
         quiet = Order(recipes.load(), of({**table, **mutes}, ""))
 
-        assert silent(answering.servers(), unreachable) == ()
+        assert unreachable_reasons(answering.servers(), unreachable) == ()
         assert [request.path for request in leading.requests] == ["/v2/"]
         started = time.monotonic()
-        reasons = silent(quiet.servers(), unreachable)
+        reasons = unreachable_reasons(quiet.servers(), unreachable)
         assert [f"127.0.0.1:{port}" in reason for reason in reasons] == [True, True]
         assert time.monotonic() - started < 2
 

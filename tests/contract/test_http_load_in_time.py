@@ -11,11 +11,11 @@ import pytest
 
 from labctl.host import http_load, wait
 from labctl.host.http_load import Load
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.host.wait import Pending
 from labctl.model.errors import NotReadyError
 
-GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
+GOOD, BAD = ProbeResult(200, "my-app-1"), ProbeResult(None, failure="no answer: timed out")
 HOST = "my-app.local"
 
 
@@ -23,13 +23,13 @@ HOST = "my-app.local"
 class Site:
     """A site with a prescribed answer; on request, its requests hang until `free` is set."""
 
-    answer: Answer = GOOD
+    answer: ProbeResult = GOOD
     hangs: bool = False
     hanging: threading.Event = field(default_factory=threading.Event)
     free: threading.Event = field(default_factory=threading.Event)
     request_count: int = 0
 
-    def get(self, hostname: str) -> Answer:
+    def get(self, hostname: str) -> ProbeResult:
         assert hostname == HOST
         self.request_count += 1
         if self.hangs:
@@ -58,7 +58,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_load, "EVERY_SECONDS", 0.002)
-    monkeypatch.setattr(http_load, "LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(http_load, "POLL_SECONDS", 0.002)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def site() -> Iterator[Site]:
 def test_the_load_starts_and_stops_with_a_good_response(site: Site) -> None:
     clock = Clock(lambda: len(load._samples) > 2)
     load = Load(HOST, site.get, lambda: clock.now, clock.sleep)
-    load.begin(0.02)
+    load.start(0.02)
     load.finish(0.02)
     report = load.stop()
 
@@ -85,13 +85,13 @@ def test_the_load_starts_after_a_period_without_failures(monkeypatch: pytest.Mon
     monkeypatch.setattr(http_load, "WORKERS", 1)  # so that answers arrive in the order of the requests
     answers = iter([BAD, GOOD, BAD])
 
-    def respond(_hostname: str) -> Answer:
+    def respond(_hostname: str) -> ProbeResult:
         clock.now += 0.001
         return next(answers, GOOD)
 
     clock = Clock(lambda: len(load._samples) > 3)
     load = Load(HOST, respond, lambda: clock.now, clock.sleep)
-    load.begin(0.02)
+    load.start(0.02)
     load.finish(0)
     report = load.stop()
 
@@ -105,7 +105,7 @@ def test_a_site_that_never_responds_is_a_timeout(site: Site) -> None:
 
     load._patience = 0.08
     with pytest.raises(NotReadyError, match=r"waiting for http://my-app\.local: no answer: timed out"):
-        load.begin(0)
+        load.start(0)
     report = load.stop()
 
     assert report["answers"] == 0
@@ -114,8 +114,8 @@ def test_a_site_that_never_responds_is_a_timeout(site: Site) -> None:
 def test_a_site_that_does_not_recover_is_a_timeout_and_a_gap(site: Site) -> None:
     clock = Clock(lambda: bool(load._samples))
     load = Load(HOST, site.get, lambda: clock.now, clock.sleep)
-    load.begin(0)
-    site.answer = Answer(503)
+    load.start(0)
+    site.answer = ProbeResult(503)
     clock.is_there = lambda: not load._samples[-1].answer.is_good
     clock.sleep(0.002)
 
@@ -130,7 +130,7 @@ def test_a_site_that_does_not_recover_is_a_timeout_and_a_gap(site: Site) -> None
 
 def test_hanging_requests_do_not_hide_a_recovered_site(site: Site) -> None:
     load = Load(HOST, site.get)
-    load.begin(0)
+    load.start(0)
     site.hangs = True
     assert site.hanging.wait(10)
     site.hangs = False
@@ -148,7 +148,7 @@ def test_requests_do_not_queue_while_all_workers_are_busy(site: Site, monkeypatc
     load = Load(HOST, site.get, lambda: clock.now, clock.sleep)
     load._patience = 0.08
     with pytest.raises(NotReadyError, match="no answer yet"):
-        load.begin(0)
+        load.start(0)
     before = site.request_count
     site.hangs = False
     site.free.set()

@@ -135,7 +135,7 @@ def test_an_image_cannot_be_fetched_while_blobs_are_removed(
     docker(DOCKER)
     monkeypatch.setattr(module, "OTHER_SECONDS", 0.3)
 
-    with locks.alone(sources.cache.folder.with_suffix(".lock"), Watched().report, timeout=1):
+    with locks.exclusive(sources.cache.folder.with_suffix(".lock"), Watched().report, timeout=1):
         with pytest.raises(LabError) as raised:
             sources.read(API)
         assert raised.value.id == "locked"

@@ -187,7 +187,7 @@ def test_an_interrupted_run_stops_its_program_cleanly(tmp_path: Path) -> None:
 def test_a_signal_during_the_start_of_a_program_stops_it(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    begin, started = process._begun, list[subprocess.Popen[bytes]]()
+    begin, started = process._spawn, list[subprocess.Popen[bytes]]()
 
     def interrupted(*words: Any, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - passed on unchanged
         started.append(begin(*words, **options))
@@ -198,7 +198,7 @@ def test_a_signal_during_the_start_of_a_program_stops_it(
         raise KeyboardInterrupt
 
     handler = signal.signal(number, end)
-    monkeypatch.setattr(process, "_begun", interrupted)
+    monkeypatch.setattr(process, "_spawn", interrupted)
     try:
         with pytest.raises(KeyboardInterrupt):
             run(["sleep", "60"])

@@ -16,7 +16,7 @@ from tracing import mount, start, unshare_mounts, unshare_network, wait_for_exit
 from labctl.host import arp
 from labctl.host.arp import Neighbour, Route
 from labctl.host.interfaces import Interface
-from labctl.host.knock import CONNECTED, SILENT, Knock
+from labctl.host.knock import CONNECTED, SILENT, ConnectResult
 from labctl.host.process import check, run
 from labctl.model.limits import NORMAL
 from labctl.trace.probes.client import Client
@@ -193,8 +193,8 @@ def _enter_network() -> None:
     assert run(["ip", "route", "get", str(NEIGHBOUR)]).code == 0
 
 
-def _probe(address: IPv4Address) -> Knock:
-    return Client().knock([address], SHORT)[address]
+def _probe(address: IPv4Address) -> ConnectResult:
+    return Client().connect([address], SHORT)[address]
 
 
 @contextmanager

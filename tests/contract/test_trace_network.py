@@ -67,10 +67,10 @@ def test_doctor_finds_the_addresses_of_a_pool_that_are_in_use(user: int) -> None
         _enter_network([SECOND])
         os.setuid(user)
         pool = AddressPool(MACHINE, BROADCAST)
-        addresses = interfaces.connected(pool, Machine())
+        addresses = interfaces.addresses_to_probe(pool, Machine())
 
         assert not {MACHINE, BROADCAST}.intersection(addresses)
-        assert interfaces.answering(addresses, Machine()) == {FIRST, SECOND, SHARED}
+        assert interfaces.addresses_in_use(addresses, Machine()) == {FIRST, SECOND, SHARED}
 
     assert wait_for_exit(start(in_child)) == 0
 

@@ -22,7 +22,7 @@ from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import CHECKS, examine
 from labctl.host.machine import Machine as ThisMachine
-from labctl.host.other_addresses import KNOCK_SECONDS
+from labctl.host.other_addresses import CONNECT_SECONDS
 from labctl.host.process import check
 from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.trace.name import name as name_hop
@@ -327,7 +327,7 @@ def _check_report_and_commands(context: Context, cluster: FakeCluster, folder: P
     for _ in range(machine.observations):
         began = time.monotonic()
         state, cause, commands, evidence = _observe(trail)
-        assert time.monotonic() - began < RESOLVE_SECONDS + KNOCK_SECONDS + BUSY_SECONDS
+        assert time.monotonic() - began < RESOLVE_SECONDS + CONNECT_SECONDS + BUSY_SECONDS
         assert (state, cause) == (machine.state, machine.cause)
     if machine.others is not None:
         assert [(each["address"], each["connection"]) for each in evidence["others"]] == machine.others

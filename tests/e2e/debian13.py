@@ -122,7 +122,7 @@ class Debian13:
 @contextmanager
 def running(folder: Path, bundle: Path) -> Iterator[Debian13]:
     """Run the machine during the block, its disk in `folder` and the bundle at BUNDLE; remove it afterwards."""
-    with locks.alone(CACHE / "debian13.lock", print, timeout=OTHER_SECONDS):
+    with locks.exclusive(CACHE / "debian13.lock", print, timeout=OTHER_SECONDS):
         sweep()
         try:
             settings = _settings(folder / "upper")

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from labctl.host import http_load
 from labctl.host.http_load import Sample
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.model.traffic import ASCII_BARS, BARS, chart
 
-ANSWERS = [Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out"), Answer(503)]
+ANSWERS = [ProbeResult(200, "my-app-1"), ProbeResult(None, failure="no answer: timed out"), ProbeResult(503)]
 SAMPLES = st.lists(st.builds(Sample, st.floats(min_value=0, max_value=30), st.sampled_from(ANSWERS)), max_size=60)
 
 

@@ -86,7 +86,7 @@ def test_an_api_that_never_responds_is_waited_for_longer_on_slow_nodes(
     cluster.refusals = [NotReadyError("no answer", id="api-unreachable")] * 1000
     clock = partial(sum, pauses)
     monkeypatch.setattr(assembly, "until", partial(wait.until, clock=clock, sleep=pauses.append))
-    monkeypatch.setattr(assembly, "seldom", lambda _look, _seconds: lambda: None)
+    monkeypatch.setattr(assembly, "throttled", lambda _look, _seconds: lambda: None)
 
     with pytest.raises(NotReadyError):
         up.await_cluster(slow, watched.report)

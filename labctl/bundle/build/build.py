@@ -62,7 +62,7 @@ def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
     `fetch_wheel` if a package index does not serve a pinned wheel.
     """
     folder = cache / "bundles" / recipe_id()
-    with disk_errors(folder), locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
+    with disk_errors(folder), locks.exclusive(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
         if folder.exists():
             bundle = described(folder, DESCRIPTION, MAKER)
             problems = checksums.damage(bundle, cache, report)

@@ -62,7 +62,7 @@ def find_go(cache: Path, architecture: str, report: Progress) -> Go:
     folder = cache / "toolchains" / f"go-{GO.version}-{architecture}"
     if not folder.exists():
         report(f"{reason}: downloading Go {GO.version} into {folder.parent}")
-        with locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
+        with locks.exclusive(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
             _fetch(folder, architecture)
     # A GOROOT of the user's may name another version's tree. GOTOOLCHAIN=local keeps Go from switching versions.
     return Go(str(folder / "bin" / "go"), {"GOROOT": str(folder), "GOTOOLCHAIN": "local"})

@@ -24,7 +24,7 @@ from labctl.bundle.format import DESCRIPTION, Bundle, Image, load, write
 from labctl.bundle.unfinished import OTHER_SECONDS, PROGRESS, SCRATCH, begun, described, is_made, moved, reopen
 from labctl.host import locks
 from labctl.host.paths import BLOBS
-from labctl.host.reachable import silent
+from labctl.host.reachable import unreachable_reasons
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer.mirrors import Mirrors
@@ -69,7 +69,7 @@ def download(cache: Path, report: Progress, order: Order, using: Tools = tools) 
     folder = order.folder(cache)
     lock = folder.with_name(f"{folder.name}.lock")
     blobs = locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS)  # keeps others from removing blobs
-    with unfinished.disk_errors(folder, _disk_full), blobs, locks.alone(lock, report, timeout=OTHER_SECONDS):
+    with unfinished.disk_errors(folder, _disk_full), blobs, locks.exclusive(lock, report, timeout=OTHER_SECONDS):
         if folder.exists():
             bundle = described(folder, DESCRIPTION, MAKER)
             problems = checksums.damage(bundle, cache, report)
@@ -214,7 +214,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _require_servers(order: Order, folder: Path) -> None:
-    if reasons := silent(order.servers(), unreachable):
+    if reasons := unreachable_reasons(order.servers(), unreachable):
         raise MissingError(
             f"{folder} is damaged, and the missing files cannot be downloaded: {'; '.join(reasons)}",
             id="source-unreachable",

@@ -20,10 +20,10 @@ from labctl.bundle.images import EPOCH
 from labctl.bundle.layout import Artefact, arriving, chosen, identity, not_a_bundle, with_entries
 from labctl.bundle.oci.install import Source, install
 from labctl.bundle.spans import Content, Span, digest_of, size_of, whole
-from labctl.host.caller import give
+from labctl.host.caller import give_to_caller
 from labctl.host.failpoints import failpoint
 from labctl.host.files import sync_folder
-from labctl.host.room import FULL, no_room, require_room
+from labctl.host.room import FULL, no_room_error, require_room
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer import tars
@@ -58,7 +58,7 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
     temporary = file.with_name(f".{file.name}.labctl-{secrets.token_hex(4)}")
     try:
         with _disk_errors(file, needed), temporary.open("xb") as opened:
-            give(temporary)
+            give_to_caller(temporary)
             with suppress(OSError):  # without locks on the file system, another export to this file may remove it
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write(opened, entries, report)
@@ -186,7 +186,7 @@ def _disk_errors(file: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise no_room(file.parent, needed, f"the file {file.name}") from error
+            raise no_room_error(file.parent, needed, f"the file {file.name}") from error
         if error.errno == errno.EFBIG:
             raise MissingError(
                 f"the file {file} needs {-(-needed // _MIB)} MiB, and its file system, or a limit, does not allow files of "

@@ -18,7 +18,7 @@ from labctl.bundle.layout import MACHINE, Arriving, Identity, Part, not_a_bundle
 from labctl.bundle.spans import Content, Span, chunks, digest_of, size_of, whole
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
-from labctl.host.caller import give, make_folder
+from labctl.host.caller import give_to_caller, make_folder
 from labctl.host.failpoints import failpoint
 from labctl.host.paths import PRIVATE
 from labctl.host.room import require_room
@@ -56,7 +56,7 @@ def install(arriving: Arriving, identity: Identity, source: Source, cache: Path,
     """
     folder = cache / "bundles" / identity.id
     make_folder(folder.parent, PRIVATE)
-    with locks.alone(folder.with_name(f"{identity.id}.lock"), report, timeout=OTHER_SECONDS):
+    with locks.exclusive(folder.with_name(f"{identity.id}.lock"), report, timeout=OTHER_SECONDS):
         parts = lacking(arriving, identity, source.name, cache, report)
         if folder.exists():
             bundle = load(folder)
@@ -201,7 +201,7 @@ def _copy(pieces: Iterable[tuple[str | None, Content]], target: Path, source: So
     """Write the pieces to a new file, verify their digests, and return the digest of the whole."""
     hashed = hashlib.sha256()
     with target.open("xb") as file:
-        give(target)
+        give_to_caller(target)
         for digest, content in pieces:
             own = hashlib.sha256()
             for chunk in chunks(content):

@@ -79,7 +79,7 @@ def pull(
         )
     manifest = arriving(registry.manifest(replace(reference, digest=digest)), name)
     make_folder(cache, PRIVATE)
-    with locks.alone(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):
+    with locks.exclusive(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):
         arrived = _Arrival(manifest, reference, registry, BlobStore(cache / BLOBS), report)
         bundle = arrived.install(architecture, cache)
         remember(reference, Pulled(digest, bundle.id), cache)

@@ -82,7 +82,7 @@ def files_first(trail: Trail) -> tuple[str, ...]:
     file, sources = _nsswitch(trail), _order(trail)
     if sources is None or sources.is_files_first or file.is_symlink():
         return ()
-    return hosts_edits.editing(trail, file, [sources.files_first])
+    return hosts_edits.editing(trail, file, [sources.files_first_expression])
 
 
 def unreadable(trail: Trail, text: str, evidence: Evidence, state: HopState = BROKEN) -> ProblemError:
@@ -100,7 +100,7 @@ def _nsswitch(trail: Trail) -> Path:
 
 def _order(trail: Trail) -> nsswitch.Order | None:
     try:
-        return nsswitch.order(trail.client.nsswitch.read_text(encoding="utf-8", errors="replace"))
+        return nsswitch.find_order(trail.client.nsswitch.read_text(encoding="utf-8", errors="replace"))
     except OSError:  # the resolver uses its default order
         return None
 

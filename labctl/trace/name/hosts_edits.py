@@ -88,7 +88,7 @@ def sync(trail: Trail) -> str:
 def append(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
     """Return the commands that append the name to the file that the resolver reads."""
     content = trail.client.hosts_content()
-    return hosts_entry.appending(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo(trail))
+    return hosts_entry.append_commands(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo(trail))
 
 
 def sudo(trail: Trail) -> str:

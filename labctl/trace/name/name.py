@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 from labctl.cluster import state
 from labctl.host import other_addresses
 from labctl.host.http_probe import Address
-from labctl.host.knock import Knock
-from labctl.host.other_addresses import DOUBLED, KNOCK_SECONDS, SHADOWED, OtherAddress
+from labctl.host.knock import ConnectResult
+from labctl.host.other_addresses import CONNECT_SECONDS, DOUBLED, SHADOWED, OtherAddress
 from labctl.host.resolver import RESOLVE_SECONDS, HostsLine
 from labctl.model.errors import LabError
 from labctl.trace.name import absence, hosts_edits, served, surroundings
@@ -61,17 +61,17 @@ def _is_api_away(trail: Trail) -> bool:
 def _others(trail: Trail, addresses: Sequence[Address], right: Address | None) -> list[OtherAddress]:
     """Return the wrong addresses, with the outcome of a connection to those that browsers try before the right one."""
 
-    def knock(first: Sequence[Address]) -> Mapping[Address, Knock]:
-        return trail.client.knock(first, trail.left(KNOCK_SECONDS))
+    def connect(first: Sequence[Address]) -> Mapping[Address, ConnectResult]:
+        return trail.client.connect(first, trail.left(CONNECT_SECONDS))
 
-    return other_addresses.find(addresses, trail.client.hosts_lines(trail.hostname), right, knock)
+    return other_addresses.find(addresses, trail.client.hosts_lines(trail.hostname), right, connect)
 
 
 def _described(trail: Trail, other: OtherAddress) -> Evidence:
     return {
         "address": str(other.address),
         "source": _source(trail, other.line),
-        "connection": other.knock.outcome if other.knock else None,
+        "connection": other.connection.outcome if other.connection else None,
     }
 
 
@@ -102,13 +102,13 @@ def _misled(
 
 def _beside(trail: Trail, others: Sequence[OtherAddress], right: Address, evidence: Evidence) -> ProblemError:
     """Return the problem that the name also resolves to other addresses."""
-    blocking = [each for each in others if each.keeps_browsers]
-    first = (blocking or [each for each in others if each.knock] or list(others))[0]
+    blocking = [each for each in others if each.affects_browsers]
+    first = (blocking or [each for each in others if each.connection] or list(others))[0]
     cause = _cause(trail, first, SHADOWED if blocking else DOUBLED)
     wanted = IPv4Address(right)
     return ProblemError(
         cause,
-        f"{_where(trail, first)} resolves {trail.hostname} to {first.address}, {first.course(str(right))}",
+        f"{_where(trail, first)} resolves {trail.hostname} to {first.address}, {first.browser_behaviour(str(right))}",
         evidence,
         fix=_fix(trail, first, wanted),
         commands=_commands(trail, cause, others, wanted),

@@ -36,7 +36,7 @@ def damaged(trail: Trail, evidence: Evidence) -> ProblemError | None:
 
 def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
     """Return why other users, browsers, or programs that use a proxy cannot use the name; None if they can."""
-    if not hosts_file.is_for_everyone(trail.client.hosts):
+    if not hosts_file.is_world_readable(trail.client.hosts):
         text = f"only its owner can read {trail.hosts}: programs of other users cannot resolve {trail.hostname}"
         return absence.unreadable(trail, text, evidence, state=WARNING)
     domain = trail.hostname.rpartition(".")[2]
@@ -81,4 +81,4 @@ def _serves(trail: Trail, proxy: str) -> bool:
         address = ip_address(LOCALHOST if host == "localhost" else host)
     except ValueError:
         return True
-    return trail.client.knock([address], trail.left(KNOCK_SECONDS), port)[address].outcome == CONNECTED
+    return trail.client.connect([address], trail.left(KNOCK_SECONDS), port)[address].outcome == CONNECTED

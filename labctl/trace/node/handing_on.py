@@ -112,10 +112,10 @@ def _ruled_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
         return None
     return ProblemError(
         "way-back-missing",
-        f"the routing rule `{routes.rule_wording(rule)}` on {attempt.node.name} takes precedence over the route back to "
+        f"the routing rule `{routes.rule_text(rule)}` on {attempt.node.name} takes precedence over the route back to "
         f"this machine, {machine}",
         fix="Remove the rule.",
-        commands=(attempt.into_node("ip", "rule", "del", *routes.rule_wording(rule).split()),),
+        commands=(attempt.into_node("ip", "rule", "del", *routes.rule_text(rule).split()),),
     )
 
 

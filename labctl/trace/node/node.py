@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from labctl.cluster import state
 from labctl.host.arp import Neighbour, Route
-from labctl.host.knock import CONNECTED, Knock
+from labctl.host.knock import CONNECTED, ConnectResult
 from labctl.model.errors import LabError
 from labctl.model.lab import Node
 from labctl.trace.node import announcing, clocks, node_facts, unopened
@@ -99,10 +99,10 @@ def _running(trail: Trail) -> Sequence[Node]:
     return [each for each in trail.lab.nodes if each.name in running]
 
 
-def _connection(trail: Trail) -> Knock:
+def _connection(trail: Trail) -> ConnectResult:
     """Connect to the address."""
     seconds = trail.left(trail.limits.trace_connect)
-    return trail.client.knock([trail.address], seconds)[trail.address]
+    return trail.client.connect([trail.address], seconds)[trail.address]
 
 
 def _answers(

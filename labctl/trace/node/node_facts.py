@@ -130,7 +130,9 @@ class NodeFacts:
         A rule that leads to the right gateway, `through`, does not count.
         """
         rules, tables = _list(self.sections.get("rules", "")), _list(self.sections.get("tables", ""))
-        return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source, self.device, through)
+        return routes.overriding_rule(
+            routes.sort_rules(rules), routes.parse_routes(tables), target, source, self.device, through
+        )
 
     def fixed_mac(self, target: IPv4Address) -> str | None:
         """Return the MAC of a static ARP entry on the interface that has the node's address; None if there is none."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.cluster import unready
 from labctl.host.arp import Route
 from labctl.host.http_probe import HTTP
-from labctl.host.knock import Knock
+from labctl.host.knock import ConnectResult
 from labctl.host.parsing import ipv4_network
 from labctl.model.errors import LabError
 from labctl.model.lab import Lab, Node
@@ -33,7 +33,7 @@ PROXIES = "k8s-app=kube-proxy"
 REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "kube-proxy", "--config", "/etc/labctl/kubeadm.yaml")
 
 
-def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Evidence) -> ProblemError:
+def why(trail: Trail, route: Route, knock: ConnectResult, name: str | None, evidence: Evidence) -> ProblemError:
     """Return why a connection failed."""
     text = f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
     problem = _filtered_here(trail, route)

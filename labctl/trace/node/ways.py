@@ -61,20 +61,20 @@ def _works(trail: Trail, route: Route | None) -> bool:
     """Return whether another machine in the lab's network forwards connections to the address."""
     if route is None or not route.gateway or IPv4Address(route.gateway) not in trail.lab.network:
         return False  # nothing outside the lab's network is contacted
-    knock = trail.client.knock([trail.address], trail.left(trail.limits.trace_connect))
+    knock = trail.client.connect([trail.address], trail.left(trail.limits.trace_connect))
     return knock[trail.address].outcome == CONNECTED
 
 
 def _ruled(trail: Trail, text: str) -> ProblemError | None:
     """Return a problem if a rule rejects the packets, or chooses a table that does not lead to the lab."""
-    rule = routes.ruling(trail.client.routing_rules(), trail.client.routes(), trail.address)
+    rule = routes.overriding_rule(trail.client.routing_rules(), trail.client.routes(), trail.address)
     if rule is None:
         return None
     return ProblemError(
         "route-in-the-way",
-        f"{text}; the routing rule `{routes.rule_wording(rule)}` takes precedence over the lab's route",
+        f"{text}; the routing rule `{routes.rule_text(rule)}` takes precedence over the lab's route",
         fix="Remove the rule.",
-        commands=(here(trail, "ip", "rule", "del", *routes.rule_wording(rule).split()),),
+        commands=(here(trail, "ip", "rule", "del", *routes.rule_text(rule).split()),),
     )
 
 

@@ -14,7 +14,7 @@ from labctl.host import arp, http_probe, knock, resolver
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import Address
 from labctl.host.interfaces import Interface, interfaces
-from labctl.host.knock import Knock
+from labctl.host.knock import ConnectResult
 from labctl.host.machine import Machine
 from labctl.host.process import run
 from labctl.host.resolver import HOSTS, RESOLVE_SECONDS, HostsLine
@@ -61,7 +61,7 @@ class Client:
 
         The addresses are empty if there are none, or if the resolver does not answer within the limit.
         """
-        return resolver.timed(hostname, limit)
+        return resolver.resolve_timed(hostname, limit)
 
     def hosts_lines(self, hostname: str) -> tuple[HostsLine, ...]:
         """Return the hosts file's lines for a name, in order; lines without a valid address are skipped."""
@@ -69,7 +69,7 @@ class Client:
 
     def hosts_line(self, hostname: str, address: Address) -> HostsLine | None:
         """Return the first line of the hosts file with this name and address; None if there is none."""
-        return resolver.line_with(self.hosts_lines(hostname), address)
+        return resolver.find_line(self.hosts_lines(hostname), address)
 
     def hosts_content(self) -> bytes:
         """Return the hosts file's content; empty if this user, and so the resolver, cannot read it."""
@@ -85,9 +85,11 @@ class Client:
         except OSError:  # not Linux
             return False
 
-    def knock(self, addresses: Sequence[Address], seconds: float, port: int = http_probe.HTTP) -> dict[Address, Knock]:
+    def connect(
+        self, addresses: Sequence[Address], seconds: float, port: int = http_probe.HTTP
+    ) -> dict[Address, ConnectResult]:
         """Connect once over TCP to each of the addresses, as a browser would, and return the outcomes."""
-        return knock.connect(addresses, seconds, port)
+        return knock.connect_settled(addresses, seconds, port)
 
     def route(self, address: IPv4Address) -> Route | None:
         """Return the kernel's route to an address; None if there is none."""
@@ -95,16 +97,16 @@ class Client:
 
     def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
         """Return the MACs that answer ARP for each of the addresses on the route's network."""
-        return arp.ask(addresses, route, self._limits.arp)
+        return arp.query(addresses, route, self._limits.arp)
 
     @property
     def may_ask_arp(self) -> bool:
         """Return whether this user can send ARP requests, instead of only reading the kernel's ARP table."""
-        return arp.may_ask()
+        return arp.may_send_requests()
 
     def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:
         """Return the kernel's ARP table entry for an address."""
-        return arp.remembered(address, route.device)
+        return arp.cached_neighbour(address, route.device)
 
     def owner_of(self, mac: str, context: Context) -> str:
         """Return the provider's node or the bridge port that has a MAC; empty if none has."""

@@ -43,11 +43,11 @@ def test_a_check_returns_the_reviewed_finding(
 
     assert case.keys() <= KEYS
     assert finding.state == case["state"], finding
-    assert [name for name in case.get("names", []) if name not in f"{finding.seen}\n{finding.fix}"] == []
+    assert [name for name in case.get("names", []) if name not in f"{finding.observation}\n{finding.fix}"] == []
     assert bool(finding.fix) == (finding.state in {"broken", "warning"})
-    assert "secret" not in f"{finding.seen}{finding.fix}"
+    assert "secret" not in f"{finding.observation}{finding.fix}"
     assert hosts_file.read_text() == hosts
-    golden({"seen": finding.seen, "fix": finding.fix})
+    golden({"seen": finding.observation, "fix": finding.fix})
 
 
 @pytest.mark.parametrize("check", ["hosts-file", "hosts-block", "hosts-shadows", "hosts-other-labs"])

@@ -8,7 +8,7 @@ from string import Formatter
 
 import pytest
 
-from labctl.host.known_failures import Failure, recognised, table
+from labctl.host.known_failures import Failure, recognise, table
 from labctl.model.errors import ProviderError
 
 RECORDED = Path(__file__).parents[2] / "unit" / "host" / "recorded"
@@ -19,7 +19,7 @@ UNKNOWN = ProviderError("`tool` ended with exit code 1", id="tool-failed", hint=
 @pytest.mark.parametrize("failure", table(), ids=lambda failure: failure.id)
 def test_a_failure_matches_only_its_own_row_and_has_a_message_and_hint_of_one_line(failure: Failure) -> None:
     output = _sample(failure).read_text()
-    error = recognised(UNKNOWN, output, node="demo-worker-1")
+    error = recognise(UNKNOWN, output, node="demo-worker-1")
 
     assert [row.id for row in table() if row.pattern.search(output)] == [failure.id]
     assert error.id == failure.id
@@ -37,7 +37,7 @@ def test_every_sample_has_a_row_and_every_id_is_unique() -> None:
 
 @pytest.mark.parametrize("sample", HARMLESS, ids=lambda sample: sample.stem)
 def test_warnings_of_a_tool_that_continues_are_no_failure(sample: Path) -> None:
-    assert recognised(UNKNOWN, sample.read_text()) is UNKNOWN
+    assert recognise(UNKNOWN, sample.read_text()) is UNKNOWN
 
 
 def _sample(failure: Failure) -> Path:

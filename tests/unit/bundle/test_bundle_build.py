@@ -197,7 +197,7 @@ def test_a_bug_in_a_maker_is_raised_unchanged(tmp_path: Path) -> None:
 def test_a_build_waits_for_another_build_and_reports_its_pid(tmp_path: Path) -> None:
     messages: list[str] = []
     with ExitStack() as other:
-        other.enter_context(locks.alone(tmp_path / "bundles" / f"{recipe_id()}.lock", _ignore, timeout=0))
+        other.enter_context(locks.exclusive(tmp_path / "bundles" / f"{recipe_id()}.lock", _ignore, timeout=0))
 
         def report(text: str) -> None:
             messages.append(text)

@@ -124,7 +124,7 @@ def test_without_a_status_the_node_that_answers_arp_is_the_announcer(
 ) -> None:
     heard = {**MACS, IPv4Address(ADDRESS): macs}
     monkeypatch.setattr(arp, "route", lambda _address: way)
-    monkeypatch.setattr(arp, "ask", lambda addresses, _way, _seconds: {each: heard[each] for each in addresses})
+    monkeypatch.setattr(arp, "query", lambda addresses, _way, _seconds: {each: heard[each] for each in addresses})
 
     assert cluster_state.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == announcer
 

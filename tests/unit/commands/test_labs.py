@@ -300,7 +300,7 @@ def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_UID", "1000")
     monkeypatch.setenv("SUDO_GID", "1000")
-    monkeypatch.setattr(caller, "owns", lambda path: any(owners.get(each) for each in (path, *path.parents)))
+    monkeypatch.setattr(caller, "caller_owns", lambda path: any(owners.get(each) for each in (path, *path.parents)))
     monkeypatch.setattr(saved_lab, "_is_roots", lambda path: owners.get(path) == 0)
     return owners
 
@@ -425,7 +425,7 @@ def test_the_ingress_controller_is_read_from_the_manifests_if_the_bundle_is_miss
 
     assert without_bundle.controller == controller
     with pytest.raises(MissingError) as refused:
-        without_bundle.require_carried()
+        without_bundle.require_bundle_contents()
     assert refused.value.id == "bundle-not-found", "`up` needs the bundle"
 
 

@@ -16,7 +16,7 @@ from fakes import FakeProvider
 from labctl import doctor
 from labctl.commands import endings, logs, status, versions
 from labctl.context import Context
-from labctl.host.redaction import redacted, secrets_of
+from labctl.host.redaction import redact, secrets_of
 from labctl.model.errors import MissingError, ProviderError, UsageError
 from labctl.providers.protocol import CONSOLE
 
@@ -106,7 +106,7 @@ def test_no_secret_of_the_lab_is_in_an_export(lab: Context, provider: FakeProvid
     ],
 )
 def test_anything_that_looks_like_a_secret_is_redacted(text: str, rest: str | None) -> None:
-    redacted_text = redacted(text, ())
+    redacted_text = redact(text, ())
 
     assert "[removed]" in redacted_text
     assert "MII" not in redacted_text
@@ -115,7 +115,7 @@ def test_anything_that_looks_like_a_secret_is_redacted(text: str, rest: str | No
 
 @pytest.mark.parametrize("text", ["192.168.56.100:6443", "kube-system/coredns-7d9c", "sha256:" + "0a" * 32, "v1.37.2"])
 def test_text_without_secrets_is_unchanged(text: str, lab: Context) -> None:
-    assert redacted(text, secrets_of(lab.folder)) == text
+    assert redact(text, secrets_of(lab.folder)) == text
 
 
 def test_an_export_of_a_halted_lab_lists_its_nodes_as_missing(

@@ -55,7 +55,7 @@ def test_the_newest_bundles_of_each_kind_and_bundles_in_use_are_kept(home: Path)
         (cache / path).write_bytes(b"x" * 5000)
     os.link(used.path("base/node.tar"), cache / "blobs/sha256/1")
 
-    with locks.alone(cache / "bundles/worked-on.lock", pytest.fail, timeout=0):
+    with locks.exclusive(cache / "bundles/worked-on.lock", pytest.fail, timeout=0):
         prunable = superfluous(cache)
 
     assert [each.id for each in prunable.bundles] == ["old"]

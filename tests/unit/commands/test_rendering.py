@@ -15,7 +15,7 @@ from labctl.model.errors import NotReadyError, UsageError
 
 
 def test_render_refuses_a_lab_that_another_command_has_locked(keyed: Context) -> None:
-    lock = locks.alone(keyed.folder / lab_folder.LOCK, lambda _text: None, timeout=0)
+    lock = locks.exclusive(keyed.folder / lab_folder.LOCK, lambda _text: None, timeout=0)
     with lock, pytest.raises(NotReadyError) as raised:
         rendering.write(keyed, None)
 

@@ -238,7 +238,7 @@ def test_a_second_run_on_a_locked_lab_fails(
     monkeypatch.setattr(runner, "LOCK_SECONDS", 0.01)
     acts: list[str] = []
 
-    with locks.alone(context.folder / "lock", lambda _text: None, timeout=0), pytest.raises(SystemExit) as end:
+    with locks.exclusive(context.folder / "lock", lambda _text: None, timeout=0), pytest.raises(SystemExit) as end:
         _run(OPTIONS, context, _plan(acts))
 
     assert end.value.code == 6

@@ -32,7 +32,7 @@ def healthy_lab(
     rendered: Context,
     cluster: FakeCluster,
     watched: Watched,
-    machine: dict[str, http_probe.Answer],  # noqa: ARG001 - it responds
+    machine: dict[str, http_probe.ProbeResult],  # noqa: ARG001 - it responds
 ) -> Context:
     """A lab that is up and whose address a node announces."""
     execute(select(up.up(isolated=False), "boot", None), rendered, watched)
@@ -103,9 +103,9 @@ def test_an_unready_node_is_a_problem(healthy_lab: Context, cluster: FakeCluster
 
 
 def test_an_app_that_does_not_respond_is_a_problem(
-    healthy_lab: Context, machine: dict[str, http_probe.Answer], golden: Golden
+    healthy_lab: Context, machine: dict[str, http_probe.ProbeResult], golden: Golden
 ) -> None:
-    machine["my-app.local"] = http_probe.Answer(None, failure="no answer: timed out")
+    machine["my-app.local"] = http_probe.ProbeResult(None, failure="no answer: timed out")
 
     identity, text = _problem(healthy_lab)
     assert identity == "no-answer"
@@ -125,11 +125,11 @@ def test_a_missing_failure_detector_is_a_warning(healthy_lab: Context, golden: G
 
 
 def test_an_app_with_zero_replicas_is_not_requested(
-    keyed: Context, watched: Watched, machine: dict[str, http_probe.Answer]
+    keyed: Context, watched: Watched, machine: dict[str, http_probe.ProbeResult]
 ) -> None:
     resting = replace(keyed.lab, apps=(replace(keyed.lab.apps[0], replicas=0),))
     context = with_fakes(replace(keyed, lab=resting), keyed.provider, keyed.cluster, keyed.bundle)
-    machine["my-app.local"] = http_probe.Answer(503)
+    machine["my-app.local"] = http_probe.ProbeResult(503)
     execute(up.up(isolated=False), context, watched)
 
     report = report_on(context)
@@ -144,7 +144,7 @@ def _let_only_the_control_plane_answer_arp(monkeypatch: pytest.MonkeyPatch) -> N
         return {each: frozenset({"02:10"} if str(each) == "192.168.56.10" else ()) for each in addresses}
 
     monkeypatch.setattr(arp, "route", lambda _address: Route("br-1", IPv4Address("192.168.56.1"), ""))
-    monkeypatch.setattr(arp, "ask", ask)
+    monkeypatch.setattr(arp, "query", ask)
 
 
 def test_an_address_of_another_pool_without_a_known_announcer_is_not_a_problem(

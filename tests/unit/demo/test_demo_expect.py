@@ -14,13 +14,13 @@ from labctl.cluster import state
 from labctl.context import Context
 from labctl.demo import names
 from labctl.demo.expect import Address, Announcer, Duration, ExpectationContext, Gap, Http, Node, Polled
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.host.wait import Pending
 from labctl.model.demo_reports import ExpectationReport, LoadReport, SceneReport
 from labctl.model.errors import NotReadyError
 
 CONTROLLER = "ingress-nginx/ingress-nginx-controller"
-GOOD = Answer(200, "my-app-1")
+GOOD = ProbeResult(200, "my-app-1")
 LOAD: LoadReport = {
     "hostname": "my-app.local",
     "seconds": 3.0,
@@ -50,7 +50,7 @@ class FakeLab:
     context: Context
     cluster: FakeCluster
     now: float = 0.0
-    responses: list[Answer] = field(default_factory=lambda: [GOOD])
+    responses: list[ProbeResult] = field(default_factory=lambda: [GOOD])
     """The response to each request; the last one is repeated."""
     at: dict[float, Callable[[], object]] = field(default_factory=dict)
     """Functions to call, by the time."""
@@ -60,7 +60,7 @@ class FakeLab:
         for moment in [each for each in self.at if each <= self.now]:
             self.at.pop(moment)()
 
-    def get(self, hostname: str) -> Answer:
+    def get(self, hostname: str) -> ProbeResult:
         assert hostname == "my-app.local"
         return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
@@ -106,7 +106,12 @@ def test_a_response_with_the_expected_status_is_met_at_once(fake_lab: FakeLab, g
 
 
 def test_requests_are_repeated_until_the_status_is_as_expected(fake_lab: FakeLab) -> None:
-    fake_lab.responses = [Answer(None, failure="no answer: timed out"), Answer(503), Answer(503), Answer(404)]
+    fake_lab.responses = [
+        ProbeResult(None, failure="no answer: timed out"),
+        ProbeResult(503),
+        ProbeResult(503),
+        ProbeResult(404),
+    ]
 
     report = fake_lab.check(Http(http="http://my-app.local", status=404, within=10))
 
@@ -114,7 +119,7 @@ def test_requests_are_repeated_until_the_status_is_as_expected(fake_lab: FakeLab
 
 
 def test_a_status_that_never_comes_is_reported_with_the_last_result(fake_lab: FakeLab) -> None:
-    fake_lab.responses = [Answer(503), Answer(None, failure="no answer: timed out")]
+    fake_lab.responses = [ProbeResult(503), ProbeResult(None, failure="no answer: timed out")]
 
     report = fake_lab.check(Http(http="http://my-app.local", within=2))
 
@@ -125,9 +130,9 @@ def test_a_status_that_never_comes_is_reported_with_the_last_result(fake_lab: Fa
 def test_a_late_response_counts_as_no_response(
     fake_lab: FakeLab, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
-    def slow(hostname: str) -> Answer:
+    def slow(hostname: str) -> ProbeResult:
         fake_lab.now += 2.5
-        return Answer(200) if hostname == "my-app.local" else Answer(404)
+        return ProbeResult(200) if hostname == "my-app.local" else ProbeResult(404)
 
     monkeypatch.setattr(fake_lab, "get", slow)
 
@@ -138,7 +143,7 @@ def test_a_late_response_counts_as_no_response(
 
 
 def test_responses_from_several_pods_meet_answered_by(fake_lab: FakeLab, golden: Golden) -> None:
-    fake_lab.responses = [Answer(200, pod) for pod in "aabac"]
+    fake_lab.responses = [ProbeResult(200, pod) for pod in "aabac"]
 
     report = fake_lab.check(Http(http="http://my-app.local", answered_by=3))
 
@@ -149,12 +154,12 @@ def test_responses_from_several_pods_meet_answered_by(fake_lab: FakeLab, golden:
 @pytest.mark.parametrize(
     ("response", "measured"),
     [
-        (Answer(200, "a"), "1 pod: a"),
-        (Answer(200), "HTTP 200, which does not say from which pod"),
-        (Answer(502), "HTTP 502"),
+        (ProbeResult(200, "a"), "1 pod: a"),
+        (ProbeResult(200), "HTTP 200, which does not say from which pod"),
+        (ProbeResult(502), "HTTP 502"),
     ],
 )
-def test_responses_from_too_few_pods_fail(fake_lab: FakeLab, response: Answer, measured: str) -> None:
+def test_responses_from_too_few_pods_fail(fake_lab: FakeLab, response: ProbeResult, measured: str) -> None:
     fake_lab.responses = [response]
 
     report = fake_lab.check(Http(http="http://my-app.local", answered_by=2, within=1))

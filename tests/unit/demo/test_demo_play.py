@@ -25,13 +25,13 @@ from labctl.demo import names
 from labctl.demo import play as playing
 from labctl.demo.play import DemoIO
 from labctl.host import http_load
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.host.process import Finished
 from labctl.model.errors import ProviderError, Terminated
 
 Demo = Mapping[str, Any]
 Run = Callable[..., int]
-GOOD = Answer(200, "my-app-1")
+GOOD = ProbeResult(200, "my-app-1")
 MET = "http://my-app.local answers 200 within 30 s"
 
 
@@ -50,7 +50,7 @@ class FakeWorld:
     """The exit code of a command, if it is not 0."""
     during: dict[str, Callable[[], object]] = field(default_factory=dict)
     """The function to call while a command runs."""
-    response: Answer = GOOD
+    response: ProbeResult = GOOD
 
     def start(
         self,
@@ -180,7 +180,7 @@ def test_a_substituted_value_is_never_split_into_words(
 def test_an_unmet_expectation_ends_the_demo_and_cleans_up(
     play: Run, world: FakeWorld, capsys: pytest.CaptureFixture[str], golden: Golden
 ) -> None:
-    world.response = Answer(503)
+    world.response = ProbeResult(503)
     demo = scenes(
         {"expect": [{"http": "$url", "within": 1}, {"seconds": 1}]},
         {"run": ["labctl status"]},
@@ -471,9 +471,9 @@ def test_a_too_long_gap_fails_the_demo(
     _use_real_client(monkeypatch, world)
 
     def interrupt_service() -> None:
-        world.response = Answer(503)
+        world.response = ProbeResult(503)
         threading.Event().wait(0.06)
-        world.response = Answer(200)
+        world.response = ProbeResult(200)
 
     world.during["kubectl delete pod x"] = interrupt_service
     traffic = {"hostname": "$hostname", "before": 0, "after": 0}
@@ -497,7 +497,7 @@ def test_an_unreachable_site_fails_the_demo_and_its_figures_are_printed(
 ) -> None:
     _use_real_client(monkeypatch, world)
     set_limits(monkeypatch, http_good=0.02)
-    world.response = Answer(503)
+    world.response = ProbeResult(503)
 
     assert play(scenes({"load": {"hostname": "$hostname", "before": 0.01}, "run": ["labctl up"]})) == 8
 
@@ -683,11 +683,11 @@ def _use_real_client(monkeypatch: pytest.MonkeyPatch, world: FakeWorld) -> threa
     """Let a client send requests in real time. Return a semaphore that each request releases."""
     requests = threading.Semaphore(0)
 
-    def respond(_name: str) -> Answer:
+    def respond(_name: str) -> ProbeResult:
         requests.release()
         return world.response
 
     monkeypatch.setattr(http_load, "EVERY_SECONDS", 0.002)
-    monkeypatch.setattr(http_load, "LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(http_load, "POLL_SECONDS", 0.002)
     monkeypatch.setattr(playing, "DemoIO", lambda environment, **_options: DemoIO(environment, world.start, respond))
     return requests

@@ -64,7 +64,7 @@ def test_files_that_nodes_cannot_read_block_up_and_are_reported_with_all_other_p
     finding = run_check("bundle-links", context)
 
     assert finding.state == "broken"
-    assert str(moved) in finding.seen
+    assert str(moved) in finding.observation
     assert run_check("bundle-links", replace(context, lab=lab(provider="libvirt"))).state == "not relevant"
     for absent, identity in ((set[str](), "bundle-linked"), ({"vagrant"}, "machine-not-ready")):
         monkeypatch.setattr(preflight, "Machine", partial(Recorded, absent=absent))

@@ -107,5 +107,5 @@ def test_a_password_in_an_engine_address_is_not_shown(context: Context) -> None:
     finding = run_check("engine", context, environment={"DOCKER_HOST": "ssh://me:secret@build.example:22"})
 
     assert finding.cause == "engine-remote"
-    assert "ssh://me@build.example:22" in finding.seen
-    assert "secret" not in f"{finding.seen}{finding.fix}"
+    assert "ssh://me@build.example:22" in finding.observation
+    assert "secret" not in f"{finding.observation}{finding.fix}"

@@ -63,8 +63,8 @@ def test_leftovers_of_unknown_labs_are_reported_and_resources_of_saved_labs_are_
 ) -> None:
     finding = run_check("leftovers", saved_demo, **LEFTOVERS[kind])
 
-    assert (finding.state, "demo" in finding.seen) == ("warning", False)
-    golden(finding.seen)
+    assert (finding.state, "demo" in finding.observation) == ("warning", False)
+    golden(finding.observation)
     assert "doctor --fix" in finding.fix
 
 
@@ -83,7 +83,7 @@ def test_a_folder_without_a_record_is_a_leftover_only_if_it_has_engine_data(save
         for file in files:
             (paths.state(name) / file).touch()
 
-    reported = run_check("leftovers", saved_demo).seen
+    reported = run_check("leftovers", saved_demo).observation
     assert [name for name in folders if str(paths.state(name)) in reported] == ["ghost"]
 
 
@@ -148,7 +148,7 @@ def test_a_locked_lab_is_not_removed(saved_demo: Context, removed_names: list[st
     ghost = paths.state("ghost")
     (ghost / "engine").mkdir(parents=True)
 
-    with locks.alone(ghost / "lock", pytest.fail, timeout=0):
+    with locks.exclusive(ghost / "lock", pytest.fail, timeout=0):
         leftovers.remove_leftovers(saved_demo, Recorded(folders={"/run/netns": ["labctl-ghost"]}))
 
     assert removed_names == []
@@ -163,9 +163,12 @@ def test_abandoned_builds_are_reported_and_removed(context: Context) -> None:
         folder.mkdir(parents=True)
 
     finding = run_check("unfinished-bundles", context)
-    assert (finding.state, finding.seen) == ("warning", f"an interrupted build left {other}, {own / '.making-bin'}")
+    assert (finding.state, finding.observation) == (
+        "warning",
+        f"an interrupted build left {other}, {own / '.making-bin'}",
+    )
 
-    with locks.alone(bundles / f"{recipe_id()}.lock", pytest.fail, timeout=0):
+    with locks.exclusive(bundles / f"{recipe_id()}.lock", pytest.fail, timeout=0):
         leftovers.remove_unfinished_bundles(context, Recorded())
     assert (own / ".making-bin").exists(), "a build works there"
 

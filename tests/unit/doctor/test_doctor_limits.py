@@ -81,5 +81,5 @@ def test_relevant_environment_variables_are_named_without_their_values(
 ) -> None:
     finding = run_check("environment", replace(context, isolated=isolated), environment=environment)
 
-    assert (finding.state, expected in finding.seen) == (state, True), finding
-    assert not [value for value in environment.values() if value.startswith("/") and value in finding.seen]
+    assert (finding.state, expected in finding.observation) == (state, True), finding
+    assert not [value for value in environment.values() if value.startswith("/") and value in finding.observation]

@@ -36,7 +36,7 @@ def test_an_isolated_lab_needs_capabilities_to_create_interfaces(context: Contex
     files = {"/proc/self/status": text("status-container.txt")}
     finding = run_check("capabilities", replace(context, isolated=True), files=files)
 
-    assert (finding.state, finding.seen) == ("broken", "root, without CAP_NET_ADMIN and CAP_SYS_ADMIN")
+    assert (finding.state, finding.observation) == ("broken", "root, without CAP_NET_ADMIN and CAP_SYS_ADMIN")
     assert run_check("capabilities", context, files=files).state == "ok"
 
 
@@ -45,7 +45,7 @@ def test_a_bundle_that_has_to_be_built_needs_more_disk(context: Context) -> None
 
     assert run_check("disk", unbuilt).state == "ok"
     short = run_check("disk", unbuilt, space=10 << 30)
-    assert (short.state, "building the bundle takes up to 12" in short.seen) == ("warning", True)
+    assert (short.state, "building the bundle takes up to 12" in short.observation) == ("warning", True)
     assert run_check("disk", context, space=10 << 30).state == "ok"
 
 
@@ -83,5 +83,5 @@ def test_an_isolated_lab_needs_its_state_on_a_supported_filesystem(context: Cont
 
     finding = run_check("filesystem", isolated, files=_mounts("/ ext4", f"{context.folder.parent} {kind}"))
 
-    assert (finding.state, kind in finding.seen, "XDG_STATE_HOME" in finding.fix) == ("broken", True, True)
+    assert (finding.state, kind in finding.observation, "XDG_STATE_HOME" in finding.fix) == ("broken", True, True)
     assert run_check("filesystem", isolated, files=_mounts("/ overlay", f"{context.folder} xfs")).state == "ok"

@@ -41,14 +41,14 @@ def test_a_hosts_file_can_be_written_through_sudo_or_left_to_the_user(
 ) -> None:
     machine = dict(differences)
     if machine:
-        line = sudo.without_question(hosts.root_command("check", hosts_file, hosts.Edit("demo")))
+        line = sudo.without_prompt(hosts.root_command("check", hosts_file, hosts.Edit("demo")))
         said = ("sudo: a password is required\n", machine.pop("code", 0))
         machine |= {"readonly": {str(hosts_file)}, "outputs": {" ".join(line): said}}
 
     finding = run_check("hosts-file", context, **machine)
 
     assert finding.state == state
-    golden(finding.seen)
+    golden(finding.observation)
 
 
 def test_the_hosts_block_of_an_existing_lab_is_ok(context: Context, hosts_file: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_hosts_block_of_an_existing_lab_is_ok(context: Context, hosts_file: 
 
     finding = run_check("hosts-block", context)
 
-    assert (finding.state, "192.168.56.100 my-app.local" in finding.seen) == ("ok", True)
+    assert (finding.state, "192.168.56.100 my-app.local" in finding.observation) == ("ok", True)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_unusable_hosts_file_is_reported_by_one_check(context: Context, hosts
     hosts_file.unlink()
 
     missing = run_check("hosts-file", context)
-    assert (missing.state, str(hosts_file) in missing.seen) == ("broken", True)
+    assert (missing.state, str(hosts_file) in missing.observation) == ("broken", True)
     assert run_check("hosts-block", context).state == "not relevant"
 
 
@@ -101,7 +101,7 @@ def test_registries_are_read_from_the_settings_of_the_tools(context: Context, go
     )
 
     assert (reachable.state, unreachable.state) == ("ok", "warning")
-    golden({"well": reachable.seen, "silent": unreachable.seen, "fix": unreachable.fix})
+    golden({"well": reachable.observation, "silent": unreachable.observation, "fix": unreachable.fix})
 
 
 def test_registries_are_not_probed_if_a_bundle_exists_or_none_is_configured(context: Context, golden: Golden) -> None:
@@ -112,11 +112,14 @@ def test_registries_are_not_probed_if_a_bundle_exists_or_none_is_configured(cont
     unbuilt = replace(context, bundle_folder=None)
     assert run_check("registries", unbuilt, outputs=unreachable, environment=none).state == "not relevant"
     assert run_check("registries", unbuilt, absent={"go", "apt-get"}, environment=none).state == "not relevant"
-    without_go = run_check("registries", unbuilt, absent={"go", "apt-get"}).seen
-    golden({"with a bundle": run_check("registries", context).seen, "without go": without_go})
+    without_go = run_check("registries", unbuilt, absent={"go", "apt-get"}).observation
+    golden({"with a bundle": run_check("registries", context).observation, "without go": without_go})
 
 
 def test_the_users_package_index_is_probed(context: Context) -> None:
     environment = {"PIP_INDEX_URL": "https://mine.example/simple"}
 
-    assert "mine.example" in run_check("registries", replace(context, bundle_folder=None), environment=environment).seen
+    assert (
+        "mine.example"
+        in run_check("registries", replace(context, bundle_folder=None), environment=environment).observation
+    )

@@ -21,7 +21,7 @@ def test_network_checks_are_not_relevant_for_an_isolated_lab(context: Context, i
     said = {**ADDRESSES, **VIRTUALBOX, **NETWORKS, INSPECT: "docker-networks.json"}
     finding = run_check(identity, replace(context, isolated=True), outputs=said)
 
-    assert (finding.state, "isolated" in finding.seen) == ("not relevant", True)
+    assert (finding.state, "isolated" in finding.observation) == ("not relevant", True)
 
 
 def test_the_pool_of_an_existing_lab_is_not_probed(context: Context) -> None:

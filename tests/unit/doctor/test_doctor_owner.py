@@ -41,7 +41,7 @@ def test_node_containers_of_another_state_folder_are_reported(
     finding = run_check("owner", context, outputs={" ".join(LISTING): (listing, 0)})
 
     assert finding.state == state
-    assert all(name in finding.seen + finding.fix for name in names)
+    assert all(name in finding.observation + finding.fix for name in names)
 
 
 def test_containers_are_not_checked_if_no_engine_responds(context: Context) -> None:
@@ -74,7 +74,7 @@ def test_a_namespace_of_another_state_folder_is_reported(
     finding = run_check("owner", replace(context, isolated=True))
 
     assert finding.state == state
-    assert state == "ok" or str(folder) in finding.seen
+    assert state == "ok" or str(folder) in finding.observation
 
 
 def test_without_root_the_owner_of_a_namespace_is_not_checked(

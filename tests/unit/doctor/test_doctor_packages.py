@@ -123,7 +123,7 @@ def test_the_fix_is_a_single_command_where_one_suffices(
     finding = run_check("tools", context, is_root=False, **differences)
 
     assert finding.state == "broken"
-    assert expected in finding.seen
+    assert expected in finding.observation
     assert fix in finding.fix
 
 

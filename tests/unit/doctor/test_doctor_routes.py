@@ -163,8 +163,8 @@ def test_the_owner_of_a_conflicting_network_is_named(
     finding = run_check(identity, replace(context, lab=lab(network=network)), outputs=said)
 
     assert finding.state == "broken"
-    assert [name for name in named if name not in finding.seen] == []
-    golden(finding.seen)
+    assert [name for name in named if name not in finding.observation] == []
+    golden(finding.observation)
 
 
 def test_a_routed_docker_network_is_reported_by_one_check(context: Context) -> None:

@@ -30,7 +30,7 @@ def test_an_isolated_lab_uses_the_version_of_this_machines_dockerd(context: Cont
     }
     isolated = replace(context, isolated=True)
 
-    assert "Docker Engine 28.0.1" in run_check("vagrant", isolated, outputs=said).seen
+    assert "Docker Engine 28.0.1" in run_check("vagrant", isolated, outputs=said).observation
     assert run_check("engine", isolated, outputs=said).state == "not relevant"
     assert run_check("isolation", isolated).state == "ok"
     assert run_check("isolation", isolated, is_root=False).state == "broken"
@@ -92,7 +92,7 @@ def test_the_fix_for_missing_mmdebstrap_mentions_an_engine_and_a_bundle(context:
     within = run_check("tools", bundleless, absent=absent, outputs=ENGINE_ANSWERS)
 
     assert (without.state, within.state) == ("broken", "ok")
-    golden([without.fix, fedora.fix, within.seen])
+    golden([without.fix, fedora.fix, within.observation])
 
 
 def test_the_install_command_uses_sudo_without_root(context: Context) -> None:
@@ -104,6 +104,6 @@ def test_the_install_command_uses_sudo_without_root(context: Context) -> None:
 def test_the_finding_on_the_provider_includes_the_reason_for_the_choice(context: Context) -> None:
     chosen = replace(context, reasons=Reasons(provider="provider docker: a Docker Engine answers"))
 
-    assert run_check("provider", chosen).seen.endswith("; provider docker: a Docker Engine answers")
-    assert "Engine answers" in run_check("provider", chosen, absent=["docker"]).seen
-    assert ";" not in run_check("provider", context).seen
+    assert run_check("provider", chosen).observation.endswith("; provider docker: a Docker Engine answers")
+    assert "Engine answers" in run_check("provider", chosen, absent=["docker"]).observation
+    assert ";" not in run_check("provider", context).observation

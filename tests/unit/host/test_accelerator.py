@@ -61,7 +61,7 @@ def test_the_firmware_starts_at_the_reset_vector_of_the_processor(monkeypatch: p
         accelerator, "_seconds", lambda _emulator, firmware: written.append(Path(firmware).read_bytes())
     )
 
-    accelerator.measured("qemu-system-x86_64")
+    accelerator.measure_slowness("qemu-system-x86_64")
 
     assert len(written[0]) == 0x10000
     assert written[0][0xFFF0:0xFFF5] == bytes.fromhex("ea000000f0")

@@ -62,7 +62,7 @@ def test_a_folder_created_in_the_users_folder_belongs_to_the_user(
     monkeypatch.setenv("SUDO_UID", str(tmp_path.stat().st_uid or 1))
     owner = tmp_path.stat().st_uid
     if owner == 0:
-        monkeypatch.setattr(caller, "owns", lambda path: path in {tmp_path, tmp_path / "a"})
+        monkeypatch.setattr(caller, "caller_owns", lambda path: path in {tmp_path, tmp_path / "a"})
 
     caller.make_folder(tmp_path / "a" / "b", 0o700)
 
@@ -89,8 +89,8 @@ def test_the_owner_of_a_link_is_that_of_its_target_or_if_dangling_of_its_folder(
     (tmp_path / "link").symlink_to("/")
     (tmp_path / "dangling").symlink_to("nowhere")
 
-    assert not caller.owns(tmp_path / "link" / "below")
-    assert not caller.owns(tmp_path / "dangling" / "below")
+    assert not caller.caller_owns(tmp_path / "link" / "below")
+    assert not caller.caller_owns(tmp_path / "dangling" / "below")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of root's")
@@ -128,4 +128,4 @@ def test_an_unknown_home_contains_no_path(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(pwd, "getpwuid", fail)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
 
-    assert caller.another_owner(Path("/not/made")) == ""
+    assert caller.ownership_hint(Path("/not/made")) == ""

@@ -330,10 +330,10 @@ def test_the_password_is_requested_only_if_something_has_to_be_written(
     prompts: list[Path] = []
     hosts_file.write_text(content)
     set_up_sudo(result)
-    monkeypatch.setattr(sudo, "can_ask", lambda: True)
-    monkeypatch.setattr(sudo, "ask_and_run", lambda _line, file: prompts.append(file))
+    monkeypatch.setattr(sudo, "can_prompt", lambda: True)
+    monkeypatch.setattr(sudo, "prompt_and_run", lambda _line, file: prompts.append(file))
 
-    hosts_entry.ask_if_due(lab(hosts_file=str(hosts_file)), names)
+    hosts_entry.ask_password_if_needed(lab(hosts_file=str(hosts_file)), names)
 
     assert prompts == ([hosts_file] if is_asked and result.code else [])
 
@@ -356,8 +356,8 @@ def test_hosts_sync_requests_the_password_and_retries(
             set_up_sudo(None)
         return has_password
 
-    monkeypatch.setattr(sudo, "can_ask", lambda: True)
-    monkeypatch.setattr(sudo, "ask_and_run", ask_and_run)
+    monkeypatch.setattr(sudo, "can_prompt", lambda: True)
+    monkeypatch.setattr(sudo, "prompt_and_run", ask_and_run)
     if error is None:
         hosts_steps.with_rights(rendered, hosts_steps.write_hosts, may_ask=True)
     else:
@@ -424,7 +424,7 @@ def test_a_password_can_be_requested_only_in_the_foreground_of_a_terminal(
     monkeypatch.setattr(os, "getpgrp", lambda: 1)
     monkeypatch.setattr(shutil, "which", lambda _name: program)
 
-    assert sudo.can_ask() is can_ask
+    assert sudo.can_prompt() is can_ask
 
 
 class _Stream(io.StringIO):

@@ -6,16 +6,16 @@ from fakes import load_report
 
 from labctl.host import http_load
 from labctl.host.http_load import Sample
-from labctl.host.http_probe import Answer
+from labctl.host.http_probe import ProbeResult
 from labctl.model.traffic import ASCII_BARS, BARS, chart, load_text
 
-GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
+GOOD, BAD = ProbeResult(200, "my-app-1"), ProbeResult(None, failure="no answer: timed out")
 HOST = "my-app.local"
 
 
 def test_the_gap_is_the_longest_time_between_two_good_responses() -> None:
     good = [Sample(at, GOOD) for at in (10.0, 10.4, 12.5, 12.6)]
-    bad = [Sample(11.0, BAD), Sample(11.5, Answer(503))]
+    bad = [Sample(11.0, BAD), Sample(11.5, ProbeResult(503))]
 
     assert http_load.report(HOST, [*bad, *reversed(good)], 10.0, 12.6, 10.45) == {
         "hostname": HOST,

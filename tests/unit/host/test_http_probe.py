@@ -9,7 +9,7 @@ import pytest
 from fakes import lab
 from golden_files import Golden
 
-from labctl.host.http_probe import Answer, get, get_within
+from labctl.host.http_probe import ProbeResult, get, get_within
 from labctl.model.limits import NORMAL
 
 OUTSIDE = f"which is outside the lab's pool {lab().pool}"
@@ -53,7 +53,7 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> type[FakeConnection]:
 
 
 def test_a_request_by_name_reports_the_pod_that_responded(connection: type[FakeConnection]) -> None:
-    assert get("my-app.local") == Answer(200, "my-app-1")
+    assert get("my-app.local") == ProbeResult(200, "my-app-1")
 
     (opened,) = connection.opened
     assert opened.target == ("my-app.local", 80)
@@ -86,20 +86,20 @@ def test_a_failed_request_has_a_reason(
     [(200, True), (301, True), (401, True), (403, True), (404, False), (500, False), (502, False), (503, False)],
 )
 def test_a_response_is_good_if_the_app_itself_sent_it(status: int, *, good: bool) -> None:
-    assert Answer(status).is_good is good
+    assert ProbeResult(status).is_good is good
 
 
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("192.168.56.100", Answer(200, "my-app-1")),
-        ("127.0.0.1", Answer(None, failure=f"my-app.local resolves to 127.0.0.1, {OUTSIDE}")),
-        ("::1", Answer(None, failure=f"my-app.local resolves to ::1, {OUTSIDE}")),
-        ("fe80::1%eth0", Answer(None, failure=f"my-app.local resolves to fe80::1, {OUTSIDE}")),
+        ("192.168.56.100", ProbeResult(200, "my-app-1")),
+        ("127.0.0.1", ProbeResult(None, failure=f"my-app.local resolves to 127.0.0.1, {OUTSIDE}")),
+        ("::1", ProbeResult(None, failure=f"my-app.local resolves to ::1, {OUTSIDE}")),
+        ("fe80::1%eth0", ProbeResult(None, failure=f"my-app.local resolves to fe80::1, {OUTSIDE}")),
     ],
 )
 def test_an_address_outside_the_pool_is_not_requested(
-    monkeypatch: pytest.MonkeyPatch, connection: type[FakeConnection], address: str, expected: Answer
+    monkeypatch: pytest.MonkeyPatch, connection: type[FakeConnection], address: str, expected: ProbeResult
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [(0, 0, 0, "", (address, 80))])
 

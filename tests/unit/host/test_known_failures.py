@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.host.known_failures import recognised
+from labctl.host.known_failures import recognise
 from labctl.model.errors import MissingError, ProviderError
 
 UNKNOWN = ProviderError("`tool` ended with exit code 1", id="tool-failed", hint="Look.", details=("last line",))
@@ -13,8 +13,8 @@ UNKNOWN = ProviderError("`tool` ended with exit code 1", id="tool-failed", hint=
 def test_failures_of_nodes_are_recognised_only_in_the_output_of_a_node() -> None:
     output = "labctl: gave up waiting for the control plane"
 
-    assert recognised(UNKNOWN, output) is UNKNOWN
-    assert "labctl ssh demo-worker-1 -- " in recognised(UNKNOWN, output, node="demo-worker-1").hint
+    assert recognise(UNKNOWN, output) is UNKNOWN
+    assert "labctl ssh demo-worker-1 -- " in recognise(UNKNOWN, output, node="demo-worker-1").hint
 
 
 def test_both_messages_of_vagrant_on_a_missing_plugin_are_recognised() -> None:
@@ -23,7 +23,7 @@ def test_both_messages_of_vagrant_on_a_missing_plugin_are_recognised() -> None:
         "Please install the configured plugins and run this command again. The\n"
         "following plugins are currently missing:\n\n  sahara\n"
     )
-    error = recognised(UNKNOWN, output)
+    error = recognise(UNKNOWN, output)
 
     assert error.id == "vagrant-plugin-missing"
     assert "`vagrant plugin install sahara`" in error.hint
@@ -42,15 +42,15 @@ def test_both_messages_of_vagrant_on_a_missing_plugin_are_recognised() -> None:
     ],
 )
 def test_no_space_left_is_a_full_disk_unless_another_kernel_limit_is_meant(output: str, identity: str) -> None:
-    assert recognised(UNKNOWN, output).id == identity
+    assert recognise(UNKNOWN, output).id == identity
 
 
 def test_an_unknown_failure_is_unchanged() -> None:
-    assert recognised(UNKNOWN, "segmentation fault") is UNKNOWN
+    assert recognise(UNKNOWN, "segmentation fault") is UNKNOWN
 
 
 def test_a_known_failure_keeps_the_error_class_and_the_last_lines_of_the_tool() -> None:
-    error = recognised(
+    error = recognise(
         MissingError("`go build` failed", id="tool-failed", details=("link: failed",)), "no space left on device"
     )
 
@@ -59,7 +59,7 @@ def test_a_known_failure_keeps_the_error_class_and_the_last_lines_of_the_tool() 
 
 
 def test_the_message_includes_what_the_tool_named() -> None:
-    error = recognised(UNKNOWN, "ssh: connect to host 192.168.56.11 port 22: No route to host\r\n")
+    error = recognise(UNKNOWN, "ssh: connect to host 192.168.56.11 port 22: No route to host\r\n")
 
     assert error.message == "the node at 192.168.56.11 is unreachable: No route to host"
 
@@ -68,8 +68,8 @@ def test_of_several_failures_the_last_one_in_the_output_counts() -> None:
     survived = "Err:1 Temporary failure resolving 'deb.debian.org'\n"
     reason = "The provider 'docker' that was requested to back the machine\n'a' is reporting that it isn't usable on this system.\n"
 
-    assert recognised(UNKNOWN, survived + "E: Unable to locate package vagrant").id == "package-unknown"
+    assert recognise(UNKNOWN, survived + "E: Unable to locate package vagrant").id == "package-unknown"
     assert (
-        recognised(UNKNOWN, reason + "Stderr: Cannot connect to the Docker daemon at unix:///x. Is").id
+        recognise(UNKNOWN, reason + "Stderr: Cannot connect to the Docker daemon at unix:///x. Is").id
         == "engine-unreachable"
     )

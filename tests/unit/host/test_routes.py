@@ -11,7 +11,7 @@ import pytest
 from labctl.host import arp
 from labctl.host.arp import Route
 from labctl.host.process import Finished
-from labctl.host.routes import of_ip
+from labctl.host.routes import parse_routes
 
 ADDRESS = IPv4Address("192.168.56.100")
 VIA_IPV6 = {"family": "inet6", "host": "fe80::1"}
@@ -44,4 +44,4 @@ def test_a_multipath_route_is_read_as_its_first_hop() -> None:
         {"dst": "10.0.0.0/24", "dev": "eth0", "gateway": "10.0.0.1"},
     ]
 
-    assert [(each.device, each.gateway) for each in of_ip(listed)] == [("eth0", "fe80::1"), ("eth0", "10.0.0.1")]
+    assert [(each.device, each.gateway) for each in parse_routes(listed)] == [("eth0", "fe80::1"), ("eth0", "10.0.0.1")]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from labctl.host.wait import Pending, pending_while_unready, seldom, until
+from labctl.host.wait import Pending, pending_while_unready, throttled, until
 from labctl.model.errors import ExitCode, NotReadyError
 
 
@@ -124,7 +124,7 @@ def test_a_not_ready_error_is_pending() -> None:
 
 def test_a_rarely_polled_value_is_cached_in_between() -> None:
     clock = FakeClock()
-    poll = seldom(_poll_results("first", "second"), 2, clock=clock)
+    poll = throttled(_poll_results("first", "second"), 2, clock=clock)
 
     values = []
     for _ in range(5):

@@ -36,7 +36,7 @@ from labctl.context import BundlePolicy, Context, Reasons
 from labctl.doctor import preflight
 from labctl.host import http_probe, lab_folder
 from labctl.host.process import Finished
-from labctl.host.wait import seldom, until
+from labctl.host.wait import throttled, until
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import ExitCode, MissingError, NotReadyError, ProviderError, RefusedError, UsageError
 from labctl.model.events import Progress
@@ -71,7 +71,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     for module in (up, applying, assembly, ingress_step, verify):
         now = partial(sum, pauses)
         monkeypatch.setattr(module, "until", partial(until, clock=now, sleep=pauses.append), raising=False)
-        monkeypatch.setattr(module, "seldom", partial(seldom, clock=now), raising=False)
+        monkeypatch.setattr(module, "throttled", partial(throttled, clock=now), raising=False)
     return pauses
 
 
@@ -279,7 +279,7 @@ def test_a_users_recipe_is_downloaded_and_never_replaced_by_a_build(
     describe(replace(context.bundle, folder=context.cache / "bundles" / recipes.recipe_id(own)))
     requested = replace(context, bundle_folder=None, policy=BundlePolicy(recipe=others))
     with pytest.raises(MissingError) as raised:
-        replace(requested, policy=BundlePolicy(offline=True, recipe=others)).require_carried()
+        replace(requested, policy=BundlePolicy(offline=True, recipe=others)).require_bundle_contents()
     assert raised.value.id == "bundle-not-cached"
     assert recipes.recipe_id(others) in raised.value.message  # the cache has another bundle
     vars(requested).update(bundle=context.bundle)
@@ -299,7 +299,7 @@ def test_a_users_recipe_is_downloaded_and_never_replaced_by_a_build(
     with pytest.raises(MissingError) as raised:
         replace(
             requested, bundle_folder=None, policy=BundlePolicy(recipe=others), lab=lab(kubernetes="1.30.0")
-        ).require_carried()
+        ).require_bundle_contents()
     assert raised.value.id == "bundle-version"
     assert "recipe others, has" in raised.value.message
 
@@ -324,10 +324,10 @@ def test_offline_virtual_machines_need_a_bundle_with_their_box(context: Context)
     describe(context.bundle)
     machines = replace(context, lab=lab(provider="libvirt"), policy=BundlePolicy(offline=True))
     with pytest.raises(MissingError) as refused:
-        machines.require_carried()
+        machines.require_bundle_contents()
     assert refused.value.id == "bundle-not-cached"
-    replace(machines, policy=BundlePolicy()).require_carried()
-    replace(context, policy=BundlePolicy(offline=True)).require_carried()
+    replace(machines, policy=BundlePolicy()).require_bundle_contents()
+    replace(context, policy=BundlePolicy(offline=True)).require_bundle_contents()
 
 
 def test_unreachable_servers_are_named_if_a_version_needs_a_download(
@@ -747,7 +747,7 @@ def test_an_image_that_cannot_be_pulled_ends_the_wait_at_once_unless_the_new_ver
     rendered: Context,
     watched: Watched,
     cluster: FakeCluster,
-    machine: dict[str, http_probe.Answer],
+    machine: dict[str, http_probe.ProbeResult],
     pauses: list[float],
     *,
     status: int,
@@ -762,7 +762,7 @@ def test_an_image_that_cannot_be_pulled_ends_the_wait_at_once_unless_the_new_ver
     containers = {"containerStatuses": [{"image": "example.com/shop:9", "state": waiting}]}
     labels = {"labels": {"app.kubernetes.io/name": "my-app"}, **owned_by("my-app")}
     cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=containers)
-    machine["my-app.local"] = http_probe.Answer(status)
+    machine["my-app.local"] = http_probe.ProbeResult(status)
 
     if is_accepted:
         assert not verify.verify(rendered, watched.report).changed
@@ -775,7 +775,7 @@ def test_an_image_that_cannot_be_pulled_ends_the_wait_at_once_unless_the_new_ver
 
 
 def test_an_app_named_like_the_controller_is_not_mistaken_for_it(
-    keyed: Context, watched: Watched, cluster: FakeCluster, machine: dict[str, http_probe.Answer]
+    keyed: Context, watched: Watched, cluster: FakeCluster, machine: dict[str, http_probe.ProbeResult]
 ) -> None:
     apps = [{"name": "shop"}, {"name": keyed.controller.deployment}]
     several = with_fakes(replace(keyed, lab=lab(apps=apps)), keyed.provider, cluster, keyed.bundle)
@@ -783,7 +783,7 @@ def test_an_app_named_like_the_controller_is_not_mistaken_for_it(
     ingress_step.apply_ingress(several, watched.report)
     up.apply_apps(several, watched.report)
     cluster.objects["apps/v1", "Deployment", "default", keyed.controller.deployment]["status"].update(readyReplicas=0)
-    machine["shop.local"] = http_probe.Answer(503)
+    machine["shop.local"] = http_probe.ProbeResult(503)
 
     with pytest.raises(NotReadyError) as raised:
         verify.verify(several, watched.report)
@@ -793,11 +793,11 @@ def test_an_app_named_like_the_controller_is_not_mistaken_for_it(
 
 
 def test_an_app_that_never_responds_is_an_error_with_the_last_response(
-    rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer], golden: Golden
+    rendered: Context, watched: Watched, machine: dict[str, http_probe.ProbeResult], golden: Golden
 ) -> None:
     ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
-    machine["my-app.local"] = http_probe.Answer(503)
+    machine["my-app.local"] = http_probe.ProbeResult(503)
 
     with pytest.raises(NotReadyError, match=r"http://my-app\.local: .*HTTP 503") as late:
         verify.verify(rendered, watched.report)
@@ -863,7 +863,7 @@ def test_an_app_without_a_hosts_entry_is_requested_at_its_address(
 def test_an_app_with_zero_replicas_is_applied_and_not_requested(
     context: Context,
     watched: Watched,
-    machine: dict[str, http_probe.Answer],
+    machine: dict[str, http_probe.ProbeResult],
     cluster: FakeCluster,
     pauses: list[float],
     golden: Golden,
@@ -871,7 +871,7 @@ def test_an_app_with_zero_replicas_is_applied_and_not_requested(
     app = context.lab.apps[0]
     idle_app = replace(app, name="rests", hostname="rests.local", replicas=0)
     requested = replace(context, lab=replace(context.lab, apps=(app, idle_app)))
-    machine["rests.local"] = http_probe.Answer(503)
+    machine["rests.local"] = http_probe.ProbeResult(503)
 
     execute(up.up(isolated=False), with_fakes(requested, context.provider, cluster, context.bundle), watched)
 

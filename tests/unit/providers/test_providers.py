@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fakes import lab
 
-from labctl.host.docker_engine import can_be_privileged, proxy_mode
-from labctl.host.known_failures import recognised
+from labctl.host.docker_engine import has_all_capabilities, proxy_mode
+from labctl.host.known_failures import recognise
 from labctl.host.process import Finished
 from labctl.host.routes import TableRoute
 from labctl.model.errors import ProviderError
@@ -94,7 +94,7 @@ def test_kube_proxy_uses_nftables_if_the_kernel_is_recent_enough(release: str, m
     ],
 )
 def test_a_container_can_be_privileged_if_the_process_has_all_capabilities(status: str, *, expected: bool) -> None:
-    assert can_be_privileged(status) is expected
+    assert has_all_capabilities(status) is expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_container_can_be_privileged_if_the_process_has_all_capabilities(statu
     ],
 )
 def test_only_transient_failures_of_vagrant_are_retried(line: str, *, is_retried: bool) -> None:
-    error = recognised(ProviderError("`vagrant up` failed", id="vagrant-failed"), line)
+    error = recognise(ProviderError("`vagrant up` failed", id="vagrant-failed"), line)
 
     assert (error.id in PASSING) is is_retried
 

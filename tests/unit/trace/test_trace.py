@@ -21,7 +21,7 @@ from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
 from labctl.host.interfaces import Interface
-from labctl.host.knock import Knock
+from labctl.host.knock import ConnectResult
 from labctl.host.resolver import RESOLVE_SECONDS, HostsLine
 from labctl.host.routes import TableRoute
 from labctl.isolation.isolation import Isolation
@@ -139,9 +139,10 @@ class FakeClient(Client):
     def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - no file is mounted
         return False
 
-    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - only the lab listens
+    def connect(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, ConnectResult]:  # noqa: ARG002 - only the lab listens
         return {
-            each: Knock("connected") if each == OURS else Knock("refused", "Connection refused") for each in addresses
+            each: ConnectResult("connected") if each == OURS else ConnectResult("refused", "Connection refused")
+            for each in addresses
         }
 
     def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - the fake has one route

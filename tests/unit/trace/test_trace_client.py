@@ -12,7 +12,7 @@ from fakes import ADDRESS
 from labctl.host import arp, knock
 from labctl.host import hosts_file as hosts
 from labctl.host.arp import Route
-from labctl.host.knock import Knock
+from labctl.host.knock import ConnectResult
 from labctl.host.process import Finished
 from labctl.host.resolver import HostsLine
 from labctl.trace.probes import client
@@ -148,7 +148,9 @@ def test_an_unused_address_in_a_connected_network_is_silent_and_not_refused(
     monkeypatch: pytest.MonkeyPatch, address: str, route: Route | None, outcome: str
 ) -> None:
     target = ip_address(address)
-    monkeypatch.setattr(knock, "knock", lambda *_arguments: {target: Knock("unreachable", "No route to host")})
+    monkeypatch.setattr(
+        knock, "connect_once", lambda *_arguments: {target: ConnectResult("unreachable", "No route to host")}
+    )
     monkeypatch.setattr(arp, "route", lambda _address: route)
 
-    assert Client().knock([target], 1.0) == {target: Knock(outcome, "No route to host")}  # type: ignore[arg-type]
+    assert Client().connect([target], 1.0) == {target: ConnectResult(outcome, "No route to host")}  # type: ignore[arg-type]

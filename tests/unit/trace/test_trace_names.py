@@ -16,8 +16,8 @@ from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import lab_folder, nsswitch, paths
 from labctl.host.http_probe import HTTP, Address
-from labctl.host.knock import Knock, Outcome
-from labctl.host.other_addresses import KNOCK_SECONDS
+from labctl.host.knock import ConnectResult, Outcome
+from labctl.host.other_addresses import CONNECT_SECONDS
 from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.model.errors import NotReadyError
 from labctl.model.kinds import ROUTE
@@ -60,10 +60,10 @@ class FakeMachine(Client):
     def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - no file is mounted
         return False
 
-    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:
-        assert 0 < seconds <= KNOCK_SECONDS
+    def connect(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, ConnectResult]:
+        assert 0 < seconds <= CONNECT_SECONDS
         self.knocked += [f"{address}:{port}" for address in addresses]
-        return {each: Knock(self.knocks.get(str(each), "refused")) for each in addresses}  # type: ignore[arg-type]
+        return {each: ConnectResult(self.knocks.get(str(each), "refused")) for each in addresses}  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_a_name_cache_is_flushed_by_the_fix(
     ],
 )
 def test_the_effective_line_of_nsswitch_conf_is_parsed(content: str, line: int, sources: tuple[str, ...]) -> None:
-    order = nsswitch.order(content)
+    order = nsswitch.find_order(content)
 
     assert order
     assert (order.number, order.sources) == (line, sources)
@@ -313,7 +313,7 @@ def test_the_effective_line_of_nsswitch_conf_is_parsed(content: str, line: int, 
 
 
 def test_an_nsswitch_conf_without_a_hosts_line_has_no_order() -> None:
-    assert nsswitch.order("passwd: files\n# hosts: files\n") is None
+    assert nsswitch.find_order("passwd: files\n# hosts: files\n") is None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
 from labctl.host.interfaces import Interface
-from labctl.host.knock import CONNECTED, SILENT, Knock
+from labctl.host.knock import CONNECTED, SILENT, ConnectResult
 from labctl.host.process import Finished
 from labctl.host.routes import TableRoute
 from labctl.model.errors import NotReadyError, ProviderError
@@ -71,7 +71,7 @@ class FakeMachine(Client):
         default_factory=lambda: {OURS: {MAC_A}, CONTROL_PLANE: {MAC_A}, WORKER: {MAC_B}}
     )
     entry: Neighbour | None = None
-    outcome: Knock = field(default_factory=lambda: Knock(CONNECTED))
+    outcome: ConnectResult = field(default_factory=lambda: ConnectResult(CONNECTED))
     may_ask: bool = True
     rules: list[Json] = field(default_factory=list)
     kernel_routes: list[TableRoute] = field(default_factory=list)
@@ -98,7 +98,7 @@ class FakeMachine(Client):
     def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - the fake has one entry
         return self.entry
 
-    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - the fake responds at once
+    def connect(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, ConnectResult]:  # noqa: ARG002 - the fake responds at once
         return dict.fromkeys(addresses, self.outcome)
 
     def routes(self) -> list[TableRoute]:
@@ -263,7 +263,7 @@ class BreakableLab:
         return self
 
     def refuse_connections(self) -> BreakableLab:
-        self.machine.outcome = Knock(SILENT, "no answer")
+        self.machine.outcome = ConnectResult(SILENT, "no answer")
         return self
 
     def set_machine(self, **fields: Any) -> BreakableLab:  # noqa: ANN401 - any field of a machine
