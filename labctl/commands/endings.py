@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shlex
 import traceback
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +19,7 @@ from labctl.model.errors import (
     TerminatedError,
     UsageError,
 )
+from labctl.model.hints import with_lab_name
 
 _FULL = ("disk-full", "Free disk space there (`df -h` shows which disk is full), and run the same command again.")
 _FORBIDDEN = ("not-permitted", "Let the user who runs labctl access the file and the folders above it.")
@@ -48,7 +47,7 @@ def as_error(
     """
     if isinstance(reason, LabError):
         # The name itself may be what is invalid.
-        reason.hint = reason.hint if reason.id == "config-invalid" else for_lab(reason.hint, lab)
+        reason.hint = reason.hint if reason.id == "config-invalid" else with_lab_name(reason.hint, lab)
         return reason
     if isinstance(reason, Terminated):
         return TerminatedError("terminated", id="terminated", hint="Run the same command again to resume.")
@@ -68,13 +67,6 @@ def as_error(
         hint="`-v` shows the traceback. Please report it with the output of `labctl logs --export DIR`.",
         details=details,
     )
-
-
-def for_lab(text: str, name: str | None) -> str:
-    """Add `--name` to each labctl command that the text quotes, if the user named the lab."""
-    if not name:
-        return text
-    return re.sub(r"(?<=`)labctl (?!--name )", lambda _command: f"labctl --name {shlex.quote(name)} ", text)
 
 
 def common_log() -> Path:

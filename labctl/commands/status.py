@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from labctl import trace
 from labctl.cluster import state as cluster_state
-from labctl.commands.endings import for_lab
 from labctl.context import Context
 from labctl.host import hosts_file
 from labctl.host.wait import NOT_READY, Pending
 from labctl.model.errors import HostsError, LabError, MissingError
+from labctl.model.hints import with_lab_name
 from labctl.model.lab import App, Lab
 from labctl.model.reports import (
     AddressReport,
@@ -56,7 +56,7 @@ class Problems:
         if commands is None:
             commands = (f"labctl --name {self._lab} up",) if fix == trace.UP else ()
         if fix and not commands:  # the fix itself is what users type
-            fix = for_lab(fix, self._lab)
+            fix = with_lab_name(fix, self._lab)
         self.reports.append({"id": cause, "state": state, "text": text, "fix": fix, "commands": list(commands)})
 
     def add_hop(self, hop: HopReport, about: str) -> None:

@@ -53,11 +53,6 @@ def labctl(lab: str, *words: str) -> str:
     return shlex.join(["labctl", "--name", lab, *words])
 
 
-def for_lab(lab: str, hint: str) -> str:
-    """Return a hint whose labctl commands name this lab."""
-    return hint.replace("`labctl ", f"`{labctl(lab)} ")
-
-
 def kubectl_route(lab: str, verb: str, route: str, *words: str) -> str:
     """Return a kubectl command that changes the object `namespace/name` that routes a hostname."""
     namespace, _, name = route.partition("/")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
 from labctl.cluster.selectors import equalities
+from labctl.model.hints import with_lab_name
 from labctl.trace.backend import EXTERNAL, is_awaited, is_ready, port_of
 from labctl.trace.problem import (
     UP,
     WARNING,
     Evidence,
     ProblemError,
-    for_lab,
     kubectl,
     kubectl_route,
     labctl,
@@ -93,7 +93,7 @@ def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: E
     end = "they are being deleted" if any(map(_is_going, chosen)) else "they have ended"
     text = f"no pod behind the Service {name} is ready: {'; '.join(map(str, reasons)) or end}"
     fix = f"For details, run `{kubectl(place.lab, '-n', namespace, 'get', 'pods')}`."
-    fix = for_lab(place.lab, reasons[0].hint(namespace)) if reasons else fix
+    fix = with_lab_name(reasons[0].hint(namespace), place.lab) if reasons else fix
     return ProblemError("no-pod-ready", text, evidence, fix=fix, commands=())
 
 
@@ -119,7 +119,7 @@ def not_all_ready(cluster: Cluster, lab: str, service: Mapping[str, Any], eviden
         "pods-not-all-ready",
         f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {details}",
         evidence,
-        fix=for_lab(lab, reasons[0].hint(namespace)) if reasons else "They may still be starting. Trace again.",
+        fix=with_lab_name(reasons[0].hint(namespace), lab) if reasons else "They may still be starting. Trace again.",
         commands=(),
         state=WARNING,
     )

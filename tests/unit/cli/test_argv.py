@@ -8,8 +8,8 @@ import pytest
 
 from labctl.cli.argv import lab_name, move_global_options_first, without_value
 from labctl.commands import endings
-from labctl.commands.endings import for_lab
 from labctl.model.errors import MissingError, UsageError
+from labctl.model.hints import with_lab_name
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_global_option_without_a_value_is_found(line: str, option: str | None)
     ],
 )
 def test_commands_in_a_hint_get_the_name_of_the_lab(hint: str, named: str, tmp_path: Path) -> None:
-    assert for_lab(hint, "two") == named
-    assert for_lab(hint, None) == hint
-    assert for_lab("`labctl up`", r"a\q b") == r"`labctl --name 'a\q b' up`"
+    assert with_lab_name(hint, "two") == named
+    assert with_lab_name(hint, None) == hint
+    assert with_lab_name("`labctl up`", r"a\q b") == r"`labctl --name 'a\q b' up`"
 
     error = endings.as_error(MissingError("gone", id="gone", hint=hint), tmp_path / "log", lab="two")
 
