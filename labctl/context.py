@@ -110,7 +110,7 @@ class Context:
         except MissingError:
             rendered = self.folder / lab_folder.INGRESS
             objects = documents(rendered.read_text(encoding="utf-8")) if rendered.exists() else []
-            controller = ingress.of_images(ingress.images_of(objects))
+            controller = ingress.find_by_images(ingress.images_of(objects))
             if controller is None:
                 raise
             return controller

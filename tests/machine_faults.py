@@ -405,7 +405,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "__init__", refuse(errno.EPERM))
     monkeypatch.setattr(os, "execve", refuse(errno.ENOEXEC))
     monkeypatch.setattr(host_machine, "PROCESSES", NO_PROCESSES)
-    monkeypatch.setattr(script, "OWN", SHORT_DEMOS)
+    monkeypatch.setattr(script, "OWN_DEMOS", SHORT_DEMOS)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

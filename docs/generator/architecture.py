@@ -7,7 +7,7 @@ import re
 import tomllib
 
 from generator import markdown, sources
-from labctl.plans.plan import described
+from labctl.plans.plan import describe
 from labctl.plans.up import up
 
 PAGE = sources.CHECKOUT / "docs" / "architecture.md"
@@ -46,5 +46,5 @@ def _summary(name: str) -> str:
 
 def _steps() -> str:
     return markdown.table(
-        ("Step", "What it does"), ((markdown.code(each["step"]), each["does"]) for each in described(up(isolated=True)))
+        ("Step", "What it does"), ((markdown.code(each["step"]), each["does"]) for each in describe(up(isolated=True)))
     )

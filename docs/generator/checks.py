@@ -10,15 +10,15 @@ from labctl.doctor import CHECKS, Check, conditions
 from labctl.doctor.finding import Condition
 
 ONLY: Mapping[Condition, str] = {
-    conditions.beside_virtualbox: "the provider is not VirtualBox",
+    conditions.not_virtualbox: "the provider is not VirtualBox",
     conditions.containers: "the nodes are containers",
-    conditions.growing: "the lab does not exist yet, or gets more workers",
+    conditions.with_new_nodes: "the lab does not exist yet, or gets more workers",
     conditions.isolated: "the lab is isolated",
     conditions.libvirt: "the provider is libvirt",
     conditions.shared: "the lab is not isolated",
-    conditions.unbuilt: "the bundle is not built yet",
-    conditions.unmade: "the lab does not exist yet",
-    conditions.unmade_if_shared: "the lab is isolated or does not exist yet",
+    conditions.without_bundle: "the bundle is not built yet",
+    conditions.not_created: "the lab does not exist yet",
+    conditions.not_created_if_shared: "the lab is isolated or does not exist yet",
     conditions.virtual_machines: "the nodes are virtual machines",
     conditions.virtualbox: "the provider is VirtualBox",
 }

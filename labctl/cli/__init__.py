@@ -35,7 +35,7 @@ from labctl.cli.options import (
     Yes,
     seconds,
 )
-from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
+from labctl.cli.tree import COMPLETE, PROGRAM, Root, print_completions, tree
 from labctl.commands import endings
 from labctl.host import streams
 from labctl.model.errors import ExitCode, LabError, UsageError
@@ -142,12 +142,14 @@ def up(
         to_boot=True,
     )
     chosen = plan.select(
-        plans_up.up(isolated=lab.isolated, remark=labs.switched_back(context.obj, lab, ingress)), first, only
+        plans_up.up(isolated=lab.isolated, remark=labs.ingress_warning(context.obj, lab, ingress)), first, only
     )
     if dry_run:
-        ui.document(pulled_bundle.report(labs.to_pull(lab, bundle), chosen), context.obj.output, sys.stdout, ui.rows)
+        ui.document(
+            pulled_bundle.report(labs.reference_to_pull(lab, bundle), chosen), context.obj.output, sys.stdout, ui.rows
+        )
     else:
-        runner.run_up(context.obj, lab, chosen, ui.watching(context.obj), labs.to_pull(lab, bundle))
+        runner.run_up(context.obj, lab, chosen, ui.watching(context.obj), labs.reference_to_pull(lab, bundle))
 
 
 @app.command()
@@ -178,7 +180,7 @@ def resume(context: typer.Context) -> None:
     from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
-    lab = labs.measured(labs.saved(context.obj))
+    lab = labs.with_measured_slowness(labs.saved(context.obj))
     runner.run(context.obj, lab, plans_up.up(isolated=lab.isolated), ui.watching(context.obj))
 
 
@@ -250,7 +252,9 @@ def open_page(
     """
     from labctl.commands import browser, labs
 
-    ui.document(browser.opened(labs.entered_if_up(context.obj), target), context.obj.output, sys.stdout, ui.opened)
+    ui.document(
+        browser.open_page(labs.entered_if_up(context.obj), target), context.obj.output, sys.stdout, ui.opened_page
+    )
 
 
 @app.command("list")
@@ -258,7 +262,7 @@ def list_labs(context: typer.Context) -> None:
     """Show every lab on this machine."""
     from labctl.commands import labs
 
-    ui.document(LabsReport(version=1, labs=labs.listed()), context.obj.output, sys.stdout, ui.rows)
+    ui.document(LabsReport(version=1, labs=labs.list_labs()), context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command()
@@ -303,7 +307,7 @@ def _run(arguments: list[str]) -> NoReturn:
     try:
         root = tree(app)
         if COMPLETE in os.environ:
-            answer_shell(root)
+            print_completions(root)
         _require_values(arguments)
         with root.make_context(PROGRAM, [*arguments]) as context:
             root.invoke(context)

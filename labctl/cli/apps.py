@@ -50,7 +50,7 @@ def add(
 
     options = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas, "path": path}
     given = {key: value for key, value in options.items() if value is not None}
-    _carry_out(context.obj, app_change.add(context.obj, given, ui.seen))
+    _run_change(context.obj, app_change.add(context.obj, given, ui.evidence_sentences))
 
 
 @app.command("remove")
@@ -58,7 +58,7 @@ def remove(context: typer.Context, name: KnownName) -> None:
     """Remove an app from labctl.yaml and, if it is up, the lab."""
     from labctl.commands import app_change
 
-    _carry_out(context.obj, app_change.remove(context.obj, name))
+    _run_change(context.obj, app_change.remove(context.obj, name))
 
 
 @app.command("list")
@@ -66,17 +66,17 @@ def list_apps(context: typer.Context) -> None:
     """Show the apps in the configuration."""
     from labctl.commands import app_change
 
-    ui.document(AppsReport(version=1, apps=app_change.listed(context.obj)), context.obj.output, sys.stdout, ui.rows)
+    ui.document(AppsReport(version=1, apps=app_change.list_apps(context.obj)), context.obj.output, sys.stdout, ui.rows)
 
 
-def _carry_out(options: GlobalOptions, change: Change) -> None:
+def _run_change(options: GlobalOptions, change: Change) -> None:
     from labctl.commands import runner
     from labctl.plans import plan
 
     if change.context is not None:
         runner.run(options, change.context, change.plan, ui.watching(options))
     elif options.output == "json":
-        with runner.reported(options, ui.watching(options), endings.common_log()) as emit:
+        with runner.report_run(options, ui.watching(options), endings.common_log()) as emit:
             plan.execute(change.plan, None, emit)
     else:
         ui.values(change.write(), sys.stdout)

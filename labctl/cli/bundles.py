@@ -42,7 +42,7 @@ def build(context: typer.Context, addition: Addition = None, yes: Yes = False) -
         context.obj, ui.watching(context.obj), may_install=yes, with_machine_image=addition is not None
     )
     if context.obj.output == "text":
-        ui.values(bundles.described(built), sys.stdout)
+        ui.values(bundles.bundle_entry(built), sys.stdout)
 
 
 @app.command("download")
@@ -56,7 +56,7 @@ def download(context: typer.Context, recipe: Recipe = None, yes: Yes = False) ->
 
     downloaded = runner.download_bundle(context.obj, ui.watching(context.obj), recipe, may_install=yes)
     if context.obj.output == "text":
-        ui.values(bundles.described(downloaded), sys.stdout)
+        ui.values(bundles.bundle_entry(downloaded), sys.stdout)
 
 
 @app.command("verify")
@@ -67,7 +67,7 @@ def verify(context: typer.Context, bundle: PresentBundle = None) -> None:
     """
     from labctl.commands import bundles
 
-    verified = bundles.verified(bundles.named(bundle, paths.cache()), paths.cache(), _silent)
+    verified = bundles.verify(bundles.find_folder(bundle, paths.cache()), paths.cache(), _silent)
     ui.document(BundlesReport(version=1, bundles=verified), context.obj.output, sys.stdout, ui.rows)
 
 
@@ -76,7 +76,7 @@ def list_bundles(context: typer.Context) -> None:
     """Show the bundles in the cache, and the size of the cache."""
     from labctl.commands import bundles
 
-    ui.document(bundles.in_cache(paths.cache()), context.obj.output, sys.stdout, ui.cache)
+    ui.document(bundles.list_cache(paths.cache()), context.obj.output, sys.stdout, ui.cache)
 
 
 @app.command("push")
@@ -88,7 +88,7 @@ def push(context: typer.Context, reference: Reference, bundle: TravellingBundle 
     """
     from labctl.commands import bundles, moving
 
-    named = bundles.named(bundle, paths.cache())
+    named = bundles.find_folder(bundle, paths.cache())
     pushed = moving.push(context.obj, ui.watching(context.obj), reference, named)
     if context.obj.output == "text":
         ui.values(pushed, sys.stdout)
@@ -104,7 +104,7 @@ def pull(context: typer.Context, reference: Reference) -> None:
 
     pulled = moving.pull(context.obj, ui.watching(context.obj), reference)
     if context.obj.output == "text":
-        ui.values(bundles.described(pulled), sys.stdout)
+        ui.values(bundles.bundle_entry(pulled), sys.stdout)
 
 
 @app.command("export")
@@ -119,7 +119,7 @@ def export(
     """
     from labctl.commands import bundles, moving
 
-    exported = moving.export(context.obj, ui.watching(context.obj), file, bundles.named(bundle, paths.cache()))
+    exported = moving.export(context.obj, ui.watching(context.obj), file, bundles.find_folder(bundle, paths.cache()))
     if context.obj.output == "text":
         ui.values(exported, sys.stdout)
 
@@ -133,7 +133,7 @@ def import_bundle(
 
     imported = moving.import_bundle(context.obj, ui.watching(context.obj), file)
     if context.obj.output == "text":
-        ui.values(bundles.described(imported), sys.stdout)
+        ui.values(bundles.bundle_entry(imported), sys.stdout)
 
 
 @app.command("remove")
@@ -162,7 +162,7 @@ def prune(
     from labctl.commands import prune as pruning
     from labctl.plans import boxes
 
-    if not yes and (unused := pruning.superfluous(paths.cache())).size:
+    if not yes and (unused := pruning.find_prunable(paths.cache())).size:
         confirm(f"Remove {unused.text}?")
     pruning.prune(context.obj, ui.watching(context.obj), (boxes.forget_bundle,))
 

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from labctl.model.lab import Lab
 
-Names = Callable[[typer.Context], Iterable[str]]
-Propose = Callable[[typer.Context, list[str], str], list[str]]
+Lookup = Callable[[typer.Context], Iterable[str]]
+Completion = Callable[[typer.Context, list[str], str], list[str]]
 STEPS = (
     "preflight",
     "bundle",
@@ -32,7 +32,7 @@ PROVIDERS = ("auto", "docker", "libvirt", "virtualbox")
 CONTROLLERS = ("auto", "ingress-nginx", "traefik")
 
 
-def _proposed(names: Names) -> Propose:
+def _completion(names: Lookup) -> Completion:
     """Return a completion callback for typer: it returns the matching names, or none if the lookup fails."""
 
     def propose(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:  # noqa: ARG001 - typer names them
@@ -57,7 +57,7 @@ def _lab(context: typer.Context) -> Lab:
     return saved.lab if saved else lab
 
 
-@_proposed
+@_completion
 def labs(_context: typer.Context) -> Iterable[str]:
     """Return the labs on this machine."""
     from labctl.host import paths
@@ -65,7 +65,7 @@ def labs(_context: typer.Context) -> Iterable[str]:
     return (path.parent.name for path in paths.state_home().glob("*/lab.json"))
 
 
-@_proposed
+@_completion
 def bundles(_context: typer.Context) -> Iterable[str]:
     """Return the ids of the bundles in the cache."""
     from labctl.host import paths
@@ -73,26 +73,26 @@ def bundles(_context: typer.Context) -> Iterable[str]:
     return (path.parent.name for path in paths.cache().glob("bundles/*/bundle.yaml"))
 
 
-@_proposed
+@_completion
 def nodes(context: typer.Context) -> Iterable[str]:
     """Return the names of the lab's nodes without the lab's name."""
     lab = _lab(context)
     return (node.name.removeprefix(f"{lab.name}-") for node in lab.nodes)
 
 
-@_proposed
+@_completion
 def hostnames(context: typer.Context) -> Iterable[str]:
     """Return the hostnames of the lab's apps."""
     return (app.hostname for app in _lab(context).apps)
 
 
-@_proposed
+@_completion
 def apps(context: typer.Context) -> Iterable[str]:
     """Return the names of the lab's apps."""
     return (app.name for app in _lab(context).apps)
 
 
-@_proposed
+@_completion
 def loaded_images(context: typer.Context) -> Iterable[str]:
     """Return the images that were loaded into the lab."""
     from labctl.host import lab_folder, paths
@@ -102,7 +102,7 @@ def loaded_images(context: typer.Context) -> Iterable[str]:
     return (image.reference for image in loaded.all())
 
 
-@_proposed
+@_completion
 def demos(_context: typer.Context) -> Iterable[str]:
     """Return the names of labctl's and the user's demos."""
     from labctl.host import paths
@@ -111,19 +111,19 @@ def demos(_context: typer.Context) -> Iterable[str]:
     return {path.stem for folder in folders for path in folder.glob("*.yaml")}
 
 
-@_proposed
+@_completion
 def steps(_context: typer.Context) -> Iterable[str]:
     """Return the steps of `up`."""
     return STEPS
 
 
-@_proposed
+@_completion
 def providers(_context: typer.Context) -> Iterable[str]:
     """Return the values of `provider`."""
     return PROVIDERS
 
 
-@_proposed
+@_completion
 def controllers(_context: typer.Context) -> Iterable[str]:
     """Return the values of `ingress`."""
     return CONTROLLERS

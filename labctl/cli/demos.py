@@ -32,7 +32,7 @@ def list_demos(context: typer.Context) -> None:
     """
     from labctl.demo import script
 
-    ui.document(script.listed(), context.obj.output, sys.stdout, ui.demos)
+    ui.document(script.list_demos(), context.obj.output, sys.stdout, ui.demos)
 
 
 @app.command("run")

@@ -24,7 +24,7 @@ def sync(context: typer.Context) -> None:
     from labctl.plans import hosts_steps
 
     lab = labs.entered(context.obj)
-    hosts_steps.with_rights(lab, hosts_steps.write_hosts, may_ask=context.obj.output == "text")
+    hosts_steps.with_root_retry(lab, hosts_steps.write_hosts, may_ask=context.obj.output == "text")
     ui.document(_lines(lab), context.obj.output, sys.stdout, ui.lines)
 
 
@@ -35,7 +35,7 @@ def remove(context: typer.Context) -> None:
     from labctl.plans import hosts_steps, teardown
 
     lab = labs.entered(context.obj)
-    hosts_steps.with_rights(lab, teardown.remove_hosts, may_ask=context.obj.output == "text")
+    hosts_steps.with_root_retry(lab, teardown.remove_hosts, may_ask=context.obj.output == "text")
     ui.document(_lines(lab), context.obj.output, sys.stdout, ui.lines)
 
 

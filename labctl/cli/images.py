@@ -41,7 +41,7 @@ def list_images(context: typer.Context) -> None:
     """Show the images of the bundle and those that were loaded, and which nodes have them."""
     from labctl.commands import images, labs
 
-    report = ImagesReport(version=1, images=images.listed(labs.entered_if_up(context.obj)))
+    report = ImagesReport(version=1, images=images.list_images(labs.entered_if_up(context.obj)))
     ui.document(report, context.obj.output, sys.stdout, ui.images)
 
 

@@ -31,7 +31,7 @@ def show_kubeconfig(
 
     path = labs.saved(context.obj).folder / lab_folder.KUBECONFIG
     if merge:
-        merged = MergeReport(version=1, file=str(user_kubeconfig.merge(path, labs.named(context.obj))))
+        merged = MergeReport(version=1, file=str(user_kubeconfig.merge(path, labs.lab_name(context.obj))))
         ui.document(merged, context.obj.output, sys.stdout, ui.values)
     else:
         answer = KubeconfigReport(version=1, file=str(path), kubeconfig=user_kubeconfig.text(path))
@@ -86,10 +86,10 @@ def show_logs(
     """
     from labctl.commands import labs, logs
 
-    lab = labs.known_and_entered(context.obj)
+    lab = labs.saved_or_configured_entered(context.obj)
     nodes = (labs.node(lab, node),) if node else lab.lab.nodes
     if export:
-        ui.document(logs.export(lab, export, nodes), context.obj.output, sys.stdout, ui.exported)
+        ui.document(logs.export(lab, export, nodes), context.obj.output, sys.stdout, ui.export)
     else:
-        lines = logs.of_node(lab, nodes[0]) if node else logs.of_lab(lab)
+        lines = logs.node_log(lab, nodes[0]) if node else logs.lab_log(lab)
         ui.document(lines, context.obj.output, sys.stdout, ui.lines)

@@ -56,7 +56,7 @@ def render(
     from labctl.commands import bundles, labs, rendering
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    lab = labs.requested(context.obj, overrides, bundle=bundles.named(bundle, paths.cache()), to_boot=True)
+    lab = labs.requested(context.obj, overrides, bundle=bundles.find_folder(bundle, paths.cache()), to_boot=True)
     ui.document(rendering.write(lab, out), context.obj.output, sys.stdout, ui.values)
 
 
@@ -65,7 +65,7 @@ def version(context: typer.Context) -> None:
     """Show the versions of labctl, of the lab and of its tools."""
     from labctl.commands import labs, versions
 
-    ui.document(versions.report_on(labs.known_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
+    ui.document(versions.report_on(labs.saved_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("schema")

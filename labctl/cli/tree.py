@@ -137,7 +137,7 @@ def context_of(top: Context, words: str) -> Context:
     return context
 
 
-def answer_shell(root: Root) -> NoReturn:
+def print_completions(root: Root) -> NoReturn:
     """Print completions for the shell's script and exit. Print nothing on failure."""
     try:
         _run_completion(root, os.environ[COMPLETE])

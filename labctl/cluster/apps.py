@@ -21,7 +21,7 @@ _TAKEN = re.compile(r"is already defined in ingress (?P<namespace>[^/\s]+)/(?P<n
 _ANNOTATION = re.compile(rf"{DENIED}: (?P<key>\S+/\S+) annotation")
 
 
-def is_labctls(manifest: Mapping[str, Any]) -> bool:
+def is_applied_by_labctl(manifest: Mapping[str, Any]) -> bool:
     """Return whether labctl applied the object, according to its managedFields.
 
     Labels are no proof: a copied object has the same ones.
@@ -30,13 +30,13 @@ def is_labctls(manifest: Mapping[str, Any]) -> bool:
     return any((each.get("manager"), each.get("operation")) == (FIELD_MANAGER, "Apply") for each in managers)
 
 
-def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
+def refuse_foreign_objects(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
     """Refuse to take over objects that labctl did not create. Raises RefusedError `object-not-ours`."""
     for manifest in manifests:
         kind, metadata = manifest["kind"], manifest["metadata"]
         name, namespace = metadata["name"], metadata.get("namespace")
         existing = cluster.get(manifest["apiVersion"], kind, name, namespace)
-        if existing is not None and not is_labctls(existing):
+        if existing is not None and not is_applied_by_labctl(existing):
             raise RefusedError(
                 f"{kind} {namespace}/{name} already exists, and labctl did not create it",
                 id="object-not-ours",
@@ -62,11 +62,11 @@ def require_accepted(cluster: Cluster, app: str, manifests: Iterable[Manifest], 
             raise RefusedError(
                 f"the app {app} is not deployed: {error.message}",
                 id="ingress-refused",
-                hint=_for_refused(app, manifest["metadata"]["namespace"], error.message, is_written=is_written),
+                hint=_rejection_hint(app, manifest["metadata"]["namespace"], error.message, is_written=is_written),
             ) from error
 
 
-def _for_refused(app: str, namespace: str, message: str, *, is_written: bool) -> str:
+def _rejection_hint(app: str, namespace: str, message: str, *, is_written: bool) -> str:
     """Return the hint for an Ingress that the ingress controller rejects."""
     remove = f"; or, to leave the app out, run `labctl app remove {app}`." if is_written else "."
     if taken := _TAKEN.search(message):
@@ -78,7 +78,7 @@ def _for_refused(app: str, namespace: str, message: str, *, is_written: bool) ->
     return f"Change the app in labctl.yaml as the message says{remove}"
 
 
-def remove_others(cluster: Cluster, lab: Lab) -> list[str]:
+def remove_obsolete_apps(cluster: Cluster, lab: Lab) -> list[str]:
     """Remove the objects that labctl applied for apps that the lab no longer has; return each as kind/name."""
     names = {app.name for app in lab.apps}
     return [
@@ -86,6 +86,6 @@ def remove_others(cluster: Cluster, lab: Lab) -> list[str]:
         for api_version, kind in APP_KINDS
         for existing in cluster.find(api_version, kind, "default", MANAGED)
         if existing["metadata"]["name"] not in names
-        and is_labctls(existing)
+        and is_applied_by_labctl(existing)
         and cluster.delete(api_version, kind, existing["metadata"]["name"], "default")
     ]

@@ -38,7 +38,7 @@ UNREADY_WEBHOOK = ("failed calling webhook", "denied the request: Unauthorized")
 """The API server's messages while a fail-closed webhook does not answer, or while its pod terminates and has lost its
 rights."""
 
-MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+MALFORMED_ERRORS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """Exceptions that the client raises for kubeconfig values of an unexpected type."""
 NOT_TRUSTED = "api-not-trusted"
 BUSY = "api-busy"
@@ -74,7 +74,7 @@ class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
         if asked.get("serialize") is False:  # the response of a pod or a kubelet is returned unchanged
             return send()
         return until(
-            partial(_unless_busy, send),
+            partial(_retry_while_busy, send),
             what="the API server",
             timeout=self._patience,
             hint="Run the same command again.",
@@ -183,7 +183,7 @@ class Cluster:
                 return ""
         return bytes(answer.data).decode(errors="replace")
 
-    def ask_pod(
+    def get_from_pod(
         self, pod: str, namespace: str, port: int, path: str, *, seconds: float, tls: bool = False
     ) -> tuple[int, str]:
         """GET a pod's path through the API server within `seconds`; return the status and the beginning of the body.
@@ -225,7 +225,7 @@ class Cluster:
                 force_conflicts=True,
             )
         failpoint("apply")
-        return before is None or _content(before) != _content(_plain(after))
+        return before is None or _comparable_content(before) != _comparable_content(_plain(after))
 
     @contextmanager
     def _translate_errors(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
@@ -284,7 +284,7 @@ class Cluster:
         try:
             paths.content(self._kubeconfig)  # the client itself would block on a FIFO
             config.load_kube_config(str(self._kubeconfig), self._context, settings, temp_file_path=place)
-        except (config.ConfigException, OSError, YAMLError, *MISSHAPEN) as error:
+        except (config.ConfigException, OSError, YAMLError, *MALFORMED_ERRORS) as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise MissingError(
                     f"the Kubernetes client cannot write its files in {folder}: {error.strerror}",
@@ -301,7 +301,7 @@ class Cluster:
         return ApiClient(settings)
 
 
-def _unless_busy(send: Callable[[], Any]) -> Any:  # noqa: ANN401 - the client's own untyped object
+def _retry_while_busy(send: Callable[[], Any]) -> Any:  # noqa: ANN401 - the client's own untyped object
     try:
         return send()
     except DynamicApiError as error:
@@ -333,7 +333,7 @@ def _plain(answer: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own un
     return plain
 
 
-def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable_content(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object without its status and the API server's bookkeeping.
 
     This excludes resourceVersion, which the first apply to a foreign object changes by recording the owners.

@@ -15,7 +15,7 @@ ALWAYS = "Always"
 """The default imagePullPolicy for the tag `latest` and for an image without a tag."""
 
 
-def pulled_although_there(cluster: Cluster, pod: Mapping[str, Any], reasons: Sequence[str]) -> tuple[str, str]:
+def needlessly_pulled(cluster: Cluster, pod: Mapping[str, Any], reasons: Sequence[str]) -> tuple[str, str]:
     """Return image and node of a container that waits for one of `reasons` although the node has the image.
 
     Return empty strings if there is no such container.

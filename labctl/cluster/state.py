@@ -26,7 +26,7 @@ NOT_JOINED = "it has not joined"
 def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
     """Return the reason for each of the lab's nodes that is not Ready."""
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
-    reasons = {node.name: _unready(live.get(node.name)) for node in lab.nodes}
+    reasons = {node.name: _not_ready_reason(live.get(node.name)) for node in lab.nodes}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
@@ -153,11 +153,11 @@ def pods(cluster: Cluster, namespace: str, deployment: str) -> list[dict[str, An
 def missing_mounts(cluster: Cluster, namespace: str, deployment: str) -> list[str]:
     """Return the missing objects that would block a new pod of a Deployment; running pods do not need them."""
     current = cluster.get("apps/v1", "Deployment", deployment, namespace) or {"spec": {}}
-    wanted = unready.mounted(current["spec"].get("template", {}))
+    wanted = unready.mounted_objects(current["spec"].get("template", {}))
     return [f"{kind} {namespace}/{name}" for kind, name in wanted if cluster.get("v1", kind, name, namespace) is None]
 
 
-def published(cluster: Cluster, service: tuple[str, str], ingress: str) -> IPv4Address | Pending:
+def published_address(cluster: Cluster, service: tuple[str, str], ingress: str) -> IPv4Address | Pending:
     """Return the address of the ingress controller's Service once the controller has written it into an Ingress."""
     address = load_balancer_address(cluster, *service)
     current = cluster.get(*ROUTE, ingress, "default")
@@ -180,7 +180,7 @@ def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
     Kubernetes does not rebalance running pods: after a node failure, they stay on the nodes that took them over.
     """
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
-    names = [node.name for node in lab.serving_nodes if _takes_pods(live.get(node.name))]
+    names = [node.name for node in lab.serving_nodes if _accepts_pods(live.get(node.name))]
     pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     current = cluster.get("apps/v1", "Deployment", app, "default")
     for pod in unready.pods_of(cluster, current) if current else ():
@@ -203,16 +203,16 @@ def _containers(pod: dict[str, Any]) -> set[str]:
     return {each["containerID"].rpartition("//")[2] for each in statuses if each.get("containerID")}
 
 
-def _takes_pods(node: dict[str, Any] | None) -> bool:
+def _accepts_pods(node: dict[str, Any] | None) -> bool:
     """Return whether the node accepts an app's pods: Ready, not cordoned, and without a taint against them."""
-    if node is None or _unready(node):
+    if node is None or _not_ready_reason(node):
         return False
     spec = node.get("spec", {})
     repels = {taint["effect"] for taint in spec.get("taints") or ()} & {"NoSchedule", "NoExecute"}
     return not repels and not spec.get("unschedulable")
 
 
-def _unready(node: dict[str, Any] | None) -> str:
+def _not_ready_reason(node: dict[str, Any] | None) -> str:
     if node is None:
         return NOT_JOINED
     conditions: list[dict[str, Any]] = node.get("status", {}).get("conditions", [])

@@ -82,7 +82,7 @@ def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]
     """Return the pods that a Deployment owns, except deleted and finished ones; equal labels are not enough."""
     return [
         pod
-        for pod in _awaited(cluster, deployment)
+        for pod in _expected_pods(cluster, deployment)
         for owner in pod["metadata"].get("ownerReferences", [])
         if owner["kind"] == "ReplicaSet" and owner["name"].rpartition("-")[0] == deployment["metadata"]["name"]
     ]
@@ -99,7 +99,7 @@ def has_started(pod: Mapping[str, Any]) -> bool:
     return any("waiting" not in each.get("state", {}) or each.get("restartCount") for each in statuses)
 
 
-def mounted(pod: Mapping[str, Any]) -> list[tuple[str, str]]:
+def mounted_objects(pod: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (kind, name) of the Secrets and ConfigMaps that a pod mounts and cannot start without."""
     volumes = pod.get("spec", {}).get("volumes") or ()
     sources = [("Secret", each.get("secret"), "secretName") for each in volumes]
@@ -109,7 +109,7 @@ def mounted(pod: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
     """Return why a Deployment's pods are missing or not ready: one problem per pod, the least patience first."""
-    pods = [pod for pod in _awaited(cluster, deployment) if not is_ready(pod)]
+    pods = [pod for pod in _expected_pods(cluster, deployment) if not is_ready(pod)]
     events = sorted(
         cluster.find("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
         key=_time,
@@ -145,7 +145,7 @@ def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str,
     return tuple(f"{problem.pod}: {line}" for line in written[-LAST_LINES:])
 
 
-def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
+def _expected_pods(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the pods that a Deployment selects and that are neither being deleted nor finished."""
     return [
         pod
@@ -174,7 +174,7 @@ def _missing_volume(cluster: Cluster, pod: dict[str, Any]) -> Problem | None:
     if has_started(pod) or not pod.get("spec", {}).get("nodeName"):
         return None
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
-    for kind, wanted in mounted(pod):
+    for kind, wanted in mounted_objects(pod):
         if cluster.get("v1", kind, wanted, namespace) is None:
             text = f"it waits for the {kind} {namespace}/{wanted}, which does not exist"
             return Problem("pod-not-started", name, text, patience=cluster.limits.mount)
@@ -186,7 +186,7 @@ def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]])
     if problem.id != "image-not-pullable":
         return problem
     pod = next(pod for pod in pods if pod["metadata"]["name"] == problem.pod)
-    image, node = pull_policy.pulled_although_there(cluster, pod, UNPULLABLE)
+    image, node = pull_policy.needlessly_pulled(cluster, pod, UNPULLABLE)
     if not image:
         return problem
     text = (

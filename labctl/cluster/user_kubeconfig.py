@@ -40,9 +40,9 @@ def merge(lab_kubeconfig: Path, lab: str) -> Path:
     the file is not a kubeconfig, `kubeconfig-unwritable` if it cannot be written, `kubeconfig-locked` if another
     program holds its lock.
     """
-    files, ours = _user_kubeconfigs(lab_kubeconfig), _own(lab_kubeconfig, lab)
+    files, ours = _user_kubeconfigs(lab_kubeconfig), _lab_entries(lab_kubeconfig, lab)
     target = next(filter(os.path.lexists, files), files[-1])
-    _change(target, lambda theirs: _take_in(theirs, ours))
+    _change(target, lambda theirs: _merge_entries(theirs, ours))
     return target
 
 
@@ -52,14 +52,14 @@ def forget(lab_kubeconfig: Path, lab: str) -> bool:
     Return whether any were removed. Files are copied and written as by `merge`. An error about one file is raised after
     the others were written.
     """
-    known = (*_user_kubeconfigs(lab_kubeconfig), _default())
+    known = (*_user_kubeconfigs(lab_kubeconfig), _default_kubeconfig())
     targets = dict.fromkeys(filter(os.path.isfile, known))  # `Path.is_file` raises for a folder without access
     if not targets or not lab_kubeconfig.is_file():
         return False
-    ours, removed, failures = _own(lab_kubeconfig, lab), False, list[UsageError]()
+    ours, removed, failures = _lab_entries(lab_kubeconfig, lab), False, list[UsageError]()
     for target in targets:
         try:
-            removed |= _change(target, lambda theirs: _take_out(theirs, ours))
+            removed |= _change(target, lambda theirs: _remove_entries(theirs, ours))
         except UsageError as error:
             failures.append(error)
     if failures:
@@ -70,7 +70,7 @@ def forget(lab_kubeconfig: Path, lab: str) -> bool:
 def text(lab_kubeconfig: Path) -> str:
     """Return the content of the lab's own kubeconfig. Raises UsageError if it cannot be read."""
     content = _content(lab_kubeconfig)
-    _composed(lab_kubeconfig, content)
+    _parse(lab_kubeconfig, content)
     return content.decode()
 
 
@@ -78,7 +78,7 @@ def _change(target: Path, change: Callable[[yaml.MappingNode], bool]) -> bool:
     """Apply `change` to the user's kubeconfig; return whether it changed anything."""
     if not change(_read(target)[1]):
         return False
-    with _locked(target):
+    with _lock(target):
         before, root = _read(target)
         if not change(root):  # another program has made the same change
             return False
@@ -89,11 +89,11 @@ def _change(target: Path, change: Callable[[yaml.MappingNode], bool]) -> bool:
 def _read(target: Path) -> tuple[bytes | None, yaml.MappingNode]:
     """Return the content of the user's kubeconfig, None if there is no file, and the parsed document."""
     before = _content(target) if os.path.lexists(target) else None
-    return before, _composed(target, before or NEW)
+    return before, _parse(target, before or NEW)
 
 
 @contextmanager
-def _locked(target: Path) -> Iterator[None]:
+def _lock(target: Path) -> Iterator[None]:
     """Hold kubectl's lock for this kubeconfig, a file beside it; wait for the current holder.
 
     Continue without the lock if its file cannot be created: then no other program can hold it. Raises UsageError
@@ -101,7 +101,7 @@ def _locked(target: Path) -> Iterator[None]:
     """
     lock = target.with_name(f"{target.name}.lock")
     try:
-        is_held = until(partial(_claimed, lock), what=f"the lock {lock}", timeout=LOCK_SECONDS, interval=0.05)
+        is_held = until(partial(_create_lock, lock), what=f"the lock {lock}", timeout=LOCK_SECONDS, interval=0.05)
     except NotReadyError as error:
         raise UsageError(
             f"{target} is locked: {lock} is still there after {LOCK_SECONDS:.0f} s",
@@ -115,7 +115,7 @@ def _locked(target: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _claimed(lock: Path) -> bool | Pending:
+def _create_lock(lock: Path) -> bool | Pending:
     """Create the lock file; return whether that is possible, or Pending while another program holds the lock."""
     try:
         lock.open("xb").close()
@@ -128,13 +128,13 @@ def _claimed(lock: Path) -> bool | Pending:
 
 def _replace(target: Path, before: bytes | None, root: yaml.MappingNode) -> None:
     """Write the user's kubeconfig; keep a copy of the previous file, if there was one."""
-    content = _written(root).encode()
+    content = _serialised(root).encode()
     try:
         if before is None:
             make_folder(target.parent, PRIVATE)
             create(target, content, mode=PRIVATE_FILE, point=FAULT)
         else:
-            _keep(target, before)
+            _back_up(target, before)
             rewrite(target, before, content, FAULT)
     except OSError as error:
         raise UsageError(
@@ -151,10 +151,10 @@ def _user_kubeconfigs(lab_kubeconfig: Path) -> list[Path]:
     own kubeconfig, which is left out.
     """
     named = [real(Path(entry)) for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
-    return [path for path in named if path != real(lab_kubeconfig)] or [_default()]
+    return [path for path in named if path != real(lab_kubeconfig)] or [_default_kubeconfig()]
 
 
-def _default() -> Path:
+def _default_kubeconfig() -> Path:
     return real(home() / ".kube" / "config")
 
 
@@ -165,7 +165,7 @@ def _content(path: Path) -> bytes:
         raise _unreadable(path, error.strerror or str(error)) from error
 
 
-def _composed(path: Path, content: bytes) -> yaml.MappingNode:
+def _parse(path: Path, content: bytes) -> yaml.MappingNode:
     """Parse the kubeconfig into YAML nodes, and check that its sections are lists of entries or null."""
     try:
         root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
@@ -197,10 +197,10 @@ def _set(mapping: yaml.MappingNode, key: str, value: yaml.Node) -> None:
         mapping.value.append((yaml.ScalarNode(TEXT, key), value))
 
 
-def _own(lab_kubeconfig: Path, lab: str) -> yaml.MappingNode:
+def _lab_entries(lab_kubeconfig: Path, lab: str) -> yaml.MappingNode:
     """Return the lab's kubeconfig with only its own context, cluster and user: programs may have added others."""
     content = _content(lab_kubeconfig)
-    root = _composed(lab_kubeconfig, content)
+    root = _parse(lab_kubeconfig, content)
     try:
         (context,) = (each["context"] for each in yaml.safe_load(content)["contexts"] if each["name"] == lab)
         names = {"clusters": context["cluster"], "users": context["user"], "contexts": lab}
@@ -214,9 +214,9 @@ def _own(lab_kubeconfig: Path, lab: str) -> yaml.MappingNode:
     return root
 
 
-def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
+def _merge_entries(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
     """Replace entries of the same name by ours, or append ours; return whether anything changed."""
-    before = _written(theirs)
+    before = _serialised(theirs)
     for section in SECTIONS:
         added, had = _value(ours, section), _value(theirs, section)
         if not isinstance(added, yaml.SequenceNode):
@@ -229,18 +229,18 @@ def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
     current, had = _value(ours, CURRENT), _value(theirs, CURRENT)
     if current is not None and (had is None or had.value == "" or had.tag == NULL):
         _set(theirs, CURRENT, current)
-    return _written(theirs) != before
+    return _serialised(theirs) != before
 
 
-def _take_out(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
+def _remove_entries(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
     """Remove the entries equal to ours, and a current context among them; return whether any were removed."""
     removed: set[str] = set()
     for section in SECTIONS:
         mine, had = _value(ours, section), _value(theirs, section)
         if not isinstance(mine, yaml.SequenceNode) or not isinstance(had, yaml.SequenceNode):
             continue
-        written = {_written(entry) for entry in mine.value}
-        kept = [entry for entry in had.value if _written(entry) not in written]
+        written = {_serialised(entry) for entry in mine.value}
+        kept = [entry for entry in had.value if _serialised(entry) not in written]
         removed |= {f"{section}/{_name(entry)}" for entry in had.value if entry not in kept}
         _set(theirs, section, yaml.SequenceNode(LIST, kept, flow_style=had.flow_style if kept else True))
     current = _value(theirs, CURRENT)
@@ -254,11 +254,11 @@ def _name(entry: yaml.MappingNode) -> str:
     return name.value if isinstance(name, yaml.ScalarNode) else ""
 
 
-def _written(node: yaml.Node) -> str:
+def _serialised(node: yaml.Node) -> str:
     return str(yaml.serialize(node, Dumper=yaml.SafeDumper, allow_unicode=True, width=math.inf))
 
 
-def _keep(path: Path, content: bytes) -> None:
+def _back_up(path: Path, content: bytes) -> None:
     """Copy the file to a name beside it, unless an earlier copy has the same content."""
     for number in itertools.count(1):
         copy = path.with_name(f"{path.name}.before-labctl" + ("" if number == 1 else f"-{number}"))

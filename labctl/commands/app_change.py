@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl import config
 from labctl.cluster import apps
-from labctl.commands.labs import runs, saved
+from labctl.commands.labs import is_up, saved
 from labctl.config import edit, saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
@@ -23,12 +23,12 @@ from labctl.model.options import GlobalOptions
 from labctl.model.pools import default_pool
 from labctl.model.reports import AppEntry, HopReport, TraceReport
 from labctl.plans import up
-from labctl.plans.applying import app_manifest, or_why
+from labctl.plans.applying import app_manifest, pending_with_reason
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.render.yaml_stream import documents
 from labctl.trace import MISSING_NAME, broken_hop, finding, follow
 
-WORDS = {
+OPTION_NAMES = {
     "name": "NAME",
     "image": "--image",
     "hostname": "--host",
@@ -37,7 +37,7 @@ WORDS = {
     "path": "--path",
 }
 """The command-line name of each key of an app."""
-NO_WORDS: Mapping[str, str] = {}
+NO_OPTIONS: Mapping[str, str] = {}
 Sentences = Callable[[HopReport], list[str]]
 """Describes the evidence of a hop in sentences."""
 
@@ -52,7 +52,7 @@ class Change:
     """Whether the file lacks the change and has to be written."""
     context: Context | None
     """The lab with the apps after the change; None if it is not up."""
-    then: Plan[Context]
+    apply_steps: Plan[Context]
     """The steps that apply the change to a lab that is up."""
     later: str
     """What `labctl up` does with the app in a lab that is not up."""
@@ -65,20 +65,20 @@ class Change:
 
         An app that the lab's ingress controller rejects is not written: `up` could not deploy it either.
         """
-        write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _say: self._written())
+        write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _say: self._write_step())
         if self.context is None:
             return (write,)
         return (
-            Step("config", "checks that the app can be deployed, and writes labctl.yaml", self._checked),
-            *self.then,
+            Step("config", "checks that the app can be deployed, and writes labctl.yaml", self._check_ingress),
+            *self.apply_steps,
         )
 
     def write(self) -> dict[str, str]:
         """Write the file, and return what changed. Raises UsageError as `edit.write` does."""
-        self._written()
+        self._write_step()
         return {"file": str(self.source.path), "app": self.app, "lab": f"not up; `labctl up` {self.later}"}
 
-    def _checked(self, context: Context, _report: Progress) -> Outcome:
+    def _check_ingress(self, context: Context, _report: Progress) -> Outcome:
         if self.added is not None and context.controller.admission:
             objects = documents(app_manifest(context, self.added))
             accepted = partial(
@@ -86,22 +86,22 @@ class Change:
             )
             controller, limits = context.controller, context.lab.limits
             until(
-                or_why(
+                pending_with_reason(
                     context, partial(pending_while_unready, accepted), (controller.namespace, controller.deployment)
                 ),
                 what=f"the webhook of {controller.name}",
                 timeout=limits.ready,
                 interval=limits.poll,
             )
-        return self._written()
+        return self._write_step()
 
-    def _written(self) -> Outcome:
+    def _write_step(self) -> Outcome:
         if self.is_new:
             edit.write(self.source)
         return Outcome(self.is_new, str(self.source.path))
 
 
-def listed(options: GlobalOptions) -> list[AppEntry]:
+def list_apps(options: GlobalOptions) -> list[AppEntry]:
     """Return the apps of the configuration, each with its URL. Raises UsageError `config-invalid`."""
     source = _source(options)
     return [
@@ -130,7 +130,9 @@ def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) 
     others = list(source.apps)
     if same:
         others.remove(same[0])
-    lab = _lab(options, source, [*others, given], {f"apps[{len(others)}].{key}": word for key, word in WORDS.items()})
+    lab = _lab(
+        options, source, [*others, given], {f"apps[{len(others)}].{key}": word for key, word in OPTION_NAMES.items()}
+    )
     wanted = lab.apps[-1]
     if same:
         lab = _lab(options, source, source.apps)
@@ -144,7 +146,7 @@ def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) 
     then = _steps(context, "render", "apps", "hosts", "verify")
     if not wanted.is_scaled_to_zero:
         then += (trace,)
-    is_new = not (same and source.is_there)
+    is_new = not (same and source.exists)
     return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it", wanted)
 
 
@@ -173,7 +175,7 @@ def _source(options: GlobalOptions) -> edit.Source:
     """Return the labctl.yaml to change, or a new one that describes the lab as it is."""
     file = config.find(options.config_file)
     if file is not None:
-        return edit.opened(file)
+        return edit.read_source(file)
     lab = config.load(None, config.Overrides(name=options.lab_name))
     saved_state = saved_lab.read(paths.state(lab.name))
     lab = saved_state.lab if saved_state else lab
@@ -181,7 +183,7 @@ def _source(options: GlobalOptions) -> edit.Source:
     plain = replace(config.from_values({}), pool=default_pool(lab.network), apps=lab.apps)
     before = saved_lab.values(plain)
     values = {key: value for key, value in saved_lab.values(lab).items() if value != before[key]}
-    return edit.new(Path(config.FILE_NAME), values, apps)
+    return edit.new_source(Path(config.FILE_NAME), values, apps)
 
 
 def _differences(app: App, plain: App) -> dict[str, Any]:
@@ -189,7 +191,9 @@ def _differences(app: App, plain: App) -> dict[str, Any]:
     return {key: value for key, value in asdict(app).items() if key == "name" or value != defaults[key]}
 
 
-def _lab(options: GlobalOptions, source: edit.Source, apps: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> Lab:
+def _lab(
+    options: GlobalOptions, source: edit.Source, apps: Sequence[Any], words: Mapping[str, str] = NO_OPTIONS
+) -> Lab:
     named = {"name": "--name"} if options.lab_name else {}
     return source.lab(apps, options.lab_name, {**words, **named})
 
@@ -199,7 +203,9 @@ def _refuse_another(lab: Lab, wanted: App) -> None:
     if has == wanted:
         return
     before, after = asdict(has), asdict(wanted)
-    lines = [f"{key}: currently {before[key]}, requested {after[key]}" for key in WORDS if before[key] != after[key]]
+    lines = [
+        f"{key}: currently {before[key]}, requested {after[key]}" for key in OPTION_NAMES if before[key] != after[key]
+    ]
     raise UsageError(
         f"the app {has.name} already exists, with other values\n  " + "\n  ".join(lines),
         id="app-exists",
@@ -219,7 +225,7 @@ def _context(options: GlobalOptions, lab: Lab) -> Context | None:
     saved_lab.refuse_differences(saved_state, saved_lab.SavedLab(lab, saved_state.isolated))
     context = replace(saved(options), lab=replace(saved_state.lab, apps=lab.apps))
     # The steps need the bundle: without it, labctl.yaml would be changed and the lab would not follow.
-    return context if runs(context) and context.bundle else None
+    return context if is_up(context) and context.bundle else None
 
 
 def _require_image(context: Context, app: App) -> None:
@@ -255,10 +261,10 @@ def _trace(hostname: str, sentences: Sentences, context: Context, report: Progre
                 details=tuple(f"seen: {each}" for each in details),
             )
         report(f"{hop['hop']}: {'; '.join(details) or finding(hop)}")
-    return Outcome(changed=False, text=_way(trace_report))
+    return Outcome(changed=False, text=_describe_path(trace_report))
 
 
-def _way(trace_report: TraceReport) -> str:
+def _describe_path(trace_report: TraceReport) -> str:
     """Return the number of hops, and the pod that answered if the app shows it."""
     evidence = {hop["hop"]: hop["evidence"] for hop in trace_report["hops"]}
     pods = {pod["pod"]: pod["node"] for pod in evidence["pod"].get("pods", ())}

@@ -24,7 +24,7 @@ START_SECONDS = 3.0
 """A graphical browser that fails to start has exited by then; one that still runs shows the page."""
 
 
-def opened(context: Context, wanted: str | None) -> OpenReport:
+def open_page(context: Context, wanted: str | None) -> OpenReport:
     """Open the page of a hostname or URL, by default the first app's; return the URL and the browser.
 
     A trace checks the lab first. The browser runs in this process's network; a text browser has exited on return.
@@ -43,9 +43,9 @@ def opened(context: Context, wanted: str | None) -> OpenReport:
     browser = _browser(context, url)
     if isinstance(browser, webbrowser.GenericBrowser | webbrowser.UnixBrowser):
         line = [browser.name, *(argument.replace("%s", url) for argument in browser.args)]
-        _start(line, context, url, in_terminal=_is_of_the_terminal(browser))
+        _run_browser(line, context, url, in_terminal=_may_need_terminal(browser))
     elif not browser.open(url):
-        raise _failed(browser.name, url)
+        raise _start_error(browser.name, url)
     return {
         "version": 1,
         "url": url,
@@ -61,35 +61,35 @@ def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:
     except webbrowser.Error as error:
         raise _not_found(context, url) from error
     has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    if _is_of_the_terminal(browser) and not has_terminal and not os.environ.get("BROWSER"):
+    if _may_need_terminal(browser) and not has_terminal and not os.environ.get("BROWSER"):
         raise _not_found(context, url)
     return browser
 
 
-def _is_of_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
+def _may_need_terminal(browser: webbrowser.BaseBrowser) -> bool:
     """Return whether a browser may need the terminal until it exits, like a command in $BROWSER without an `&`."""
     if isinstance(browser, webbrowser.UnixBrowser):
         return not browser.background
     return isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
 
 
-def _start(line: list[str], context: Context, url: str, *, in_terminal: bool) -> None:
+def _run_browser(line: list[str], context: Context, url: str, *, in_terminal: bool) -> None:
     """Start the browser. Python's own `webbrowser.open` returns too early to notice a browser that fails."""
-    home = _home(context.folder) if context.isolated else {}
+    home = _profile_environment(context.folder) if context.isolated else {}
     environment = {**os.environ, **without_proxy(context.lab, os.environ), **home}
     said = context.folder / lab_folder.BROWSER_LOG
     try:
         if in_terminal:
             code = subprocess.run(line, env=environment, check=False).returncode
         else:
-            code = _started(line, environment, said)
+            code = _start_browser(line, environment, said)
     except OSError as error:
-        raise _failed(line[0], url, (f"{error.filename or line[0]}: {error.strerror}",)) from error
+        raise _start_error(line[0], url, (f"{error.filename or line[0]}: {error.strerror}",)) from error
     if code != 0:
-        raise _failed(line[0], url, () if in_terminal else last_lines(said.read_text(errors="replace")))
+        raise _start_error(line[0], url, () if in_terminal else last_lines(said.read_text(errors="replace")))
 
 
-def _started(line: list[str], environment: Mapping[str, str], said: Path) -> int:
+def _start_browser(line: list[str], environment: Mapping[str, str], said: Path) -> int:
     """Return the exit code of a browser that exits after passing the page to a running one; 0 if it keeps running."""
     with said.open("wb") as log:
         child = subprocess.Popen(
@@ -101,7 +101,7 @@ def _started(line: list[str], environment: Mapping[str, str], said: Path) -> int
         return 0
 
 
-def _home(folder: Path) -> dict[str, str]:
+def _profile_environment(folder: Path) -> dict[str, str]:
     """Return environment variables that give browsers profiles for this lab alone.
 
     With the user's own profile, a browser that already runs would open the page, from its own network.
@@ -122,7 +122,7 @@ def _not_found(context: Context, url: str) -> MissingError:
     )
 
 
-def _failed(browser: str, url: str, lines: tuple[str, ...] = ()) -> MissingError:
+def _start_error(browser: str, url: str, lines: tuple[str, ...] = ()) -> MissingError:
     hint = "Set BROWSER to use another one: `BROWSER=firefox labctl open`."
     if os.geteuid() == 0:
         hint += " As root, Chromium needs an option: `BROWSER='chromium --no-sandbox %s &' labctl open`."

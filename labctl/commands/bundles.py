@@ -28,18 +28,18 @@ Forget = Callable[[str, Progress], None]
 REMOVED = ".removed-"
 
 
-def in_cache(cache: Path) -> CacheReport:
+def list_cache(cache: Path) -> CacheReport:
     """Return every bundle in the cache, the problems of those that cannot be read, and the size of the cache."""
     bundles: list[BundleEntry] = []
     problems: list[BundleProblem] = []
     for bundle in finished(cache):
         if isinstance(bundle, UnreadableBundle):
-            problems.append(_problem(bundle.folder, bundle.error, f" {removal(bundle)}"))
+            problems.append(_problem(bundle.folder, bundle.error, f" {removal_hint(bundle)}"))
             continue
         try:
-            bundles.append(described(bundle))
+            bundles.append(bundle_entry(bundle))
         except MissingError as error:  # it can still boot containers
-            bundles.append(_described(bundle, None))
+            bundles.append(_bundle_entry(bundle, None))
             problems.append(_problem(bundle.folder, error))
     size = size_on_disk([cache]) // 2**20
     return {"version": 1, "bundles": bundles, "problems": problems, "folder": str(cache), "MiB": size}
@@ -50,17 +50,17 @@ def _problem(folder: Path, error: MissingError, further: str = "") -> BundleProb
     return {"bundle": folder.name, "folder": str(folder), "id": error.id, "text": error.message, "fix": fix}
 
 
-def removal(bundle: UnreadableBundle) -> str:
+def removal_hint(bundle: UnreadableBundle) -> str:
     """Return how to remove a bundle that cannot be read, as a sentence."""
     return f"`labctl bundle remove {bundle.folder.name}` removes it."
 
 
-def described(bundle: Bundle) -> BundleEntry:
+def bundle_entry(bundle: Bundle) -> BundleEntry:
     """Return the report entry of a bundle. Raises MissingError as `machine_image.load` does."""
-    return _described(bundle, machine_image.load(bundle))
+    return _bundle_entry(bundle, machine_image.load(bundle))
 
 
-def _described(bundle: Bundle, image: MachineImage | None) -> BundleEntry:
+def _bundle_entry(bundle: Bundle, image: MachineImage | None) -> BundleEntry:
     files = (*bundle.files, *(image.files if image else ()))
     return {
         "id": bundle.id,
@@ -78,7 +78,7 @@ def _described(bundle: Bundle, image: MachineImage | None) -> BundleEntry:
     }
 
 
-def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleEntry]:
+def verify(folder: Path | None, cache: Path, report: Progress) -> list[BundleEntry]:
     """Verify each file of the bundle in the folder, or of every bundle in the cache; return their report entries.
 
     Check all bundles, then raise MissingError for the first that is damaged or linked, with the others in its details.
@@ -86,7 +86,7 @@ def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleE
     entries, errors = [], list[MissingError]()
     for each in [folder] if folder else folders(cache):
         try:
-            entries.append(_verified(each, cache, report))
+            entries.append(_verify_bundle(each, cache, report))
         except MissingError as error:
             errors.append(error)
     if errors:
@@ -96,17 +96,17 @@ def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleE
     return entries
 
 
-def _verified(folder: Path, cache: Path, report: Progress) -> BundleEntry:
+def _verify_bundle(folder: Path, cache: Path, report: Progress) -> BundleEntry:
     bundle = load(folder)
     checksums.verify(bundle, cache, report)
     require_inside(bundle)
     image = machine_image.load(bundle)
     if image:
         machine_image.verify(bundle, image, cache, report)
-    return _described(bundle, image)
+    return _bundle_entry(bundle, image)
 
 
-def named(text: str | None, cache: Path) -> Path | None:
+def find_folder(text: str | None, cache: Path) -> Path | None:
     """Return the folder or id that the text names; for a reference, the folder that the bundle was pulled into.
 
     Raises MissingError `bundle-not-pulled`.
@@ -124,7 +124,7 @@ def named(text: str | None, cache: Path) -> Path | None:
     return known.folder(cache)
 
 
-def chosen(named: Path | None, cache: Path) -> Bundle:
+def choose(named: Path | None, cache: Path) -> Bundle:
     """Return the bundle in this folder, or with this id in the cache; by default, the bundle of a default lab.
 
     Raises as `load`.
@@ -135,7 +135,7 @@ def chosen(named: Path | None, cache: Path) -> Bundle:
     return load(booted(cache) or cache / "bundles" / recipe_id())
 
 
-def removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
+def require_removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
     """Return the folders of the bundles with these ids, readable or not, if no lab uses them.
 
     A bundle's folder is named after its id. Raises MissingError `bundle-not-found`, and UsageError `bundle-in-use`
@@ -149,17 +149,17 @@ def removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
             hint=f"Bundles: {', '.join(there)}." if there else "There are no bundles.",
         )
     for name in names:
-        _refuse_used(there[name])
+        _refuse_if_used(there[name])
     return tuple(there[name] for name in dict.fromkeys(names))
 
 
-def users(bundle: Path) -> list[str]:
+def labs_using(bundle: Path) -> list[str]:
     """Return the names of the labs that boot from the bundle in this folder of the cache.
 
     A lab whose record is damaged counts: its bundle is unknown.
     """
     folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}"))]
-    return [folder.name for folder in folders if _uses(folder, bundle)]
+    return [folder.name for folder in folders if _boots_from(folder, bundle)]
 
 
 def remove(bundle: Path, cache: Path, report: Progress, forget: Sequence[Forget] = ()) -> None:
@@ -170,7 +170,7 @@ def remove(bundle: Path, cache: Path, report: Progress, forget: Sequence[Forget]
     with ExitStack() as held:
         lock = bundle.with_name(f"{bundle.name}.lock")
         held.enter_context(locks.exclusive(lock, report, timeout=OTHER_SECONDS))
-        _refuse_used(bundle)
+        _refuse_if_used(bundle)
         for each in forget:
             each(bundle.name, report)
         report(f"removing {bundle}")
@@ -185,8 +185,8 @@ def remove(bundle: Path, cache: Path, report: Progress, forget: Sequence[Forget]
             other.unlink(missing_ok=True)
 
 
-def _refuse_used(bundle: Path) -> None:
-    if labs := users(bundle):
+def _refuse_if_used(bundle: Path) -> None:
+    if labs := labs_using(bundle):
         raise UsageError(
             f"bundle {bundle.name} is used by {', '.join(labs)}",
             id="bundle-in-use",
@@ -194,7 +194,7 @@ def _refuse_used(bundle: Path) -> None:
         )
 
 
-def _uses(folder: Path, bundle: Path) -> bool:
+def _boots_from(folder: Path, bundle: Path) -> bool:
     try:
         saved = saved_lab.read(folder)
     except MissingError:

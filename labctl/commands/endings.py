@@ -54,12 +54,12 @@ def as_error(
     if isinstance(reason, KeyboardInterrupt):
         return InterruptedByUserError("interrupted", id="interrupted", hint="Run the same command again to resume.")
     lines = "".join(traceback.format_exception(reason))
-    logged = _logged(log, lines)
+    logged = _write_to_log(log, lines)
     details = tuple(lines.splitlines()) if verbose else ()
     if isinstance(reason, OSError):
-        return _refused(reason, details)
+        return _system_error(reason, details)
     if isinstance(reason, UnicodeError):
-        return _not_text(reason, details)
+        return _encoding_error(reason, details)
     where = f"; the traceback is in {logged}" if logged else ""
     return BugError(
         f"a bug in labctl: {type(reason).__name__}: {reason}{where}",
@@ -79,7 +79,7 @@ def terminate(_number: int, _frame: object) -> NoReturn:
     raise Terminated("terminated")
 
 
-def _refused(error: OSError, details: tuple[str, ...]) -> MissingError:
+def _system_error(error: OSError, details: tuple[str, ...]) -> MissingError:
     """Return the error for what the operating system refused, with the files concerned."""
     files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     reason = error.strerror or str(error) or type(error).__name__
@@ -91,7 +91,7 @@ def _refused(error: OSError, details: tuple[str, ...]) -> MissingError:
     )
 
 
-def _not_text(error: UnicodeError, details: tuple[str, ...]) -> UsageError:
+def _encoding_error(error: UnicodeError, details: tuple[str, ...]) -> UsageError:
     """Return the error for bytes that are not text, such as in file names and arguments."""
     place = ""
     if isinstance(error, UnicodeEncodeError | UnicodeDecodeError):
@@ -112,7 +112,7 @@ def _has_current_folder() -> bool:
     return True
 
 
-def _logged(log: Path | None, text: str) -> Path | None:
+def _write_to_log(log: Path | None, text: str) -> Path | None:
     """Log the text and return the log; None if it cannot be written, which must not hide the error."""
     try:
         log = log or common_log()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from labctl.commands import app_change
-from labctl.commands.labs import runs, saved
+from labctl.commands.labs import is_up, saved
 from labctl.context import Context
 from labctl.host import paths
 from labctl.images import archive
@@ -22,7 +22,7 @@ from labctl.transfer.store import BlobStore
 
 def load(options: GlobalOptions, words: Sequence[str]) -> tuple[Context, Plan[Context]]:
     """Plan to load images into a lab that runs. Raises MissingError `lab-not-found` or `lab-not-running`."""
-    context = _running(options)
+    context = _running_lab(options)
     loaded: list[LoadedImage] = []
 
     def read(context: Context, report: Progress) -> Outcome:
@@ -30,8 +30,8 @@ def load(options: GlobalOptions, words: Sequence[str]) -> tuple[Context, Plan[Co
         return Outcome(changed, references(loaded))
 
     def give(context: Context, report: Progress) -> Outcome:
-        given = images.give(context, loaded, report)
-        images.require(context, loaded, given)
+        given = images.load_into_nodes(context, loaded, report)
+        images.require_on_nodes(context, loaded, given)
         return Outcome(bool(given.nodes), f"on {len(context.lab.nodes)} nodes")
 
     return context, (
@@ -46,13 +46,13 @@ def remove(options: GlobalOptions, names: Sequence[str]) -> tuple[Context, Plan[
 
     Raises UsageError `image-of-bundle` or `image-used-by-app`, MissingError `image-not-loaded`, and those of `load`.
     """
-    context = _running(options)
-    gone = [_removable(context, name) for name in dict.fromkeys(names)]
+    context = _running_lab(options)
+    gone = [_find_removable(context, name) for name in dict.fromkeys(names)]
     _refuse_used(options, context, gone)
 
     def take(context: Context, report: Progress) -> Outcome:
         report(f"removing {references(gone)}")
-        down = images.take(context, gone)
+        down = images.remove_from_nodes(context, gone)
         later = (
             f"; not running: {', '.join(down)}, removed there by the next `labctl up` or `labctl resume`"
             if down
@@ -63,18 +63,18 @@ def remove(options: GlobalOptions, names: Sequence[str]) -> tuple[Context, Plan[
     return context, (Step("images", "removes images", take),)
 
 
-def listed(context: Context) -> list[ImageEntry]:
+def list_images(context: Context) -> list[ImageEntry]:
     """Return the images of the lab's bundle and those that were loaded, each with the nodes that have it."""
-    held = images.on_every_node(context, lambda node: images.held(context, node)) if runs(context) else {}
-    carried = [_of_bundle(context, image.archive, image.reference) for image in context.bundle.images]
+    held = images.on_every_node(context, lambda node: images.images_on_node(context, node)) if is_up(context) else {}
+    carried = [_bundled_image(context, image.archive, image.reference) for image in context.bundle.images]
     loaded = context.loaded_images.all()
     entries = [_entry(image, "bundle", held) for image in carried] + [_entry(image, "loaded", held) for image in loaded]
     return sorted(entries, key=lambda entry: entry["image"])
 
 
-def _running(options: GlobalOptions) -> Context:
+def _running_lab(options: GlobalOptions) -> Context:
     context = saved(options)
-    if not runs(context):
+    if not is_up(context):
         raise MissingError(
             f"the lab {context.lab.name} is not running",
             id="lab-not-running",
@@ -94,14 +94,14 @@ def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], rep
     try:
         for word in words:
             new_images = sources.read(word)
-            _refuse_carried(context, new_images)
+            _refuse_bundled(context, new_images)
             loaded += new_images
         return store.put(loaded)
     finally:
         store.tidy()
 
 
-def _refuse_carried(context: Context, new_images: Sequence[LoadedImage]) -> None:
+def _refuse_bundled(context: Context, new_images: Sequence[LoadedImage]) -> None:
     if carried := [image.reference for image in new_images if image.reference in context.images]:
         raise UsageError(
             f"the bundle already has {', '.join(carried)}, which the lab's own pods use",
@@ -110,7 +110,7 @@ def _refuse_carried(context: Context, new_images: Sequence[LoadedImage]) -> None
         )
 
 
-def _removable(context: Context, name: str) -> LoadedImage:
+def _find_removable(context: Context, name: str) -> LoadedImage:
     if image := context.loaded_images.find(name):
         return image
     if carried := context.bundle.image(name):
@@ -130,7 +130,7 @@ def _removable(context: Context, name: str) -> LoadedImage:
 def _refuse_used(options: GlobalOptions, context: Context, gone: Sequence[LoadedImage]) -> None:
     names = {image.reference for image in gone}
     used = {app.name: app.image for app in context.lab.apps}
-    used |= {app["name"]: app["image"] for app in app_change.listed(options)}
+    used |= {app["name"]: app["image"] for app in app_change.list_apps(options)}
     for app, image in used.items():
         if (reference := context.image(image)) in names:
             raise UsageError(
@@ -140,7 +140,7 @@ def _refuse_used(options: GlobalOptions, context: Context, gone: Sequence[Loaded
             )
 
 
-def _of_bundle(context: Context, file: str, reference: str) -> LoadedImage:
+def _bundled_image(context: Context, file: str, reference: str) -> LoadedImage:
     """Return the image with this reference in an archive of the bundle."""
     path = context.bundle.path(file)
     with archive.opened(path) as opened:

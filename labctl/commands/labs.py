@@ -57,12 +57,12 @@ def requested(
 
     carried = _bundle_folder(str(bundle) if bundle else paths.named_bundle())
     file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
-    lab = _placed(config.load(file, overrides), file)
+    lab = _with_absolute_bundle(config.load(file, overrides), file)
     folder, saved_state = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
     saved = saved_state.lab if saved_state else None
     if saved_state is not None and file is None:
-        lab = _as_saved(saved_state, overrides)
-    lab, provider_reason = choose_provider(_by_recipe(lab, policy.recipe), saved, folder, isolated=isolated)
+        lab = _saved_with_overrides(saved_state, overrides)
+    lab, provider_reason = choose_provider(_with_recipe(lab, policy.recipe), saved, folder, isolated=isolated)
     if isolated and not hypervisor(lab).are_containers:
         raise UsageError(
             f"provider {lab.provider}: its nodes are virtual machines, and only containers can be isolated",
@@ -72,10 +72,10 @@ def requested(
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
-    carried, why = carried or _noted(lab, saved_state, policy), Reasons(pool_reason, provider_reason)
+    carried, why = carried or _configured_bundle(lab, saved_state, policy), Reasons(pool_reason, provider_reason)
     may_install = may_install and not policy.offline  # packages would come from the network
     context = Context(lab, folder, paths.cache(), carried and carried.absolute(), may_install, isolated, why, policy)
-    return measured(context, is_new=saved is None) if to_boot else context
+    return with_measured_slowness(context, is_new=saved is None) if to_boot else context
 
 
 def bundle_policy(recipe: Path | None, bundle: str | None, *, offline: bool) -> BundlePolicy:
@@ -89,7 +89,7 @@ def bundle_policy(recipe: Path | None, bundle: str | None, *, offline: bool) -> 
     return BundlePolicy(offline, recipes.load(recipe) if recipe else None)
 
 
-def _by_recipe(lab: Lab, recipe: Recipe | None) -> Lab:
+def _with_recipe(lab: Lab, recipe: Recipe | None) -> Lab:
     """Return the lab as it boots from a recipe's bundle, which replaces labctl.yaml's; unchanged without a recipe."""
     if recipe is None:
         return lab
@@ -97,13 +97,13 @@ def _by_recipe(lab: Lab, recipe: Recipe | None) -> Lab:
     return replace(lab, bundle="", kubernetes=version)
 
 
-def _as_saved(record: saved_lab.SavedLab, overrides: config.Overrides) -> Lab:
+def _saved_with_overrides(record: saved_lab.SavedLab, overrides: config.Overrides) -> Lab:
     """Return the lab on record. The bundle that an earlier file named no longer applies once the lab boots from one."""
     lab = config.load(None, overrides, saved_lab.values(record.lab))
     return replace(lab, bundle="") if record.bundle else lab
 
 
-def to_pull(context: Context, named: str | None) -> Reference | None:
+def reference_to_pull(context: Context, named: str | None) -> Reference | None:
     """Return the reference to pull the lab's bundle by, from the option or else labctl.yaml; None for a folder."""
     return bundle_reference(named or context.lab.bundle)
 
@@ -121,7 +121,7 @@ def _bundle_folder(named: str | None) -> Path | None:
     return Path(named) if named else None
 
 
-def switched_back(options: GlobalOptions, context: Context, ingress: str | None) -> str:
+def ingress_warning(options: GlobalOptions, context: Context, ingress: str | None) -> str:
     """Return a warning if labctl.yaml chooses another ingress controller than this option; empty if not."""
     file = config.find(options.config_file)
     if ingress is None or file is None or not context.has_bundle:
@@ -132,7 +132,7 @@ def switched_back(options: GlobalOptions, context: Context, ingress: str | None)
     return f"{file} has `ingress: {written}`: `labctl up` without `--ingress {ingress}` switches back"
 
 
-def measured(context: Context, *, is_new: bool = False) -> Context:
+def with_measured_slowness(context: Context, *, is_new: bool = False) -> Context:
     """Return the context with the slowness of the nodes that will boot.
 
     It is measured before the lab's first boot, and again if KVM became usable or unusable since and no node runs.
@@ -141,12 +141,12 @@ def measured(context: Context, *, is_new: bool = False) -> Context:
         return context
     machine = Machine()
     had_kvm, has_kvm = context.lab.slowness == 1, accelerator.kvm(machine).is_usable
-    if not is_new and (had_kvm == has_kvm or _runs(context)):
+    if not is_new and (had_kvm == has_kvm or _any_node_runs(context)):
         return context
     return replace(context, lab=replace(context.lab, slowness=accelerator.slowness(machine)))
 
 
-def _runs(context: Context) -> bool:
+def _any_node_runs(context: Context) -> bool:
     """Return whether a node runs; True if the provider fails, which other checks report."""
     try:
         return bool(context.provider.running())
@@ -154,7 +154,7 @@ def _runs(context: Context) -> bool:
         return True
 
 
-def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, policy: BundlePolicy) -> Path | None:
+def _configured_bundle(lab: Lab, saved_state: saved_lab.SavedLab | None, policy: BundlePolicy) -> Path | None:
     """Return the folder of labctl.yaml's bundle or, if there is none or it is yet to be pulled, of the saved lab's.
 
     Return None if the lab is to boot from the bundle of a recipe.
@@ -164,7 +164,7 @@ def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, policy: BundlePolic
     return _bundle_folder(lab.bundle) or (saved_state.bundle if saved_state else None)
 
 
-def _placed(lab: Lab, file: Path | None) -> Lab:
+def _with_absolute_bundle(lab: Lab, file: Path | None) -> Lab:
     """Return the lab with its bundle's path resolved relative to the folder of its labctl.yaml."""
     if file is None or not lab.bundle or lab.bundle.startswith(paths.OCI):
         return lab
@@ -183,7 +183,7 @@ def _needs_isolation(lab: Lab, folder: Path) -> bool:
     return preflight.may_isolate() and chosen.provider(lab, folder, {}).check(Machine()) is not None
 
 
-def named(options: GlobalOptions) -> str:
+def lab_name(options: GlobalOptions) -> str:
     """Return the name of the lab, checked even if it is an option, because it becomes the name of a folder.
 
     Raises UsageError if the option or labctl.yaml has an invalid name, or if labctl.yaml cannot be read.
@@ -197,7 +197,7 @@ def saved(options: GlobalOptions) -> Context:
 
     Only the name is read from labctl.yaml, and only if no option gives it.
     """
-    name = named(options)
+    name = lab_name(options)
     saved_state = saved_lab.read(saved_lab.folder_of(name))
     if saved_state is None:
         raise MissingError(
@@ -214,7 +214,7 @@ def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
 
     With `purge`, the folder that an earlier `destroy` kept is enough.
     """
-    name = named(options)
+    name = lab_name(options)
     folder = paths.state(name)
     try:
         return saved(options)
@@ -222,7 +222,7 @@ def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
         if error.id != saved_lab.DAMAGED and not (purge and error.id == "lab-not-found" and folder.is_dir()):
             raise
     made_by = {path.parent.name for path in folder.glob(f"{lab_folder.VAGRANT}/machines/*/*/id")}
-    left = boxes.kept(folder)
+    left = boxes.left_box(folder)
     provider = next((each for each in MACHINES if each in made_by), left[0] if left else config.AUTO)
     lab = config.from_values({"name": name, "provider": provider})
     return Context(lab, folder, paths.cache(), isolated=saved_lab.has_own_engine(folder))
@@ -233,7 +233,7 @@ def is_destroyed(context: Context) -> bool:
     return not (context.folder / lab_folder.RECORD).exists()
 
 
-def refuse_to_begin_late(context: Context, first: str, *, has_bundle: bool) -> None:
+def require_earlier_steps(context: Context, first: str, *, has_bundle: bool) -> None:
     """Refuse to start `up` at a step that depends on earlier ones if the lab does not exist yet.
 
     Raises MissingError `lab-not-found`.
@@ -248,7 +248,7 @@ def refuse_to_begin_late(context: Context, first: str, *, has_bundle: bool) -> N
     )
 
 
-def known(options: GlobalOptions) -> Context:
+def saved_or_configured(options: GlobalOptions) -> Context:
     """Return the context of the lab as it was last brought up, else as configured, else by its name alone.
 
     Reports use it, because they cover a lab in any state. Raises UsageError as `named` does.
@@ -258,20 +258,20 @@ def known(options: GlobalOptions) -> Context:
             return read(options)
         except LabError:
             continue
-    lab = config.from_values({"name": named(options)})
+    lab = config.from_values({"name": lab_name(options)})
     return Context(lab, paths.state(lab.name), paths.cache())
 
 
-def known_or_default(options: GlobalOptions) -> Context:
+def saved_or_default(options: GlobalOptions) -> Context:
     """Return the context as `known` does or, if no name can be read, that of the default lab."""
     try:
-        return known(options)
+        return saved_or_configured(options)
     except UsageError:
         lab = config.from_values({})
         return Context(lab, paths.state(lab.name), paths.cache())
 
 
-def runs(context: Context) -> bool:
+def is_up(context: Context) -> bool:
     """Return whether the lab is up, that is, whether its control plane's node runs."""
     if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
         return False
@@ -293,9 +293,9 @@ def entered_if_up(options: GlobalOptions) -> Context:
     return context
 
 
-def known_and_entered(options: GlobalOptions) -> Context:
+def saved_or_configured_entered(options: GlobalOptions) -> Context:
     """Return the context as `known` does; enter the lab's network if that exists."""
-    context = known(options)
+    context = saved_or_configured(options)
     if context.isolation.exists():
         enter(context)
     return context
@@ -359,7 +359,7 @@ def environment(context: Context) -> dict[str, str]:
     }
 
 
-def listed() -> list[LabEntry]:
+def list_labs() -> list[LabEntry]:
     """Return every lab that was brought up and not destroyed; for a damaged record, the name and the problem."""
     folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}"))]
     return [entry for folder in folders if (entry := _entry(folder)) is not None]

@@ -30,7 +30,7 @@ OWN = (*lab_folder.LOGS, lab_folder.RECORD)
 Read = Callable[[], str]
 
 
-def of_lab(context: Context) -> LinesReport:
+def lab_log(context: Context) -> LinesReport:
     """Return the lines of the lab's log. Raises MissingError `log-missing`."""
     if not context.log.is_file():
         raise MissingError(
@@ -41,7 +41,7 @@ def of_lab(context: Context) -> LinesReport:
     return _lines(context, _text(context.log))
 
 
-def of_node(context: Context, node: Node) -> LinesReport:
+def node_log(context: Context, node: Node) -> LinesReport:
     """Return the journal of the node's units. Raises MissingError `node-not-running`."""
     _require_running(context, node)
     return _lines(context, "\n".join(_journal(context, node, *UNITS)))
@@ -61,7 +61,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
                 f"{folder} is not empty", id="folder-not-empty", hint="Name a folder that does not exist yet."
             )
         for name, read in _sources(context, nodes):
-            text, reason = _had(read)
+            text, reason = _read_or_reason(read)
             if reason:
                 report["missing"].append({"file": name, "reason": redact(reason, secrets)})
             else:
@@ -126,22 +126,22 @@ def _require_running(context: Context, node: Node) -> None:
     """Raise MissingError unless the node runs: otherwise there may be no route to its address."""
     _require_engine(context, node)
     if node.name not in context.provider.running():
-        raise _not_running(node)
+        raise _not_running_error(node)
 
 
 def _require_engine(context: Context, node: Node) -> None:
     """Raise MissingError unless the node's Engine runs: that of an isolated lab may be stopped or removed."""
     if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
-        raise _not_running(node)
+        raise _not_running_error(node)
 
 
-def _not_running(node: Node) -> MissingError:
+def _not_running_error(node: Node) -> MissingError:
     return MissingError(
         f"node {node.name} is not running", id="node-not-running", hint="Run `labctl up` or `labctl resume` to boot it."
     )
 
 
-def _had(read: Read) -> tuple[str, str]:
+def _read_or_reason(read: Read) -> tuple[str, str]:
     """Return what was read, or the reason why it cannot be read."""
     try:
         return read(), ""

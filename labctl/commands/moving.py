@@ -30,7 +30,7 @@ def export(options: GlobalOptions, watching: Watching, file: Path, named: Path |
     exported: dict[str, object] = {}
 
     def write(context: Context, report: Progress) -> Outcome:
-        bundle = bundles.chosen(named, context.cache)
+        bundle = bundles.choose(named, context.cache)
         size = bundle_file.export(_artefact(bundle, context.cache, report), file, report)
         exported.update({"id": bundle.id, "file": str(file), "MiB": size // _MIB})
         return Outcome(changed=True, text=f"{bundle.id} in {file}")
@@ -58,7 +58,7 @@ def push(options: GlobalOptions, watching: Watching, text: str, named: Path | No
     reference, pushed = _reference(text), dict[str, object]()
 
     def send(context: Context, report: Progress) -> Outcome:
-        bundle = bundles.chosen(named, context.cache)
+        bundle = bundles.choose(named, context.cache)
         artefact = _artefact(bundle, context.cache, report)
         result = push_bundle(artefact, reference, Registry(context.mirrors, report), context.cache, report)
         pushed.update(

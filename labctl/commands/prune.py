@@ -13,7 +13,7 @@ from labctl.bundle.oci.install import INCOMING
 from labctl.bundle.oci.references import forget_absent
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.commands import bundles, runner
-from labctl.commands.bundles import REMOVED, Forget, removal
+from labctl.commands.bundles import REMOVED, Forget, removal_hint
 from labctl.context import Context
 from labctl.host import locks, paths
 from labctl.host.files import size_on_disk
@@ -28,7 +28,7 @@ _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Superfluous:
+class Prunable:
     """Bundles that no lab uses and a newer one supersedes, and other folders to remove."""
 
     bundles: tuple[Bundle, ...]
@@ -47,7 +47,7 @@ class Superfluous:
         return f"{', '.join([*named, *kept])}: {self.size // _MIB} MiB" if named or kept else "nothing"
 
 
-def superfluous(cache: Path) -> Superfluous:
+def find_prunable(cache: Path) -> Prunable:
     """Return what can be removed: blobs, leftovers, and unused bundles that are not the newest of their kind.
 
     A kind is the maker, the minor version of Kubernetes and the architecture. Bundles that this labctl makes are kept,
@@ -60,28 +60,28 @@ def superfluous(cache: Path) -> Superfluous:
         if isinstance(bundle, UnreadableBundle):
             unreadable.append(bundle)
             continue
-        if _kind(bundle) in newest and bundle.id not in own_ids() and not bundles.users(bundle.folder):
+        if _kind(bundle) in newest and bundle.id not in own_ids() and not bundles.labs_using(bundle.folder):
             old.append(bundle)
         newest.add(_kind(bundle))
     others = [path for pattern in _LEFTOVERS for path in (cache / "bundles").glob(pattern)]
     others += [path for path in (cache / "bundles").glob(f"*{PARTIAL}") if _is_abandoned(path)]
     others += [path for path in [cache / paths.BLOBS] if path.exists()]
-    size = _freed(cache, [*(bundle.folder for bundle in old), *others])
-    return Superfluous(tuple(old), tuple(others), tuple(unreadable), size)
+    size = _freed_bytes(cache, [*(bundle.folder for bundle in old), *others])
+    return Prunable(tuple(old), tuple(others), tuple(unreadable), size)
 
 
 def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] = ()) -> None:
     """Remove what is superfluous, as a run of one step; `forget` removes what hypervisors keep of bundles."""
 
     def remove(context: Context, report: Progress) -> Outcome:
-        unused = superfluous(context.cache)
+        unused = find_prunable(context.cache)
         for bundle in unused.bundles:
             bundles.remove(bundle.folder, context.cache, report, forget)
         for path in unused.others:
             _remove_leftover(path, report)
         forget_absent(context.cache)
         left = [
-            f"{bundle.folder.name} was left because it cannot be read: {removal(bundle)}"
+            f"{bundle.folder.name} was left because it cannot be read: {removal_hint(bundle)}"
             for bundle in unused.unreadable
         ]
         return Outcome(bool(unused.bundles or unused.others), "; ".join([unused.text, *left]))
@@ -111,7 +111,7 @@ def _lock(leftover: Path) -> Path:
     return leftover.with_name(f"{identity}.lock")
 
 
-def _freed(cache: Path, folders: Sequence[Path]) -> int:
+def _freed_bytes(cache: Path, folders: Sequence[Path]) -> int:
     """Return the bytes that removing the folders frees: a blob may be a hard link to a file of a kept bundle."""
     staying = [path for path in (cache / "bundles").glob("*") if path.is_dir() and path not in folders]
     return size_on_disk([*staying, *folders]) - size_on_disk(staying)

@@ -44,7 +44,7 @@ def run(
     for step in plan:
         if step.ask and options.output == "text":
             step.ask(context)
-    with reported(options, watching, context.log, answering, _before(context, plan)) as emit:
+    with report_run(options, watching, context.log, answering, _initial_hosts_state(context, plan)) as emit:
         if not (outside or inside):
             raise UsageError(
                 f"this shell runs in the network of the lab {context.lab.name}, which cannot be removed from inside",
@@ -69,18 +69,18 @@ def run_up(
     Raises MissingError `lab-not-found` if the lab does not exist yet and the first step depends on an earlier one.
     """
     has_bundle = context.has_bundle or reference is not None
-    labs.refuse_to_begin_late(context, plan[0].name, has_bundle=has_bundle)
+    labs.require_earlier_steps(context, plan[0].name, has_bundle=has_bundle)
     run(options, context, plan, watching, reference)
 
 
-def _before(context: Context, plan: Plan[Context]) -> HostsEntry:
+def _initial_hosts_state(context: Context, plan: Plan[Context]) -> HostsEntry:
     """Return the state of the hosts file before the first step."""
     is_due = bool(context.lab.apps) and any(step.name == "hosts" for step in plan)
     return HostsEntry("pending") if is_due else NO_HOSTS
 
 
 @contextmanager
-def reported(
+def report_run(
     options: GlobalOptions, watching: Watching, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS
 ) -> Iterator[Emit]:
     """Show the emitted events and, even after a bug, the result. Raises SystemExit if the run failed.
@@ -136,7 +136,7 @@ def remove_bundles(
     """Remove the bundles with these ids, as a run of one step; `forget` removes what hypervisors keep of them."""
 
     def remove(context: Context, report: Progress) -> Outcome:
-        for bundle in bundles.removable(names, context.cache):
+        for bundle in bundles.require_removable(names, context.cache):
             bundles.remove(bundle, context.cache, report, forget)
         return Outcome(changed=True, text=", ".join(names))
 
@@ -159,7 +159,7 @@ def run_in_cache(
     lab = replace(config.from_values({}), mirrors=written.mirrors)
     context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), bundle, may_install=may_install)
     log = context.cache / lab_folder.LOG
-    with reported(options, watching, log) as emit:
+    with report_run(options, watching, log) as emit:
         context.cache.mkdir(parents=True, exist_ok=True)
         with logging_to(log):
             execute(plan, context, emit)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 
-OF_ONE_APP = frozenset({"name", "response"})
+HOPS_OF_ONE_APP = frozenset({"name", "response"})
 """The hops whose causes are reported for each app."""
-OF_THE_FILE = frozenset({"hosts-damaged", "hosts-file-unreadable"})
+HOSTS_FILE_CAUSES = frozenset({"hosts-damaged", "hosts-file-unreadable"})
 """Causes at the hop `name` that all apps share."""
 NO_CONTROLLER = "controller-not-ready"
 API = frozenset({"api-unreachable", "api-not-trusted"})
@@ -65,13 +65,13 @@ class Problems:
         if cause is None or cause in API:
             return
         earlier = next((problem for problem in self.reports if problem["id"] == cause), None)
-        if earlier is None or (hop["hop"] in OF_ONE_APP and cause not in OF_THE_FILE):
+        if earlier is None or (hop["hop"] in HOPS_OF_ONE_APP and cause not in HOSTS_FILE_CAUSES):
             self.add(cause, f"{about}{trace.finding(hop)}", hop["fix"], hop["commands"], hop["state"])
         elif hop["state"] == trace.BROKEN:
             earlier["state"] = trace.BROKEN
 
     @property
-    def are_bearable(self) -> bool:
+    def are_without_broken(self) -> bool:
         """Whether nothing is broken."""
         return all(problem["state"] != trace.BROKEN for problem in self.reports)
 
@@ -84,24 +84,26 @@ def report_on(context: Context) -> StatusReport:
     lab, problems = context.lab, Problems(context.lab.name)
     if problem := trace.no_engine(context):
         problems.add(problem.cause, problem.text, problem.fix or trace.UP, problem.commands)
-        return _without_api(context, problems, _unasked(lab))
+        return _report_without_api(context, problems, _unchecked_apps(lab))
     running = context.provider.running()
     for node in lab.nodes:
         if node.name not in running:
             problem = trace.not_running(context, node)
             problems.add(problem.cause, problem.text, problem.fix, problem.commands)
     if not running:
-        return _without_api(context, problems, _unasked(lab))
+        return _report_without_api(context, problems, _unchecked_apps(lab))
     cluster, ready = context.cluster.impatient(), set[str]()
     try:
         if lab.control_plane.name in running:
             ready = _ready_nodes(context, cluster, problems)
-            return _live(context, cluster, problems, ready)
+            return _report_with_api(context, cluster, problems, ready)
     except LabError as error:
         problem = trace.unasked(context.lab, error)
         known = (problem.fix, problem.commands) if problem.commands else (error.hint or trace.UP, None)
         problems.add(error.id, error.message, *known)
-    return _without_api(context, problems, _traced(context, cluster, problems, trace.shared(context, cluster)), ready)
+    return _report_without_api(
+        context, problems, _trace_apps(context, cluster, problems, trace.shared(context, cluster)), ready
+    )
 
 
 def _ready_nodes(context: Context, cluster: Cluster, problems: Problems) -> set[str]:
@@ -117,20 +119,20 @@ def _ready_nodes(context: Context, cluster: Cluster, problems: Problems) -> set[
     return {node.name for node in context.lab.nodes} - reasons.keys()
 
 
-def _live(context: Context, cluster: Cluster, problems: Problems, ready: Collection[str]) -> StatusReport:
+def _report_with_api(context: Context, cluster: Cluster, problems: Problems, ready: Collection[str]) -> StatusReport:
     lab = context.lab
     if problem := trace.clock_off(context, cluster, {}):
         problems.add(problem.cause, problem.text, problem.fix or trace.UP, problem.commands, problem.state)
     path = trace.shared(context, cluster)
     addresses = _addresses(context, cluster, problems, path)
     ingress = _ingress(context, cluster, problems)
-    apps = _traced(context, cluster, problems, path)
+    apps = _trace_apps(context, cluster, problems, path)
     _check_block(lab, problems)
     _check_bundle(context, problems)
     return {
         "version": 1,
         "lab": lab.name,
-        "ok": problems.are_bearable,
+        "ok": problems.are_without_broken,
         "nodes": _nodes(lab, ready),
         "addresses": addresses,
         "ingress": ingress,
@@ -139,7 +141,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems, ready: Collect
     }
 
 
-def _without_api(
+def _report_without_api(
     context: Context, problems: Problems, apps: list[AppReport], ready: Collection[str] = ()
 ) -> StatusReport:
     return {
@@ -174,7 +176,7 @@ def _addresses(
     }
     announced = cluster_state.announcers(cluster, lab, owned)
     own = (controller.namespace, controller.service)
-    if answering := _answering(path):
+    if answering := _answering_node(path):
         announced[own] = answering
     pools = trace.pools(cluster)
     held: list[AddressReport] = []
@@ -199,7 +201,7 @@ def _addresses(
     return held
 
 
-def _answering(path: Mapping[str, HopReport]) -> str | None:
+def _answering_node(path: Mapping[str, HopReport]) -> str | None:
     """Return the node that answers ARP for the ingress controller's address; None if no answer was received."""
     answers = path["node"]["evidence"].get("answers_arp") if "node" in path else None
     return next((str(each["node"]) for each in answers or () if each["node"]), None)
@@ -234,7 +236,9 @@ def _rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | Non
         return None if error.id in API else Pending(error.message)
 
 
-def _traced(context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]) -> list[AppReport]:
+def _trace_apps(
+    context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]
+) -> list[AppReport]:
     """Request each app as `trace` does, except those that are scaled to zero."""
     for hop in path.values():
         problems.add_hop(hop, "")
@@ -288,5 +292,5 @@ def _check_bundle(context: Context, problems: Problems) -> None:
         problems.add("failure-detector-missing", text, fix, (), trace.WARNING)
 
 
-def _unasked(lab: Lab) -> list[AppReport]:
+def _unchecked_apps(lab: Lab) -> list[AppReport]:
     return [{"name": app.name, "url": app.url, "http": None} for app in lab.apps]

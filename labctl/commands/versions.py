@@ -20,7 +20,7 @@ def report_on(context: Context) -> VersionReport:
     except LabError:
         carried = {}
     engine = context.isolation.environment if context.isolated else {}
-    vagrant = _answer(["vagrant", "--version"], {})
+    vagrant = _first_line(["vagrant", "--version"], {})
     return {
         "version": 1,
         "labctl": __version__,
@@ -28,11 +28,11 @@ def report_on(context: Context) -> VersionReport:
         "kubernetes": carried.get("kubernetes"),
         "metallb": carried.get("metallb"),
         "vagrant": vagrant and vagrant.removeprefix("Vagrant "),
-        "engine": _answer(["docker", "version", "--format", "{{.Server.Version}}"], engine),
+        "engine": _first_line(["docker", "version", "--format", "{{.Server.Version}}"], engine),
     }
 
 
-def _answer(line: list[str], environment: Mapping[str, str]) -> str | None:
+def _first_line(line: list[str], environment: Mapping[str, str]) -> str | None:
     """Return the first line that a program prints; None if it is missing or fails."""
     try:
         finished = run(line, env=environment, timeout=TOOL_SECONDS)

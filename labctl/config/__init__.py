@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from labctl.config.check import check
-from labctl.config.document import before_it_breaks, content, parsed, read
+from labctl.config.document import content, parse, read, value_before_error
 from labctl.config.model import AUTO, CONTAINERS, UNPLANNED, Config
-from labctl.config.problems import Problem, invalid
+from labctl.config.problems import Problem, invalid_error
 from labctl.model.errors import UsageError
 from labctl.model.lab import Lab
 
@@ -51,9 +51,9 @@ def find(explicit: Path | None) -> Path | None:
 
     Raises UsageError `config-misnamed` if there is a `labctl.yml` instead.
     """
-    if explicit or _is_there(Path(FILE_NAME)):
+    if explicit or _exists(Path(FILE_NAME)):
         return explicit or Path(FILE_NAME)
-    if _is_there(Path(MISNAMED)):
+    if _exists(Path(MISNAMED)):
         raise UsageError(
             f"this folder has a {MISNAMED}, and labctl reads {FILE_NAME}",
             id="config-misnamed",
@@ -73,7 +73,7 @@ def load(path: Path | None, overrides: Overrides, saved: Mapping[str, Any] | Non
     lab, wrong = check({**written, **options})
     problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in wrong)
     if problems:
-        raise invalid(path, problems)
+        raise invalid_error(path, problems)
     return lab
 
 
@@ -85,10 +85,10 @@ def name_of(path: Path | None, option: str | None) -> str:
     if option is not None or path is None:
         return load(None, Overrides(name=option)).name
     try:
-        values, duplicates = _in_part(path)
+        values, duplicates = _read_partially(path)
         lab, wrong = check({key: value for key, value in values.items() if key == "name"})
         if problems := [*(problem for problem in duplicates if problem.key == "name"), *wrong]:
-            raise invalid(path, problems)
+            raise invalid_error(path, problems)
     except UsageError as error:
         error.hint = f"{error.hint} Or name the lab: `--name LAB`."
         raise
@@ -99,7 +99,7 @@ def from_values(values: Mapping[str, Any]) -> Lab:
     """Return the lab that the values of a `labctl.yaml` describe. Raises UsageError `config-invalid`."""
     lab, problems = check(values)
     if problems:
-        raise invalid(None, problems)
+        raise invalid_error(None, problems)
     return lab
 
 
@@ -121,19 +121,19 @@ def example() -> str:
     return re.sub(r"^( *)(?=(?:pool|hostname|bundle):)", r"\1# ", text, flags=re.MULTILINE)
 
 
-def _in_part(path: Path) -> tuple[Mapping[str, Any], list[Problem]]:
+def _read_partially(path: Path) -> tuple[Mapping[str, Any], list[Problem]]:
     """Return the values and duplicate keys of the file; for invalid YAML, only the name, if it precedes the error."""
     text = content(path)
     try:
-        return parsed(path, text)
+        return parse(path, text)
     except UsageError:
-        name = before_it_breaks(text, "name")
+        name = value_before_error(text, "name")
         if name is None:
             raise
         return {"name": name}, []
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     """Return whether the path exists, including a dangling link."""
     try:
         path.lstat()

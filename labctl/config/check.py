@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from labctl.config.model import LEAST_MACHINE, MACHINES, MUST_BE, UNPLANNED, AppConfig, Config
-from labctl.config.problems import Problem, shown
+from labctl.config.problems import Problem, display_value
 from labctl.model.lab import Lab
 from labctl.model.pools import conflicts, reserved
 
@@ -32,7 +32,7 @@ _TEXTS = {
     "value_error": "{error}",
 }
 
-_OF_A_TABLE = "[key]"
+_TABLE_TEXTS = "[key]"
 """The last part of pydantic's location for an invalid key of a table."""
 _UNITS = {"memory": " MiB"}
 
@@ -44,11 +44,11 @@ def check(values: Mapping[str, Any]) -> tuple[Lab, list[Problem]]:
         config = Config.model_validate(values)
     except ValidationError as error:
         wrong = error.errors(include_url=False)
-        config = Config.model_validate(_sound(values, wrong))
+        config = Config.model_validate(_valid_values(values, wrong))
     lab = config.lab()
     keys = {detail["loc"][0] for detail in wrong}
     broken = [problem for needed, rule in _RULES if not needed & keys for problem in rule(lab)]
-    return lab, [*(_in_words(detail, values) for detail in wrong), *broken]
+    return lab, [*(_explain(detail, values) for detail in wrong), *broken]
 
 
 def _room_for_nodes(lab: Lab) -> Iterator[Problem]:
@@ -91,7 +91,7 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Lab], Iterator[Problem]]], ...] = 
 """Rules about several values, each with the keys that must be valid to apply it."""
 
 
-def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, Any]:
+def _valid_values(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, Any]:
     """Return the valid values, and the valid apps."""
     of_apps = [detail for detail in wrong if detail["loc"][0] == "apps" and len(detail["loc"]) > 1]
     apps = {detail["loc"][1] for detail in of_apps}
@@ -102,7 +102,7 @@ def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, An
     return sound
 
 
-def _written(values: Any, place: Sequence[int | str], otherwise: object) -> object:  # noqa: ANN401 - any value of the file
+def _value_at(values: Any, place: Sequence[int | str], otherwise: object) -> object:  # noqa: ANN401 - any value of the file
     """Return the value at this place as written, before conversion; `otherwise` if there is none."""
     for part in place:
         try:
@@ -112,8 +112,10 @@ def _written(values: Any, place: Sequence[int | str], otherwise: object) -> obje
     return values
 
 
-def _in_words(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
-    key, *rest = (part if isinstance(part, int) else shown(part) for part in detail["loc"] if part != _OF_A_TABLE)
+def _explain(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
+    key, *rest = (
+        part if isinstance(part, int) else display_value(part) for part in detail["loc"] if part != _TABLE_TEXTS
+    )
     path = f"{key}[{rest[0]}]" + "".join(f".{part}" for part in rest[1:]) if rest else str(key)
     context = detail.get("ctx", {})
     text = _TEXTS[detail["type"]].format(**context) if detail["type"] in _TEXTS else detail["msg"]
@@ -124,5 +126,5 @@ def _in_words(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
     if detail["type"] == "extra_forbidden":
         known = AppConfig.model_fields if rest else Config.model_fields
         text += "".join(f'; did you mean "{close}"?' for close in get_close_matches(str(detail["loc"][-1]), known, 1))
-    value = _written(values, detail["loc"], detail["input"])
-    return Problem(path, "" if detail["type"] == "missing" else shown(value), text)
+    value = _value_at(values, detail["loc"], detail["input"])
+    return Problem(path, "" if detail["type"] == "missing" else display_value(value), text)

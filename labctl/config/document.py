@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from labctl.config.problems import Problem, invalid, shown
+from labctl.config.problems import Problem, display_value, invalid_error
 from labctl.config.scalars import BOOL, FLOAT, FORMS, INT, WrittenFloat
 from labctl.host import paths
 from labctl.model.errors import UsageError
@@ -21,7 +21,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 
     Raises UsageError `config-not-found`, `config-unreadable`, and `config-invalid` if it is not a YAML mapping.
     """
-    return parsed(path, content(path))
+    return parse(path, content(path))
 
 
 def content(path: Path) -> bytes:
@@ -42,21 +42,21 @@ def content(path: Path) -> bytes:
         ) from error
 
 
-def parsed(path: Path, text: bytes | str) -> tuple[dict[str, Any], list[Problem]]:
+def parse(path: Path, text: bytes | str) -> tuple[dict[str, Any], list[Problem]]:
     """Return the keys, values and problems of this content, as `read` does. Raises UsageError `config-invalid`."""
     try:
         loader = _Loader(text)
         values = loader.get_single_data()
     except (yaml.YAMLError, RecursionError) as error:
-        raise invalid(path, [Problem("", "", f"is not valid YAML: {_where(error)}")]) from error
+        raise invalid_error(path, [Problem("", "", f"is not valid YAML: {_position(error)}")]) from error
     if values is None:
         return {}, []
     if not isinstance(values, dict):
-        raise invalid(path, [Problem("", shown(values), "must be keys and values, such as `workers: 2`")])
+        raise invalid_error(path, [Problem("", display_value(values), "must be keys and values, such as `workers: 2`")])
     return values, loader.duplicates
 
 
-def before_it_breaks(text: bytes, key: str) -> str | None:
+def value_before_error(text: bytes, key: str) -> str | None:
     """Return the value of a top-level key before the content's syntax error; None unless there is exactly one."""
     depth, scalars = 0, []
     with suppress(yaml.YAMLError):
@@ -95,7 +95,7 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.value in lines:
                 text = f"is a duplicate key, in lines {lines[key.value]} and {line}"
-                self.duplicates.append(Problem(shown(key.value), "", text))
+                self.duplicates.append(Problem(display_value(key.value), "", text))
             lines[key.value] = line
         return super().construct_mapping(node, deep)
 
@@ -108,7 +108,7 @@ class _Loader(yaml.SafeLoader):
             AttributeError,
         ) as error:  # 2026-13-45 and !!int x, which PyYAML does not catch
             raise yaml.constructor.ConstructorError(
-                None, None, f"{shown(node.value)} cannot be read", node.start_mark
+                None, None, f"{display_value(node.value)} cannot be read", node.start_mark
             ) from error
 
 
@@ -120,7 +120,7 @@ _Loader.add_constructor(FLOAT, _only(WrittenFloat, FLOAT))
 _Loader.add_constructor(BOOL, _only("true".__eq__, BOOL))
 
 
-def _where(error: Exception) -> str:
+def _position(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it nests too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):

@@ -12,9 +12,9 @@ import yaml
 
 from labctl.config import splice
 from labctl.config.check import check
-from labctl.config.document import content, parsed
+from labctl.config.document import content, parse
 from labctl.config.model import Config
-from labctl.config.problems import Problem, invalid
+from labctl.config.problems import Problem, invalid_error
 from labctl.host import paths
 from labctl.host.files import create, rewrite
 from labctl.model.errors import UsageError
@@ -41,7 +41,7 @@ class Source:
     encoding: str = "utf-8"
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the file existed when it was read."""
         return self.original is not None
 
@@ -63,31 +63,31 @@ class Source:
         lab, wrong = check({**self.values, **listed, **({"name": name} if name else {})})
         problems = [*self.problems, *(each._replace(key=words.get(each.key, each.key)) for each in wrong)]
         if problems:
-            raise invalid(self.path if self.is_there else None, problems)
+            raise invalid_error(self.path if self.exists else None, problems)
         return lab
 
     def with_app(self, app: App) -> Source:
         """Return the file with this app after the others. Raises UsageError `config-not-editable`."""
         apps = [*self.apps, app]
         if splice.KEY not in self.values:
-            return self._edited(apps, lambda text: splice.with_list(text, apps))
-        return self._edited(apps, lambda text: splice.with_app(text, app))
+            return self._edit(apps, lambda text: splice.with_list(text, apps))
+        return self._edit(apps, lambda text: splice.with_app(text, app))
 
     def without_app(self, name: str) -> Source:
         """Return the file without the app of this name, which must exist. Raises UsageError `config-not-editable`."""
         index = [app["name"] for app in self.apps].index(name)
         apps = [*self.apps[:index], *self.apps[index + 1 :]]
         if splice.KEY not in self.values:
-            return self._edited(apps, lambda text: splice.with_list(text, apps))
-        return self._edited(apps, lambda text: splice.without_app(text, index))
+            return self._edit(apps, lambda text: splice.with_list(text, apps))
+        return self._edit(apps, lambda text: splice.without_app(text, index))
 
-    def _edited(self, apps: Sequence[App], edit: Callable[[str], str]) -> Source:
+    def _edit(self, apps: Sequence[App], edit: Callable[[str], str]) -> Source:
         """Return the file with the edited text, which must have these apps and otherwise the same values."""
         values = {**self.values, splice.KEY: apps}
         line_end = "\r\n" if 0 < self.text.count("\n") == self.text.count("\r\n") else "\n"
         try:
             text = edit(self.text.replace(line_end, "\n")).replace("\n", line_end)
-            is_right = parsed(self.path, text)[0] == values
+            is_right = parse(self.path, text)[0] == values
         except (splice.UnclearError, yaml.YAMLError, UsageError):
             is_right = False
         if not is_right:
@@ -99,15 +99,15 @@ class Source:
         return replace(self, text=text, values=values)
 
 
-def opened(path: Path) -> Source:
+def read_source(path: Path) -> Source:
     """Read the file. Raises UsageError as `config.load` does, but not for invalid values."""
     original = content(path)
-    values, problems = parsed(path, original)
+    values, problems = parse(path, original)
     encoding = _UTF16.get(original[:2], "utf-8")
     return Source(path, original.decode(encoding), values, tuple(problems), original, encoding)
 
 
-def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
+def new_source(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
     """Return a file that does not exist yet, with these values and apps."""
     text = yaml.safe_dump(dict(values), sort_keys=False) if values else ""
     return Source(path, splice.with_list(text, apps), {**values, splice.KEY: list(apps)})
@@ -121,13 +121,13 @@ def write(source: Source) -> None:
     real, new = paths.real(source.path), source.text.encode(source.encoding)
     try:
         if (real.read_bytes() if real.exists() else None) != source.original:
-            raise _changed(source.path)
+            raise _changed_error(source.path)
         if source.original is None:
             create(real, new, point=FAILPOINT)
         else:
             rewrite(real, source.original, new, FAILPOINT)
     except FileExistsError as error:
-        raise _changed(source.path) from error
+        raise _changed_error(source.path) from error
     except OSError as error:
         raise UsageError(
             f"cannot write the configuration file {source.path}: {error.strerror}",
@@ -136,7 +136,7 @@ def write(source: Source) -> None:
         ) from error
 
 
-def _changed(path: Path) -> UsageError:
+def _changed_error(path: Path) -> UsageError:
     return UsageError(
         f"{path} was changed by another program before labctl could write it",
         id="config-changed",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from labctl.config.scalars import is_text
+from labctl.config.scalars import is_plain_text
 from labctl.model.errors import UsageError
 
 LONGEST_SHOWN = 80
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
         return ": ".join(part for part in self if part)
 
 
-def invalid(path: Path | None, problems: Sequence[Problem]) -> UsageError:
+def invalid_error(path: Path | None, problems: Sequence[Problem]) -> UsageError:
     """Return the error `config-invalid` with the problems of the file, or of the options if there is no file."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = "".join(f"\n  {problem}" for problem in problems)
@@ -34,7 +34,7 @@ def invalid(path: Path | None, problems: Sequence[Problem]) -> UsageError:
     )
 
 
-def shown(value: object) -> str:
+def display_value(value: object) -> str:
     """Return the value as in `labctl.yaml`, on one short line without control characters.
 
     Text that would otherwise be read as another type is quoted.
@@ -42,7 +42,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool) or value is None:
         text = {True: "true", False: "false", None: "null"}[value]
     elif isinstance(value, str) and value.isprintable() and value.strip():
-        text = value if is_text(value) else f'"{value}"'
+        text = value if is_plain_text(value) else f'"{value}"'
     else:
         text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

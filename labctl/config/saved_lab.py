@@ -69,7 +69,7 @@ def read(folder: Path) -> SavedLab | None:
             hint=caller.ownership_hint(path) or f"Make {folder} yours to read and write, or remove it.",
         ) from error
     try:
-        return _saved(json.loads(written), folder)
+        return _parse(json.loads(written), folder)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MissingError(
             f"{path} does not describe a lab: {error}",
@@ -117,7 +117,10 @@ def refuse_differences(saved: SavedLab, requested: SavedLab) -> None:
 
     Naming the value that was chosen for `auto` is no difference. A requested provider of `auto` matches any provider.
     """
-    before, after = _chosen(saved.lab, saved.bundle), _chosen(requested.lab, requested.bundle or saved.bundle)
+    before, after = (
+        _resolved_values(saved.lab, saved.bundle),
+        _resolved_values(requested.lab, requested.bundle or saved.bundle),
+    )
     if requested.lab.provider == AUTO:
         after["provider"] = before["provider"]
     differences = [
@@ -154,14 +157,14 @@ def values(lab: Lab) -> Mapping[str, Any]:
     return keys
 
 
-def _chosen(lab: Lab, bundle: Path | None) -> dict[str, Any]:
+def _resolved_values(lab: Lab, bundle: Path | None) -> dict[str, Any]:
     """Return the lab's values with `auto` resolved: to docker, as in earlier labs, and to the bundle's Kubernetes."""
     provider = CONTAINERS if lab.provider == AUTO else lab.provider
-    kubernetes = _carried(bundle) if lab.kubernetes == AUTO else lab.kubernetes
+    kubernetes = _bundle_kubernetes(bundle) if lab.kubernetes == AUTO else lab.kubernetes
     return {**values(lab), "provider": provider, "kubernetes": kubernetes if bundle else None}
 
 
-def _carried(bundle: Path | None) -> str | None:
+def _bundle_kubernetes(bundle: Path | None) -> str | None:
     """Return the version of Kubernetes in a bundle; None without a bundle, or if it was removed."""
     try:
         return load(bundle).versions["kubernetes"] if bundle else None
@@ -169,7 +172,7 @@ def _carried(bundle: Path | None) -> str | None:
         return None
 
 
-def _saved(written: Mapping[str, Any], folder: Path) -> SavedLab:
+def _parse(written: Mapping[str, Any], folder: Path) -> SavedLab:
     """Return the record in this JSON document. Raises MissingError `record-newer`."""
     schema = int(written.get("schema", 1))  # labctl 0.1.0 wrote none
     if schema > SCHEMA:

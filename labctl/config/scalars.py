@@ -35,6 +35,6 @@ class WrittenFloat(float):
         return self.text
 
 
-def is_text(written: str) -> bool:
+def is_plain_text(written: str) -> bool:
     """Return whether this is read as text without quotes."""
     return not any(form.match(written) for _, form, _ in FORMS)

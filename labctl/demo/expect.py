@@ -25,7 +25,7 @@ _OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _SERVICE = r"[a-z0-9.-]+/[a-z0-9.-]+"
 
 
-def like(pattern: str, description: str) -> AfterValidator:
+def matching(pattern: str, description: str) -> AfterValidator:
     """Return a validator that requires texts to match the pattern once their names are filled in."""
 
     def check(text: str) -> str:
@@ -36,11 +36,11 @@ def like(pattern: str, description: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Url = Annotated[Text, like(r"(http://)?[A-Za-z0-9.-]+/?", "http://HOSTNAME, without a port or a path")]
-Service = Annotated[Text, like(_SERVICE, "NAMESPACE/SERVICE")]
+Url = Annotated[Text, matching(r"(http://)?[A-Za-z0-9.-]+/?", "http://HOSTNAME, without a port or a path")]
+Service = Annotated[Text, matching(_SERVICE, "NAMESPACE/SERVICE")]
 Owner = Annotated[
     Text,
-    like(rf"any|none|{_SERVICE}|{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, NAMESPACE/SERVICE, any, or none"),
+    matching(rf"any|none|{_SERVICE}|{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, NAMESPACE/SERVICE, any, or none"),
 ]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 
@@ -117,14 +117,14 @@ class Http(Polled):
             answer = scene.ask(self.http.removeprefix("http://").rstrip("/"))
             measured = f"{answer} from pod {answer.pod}" if answer.pod else str(answer)
             if answer.status != self.status or not wanted:
-                return _unless_wrong(measured, ok=answer.status == self.status)
+                return _pending_unless(measured, ok=answer.status == self.status)
             if answer.pod is None:
                 return Pending(f"{answer}, which does not say from which pod")
             pods.add(answer.pod)
             if len(pods) == wanted:
                 break
         measured = f"{len(pods)} pod{'s' * (len(pods) != 1)}: {', '.join(sorted(pods))}"
-        return _unless_wrong(measured, ok=len(pods) == wanted)
+        return _pending_unless(measured, ok=len(pods) == wanted)
 
 
 class Address(Polled):
@@ -147,7 +147,7 @@ class Address(Polled):
             return held.reason if is_refused else held
         if isinstance(wanted, Pending):
             return Pending(f"{self.owner}: {wanted.reason}")
-        return _unless_wrong(str(held), ok=str(wanted) in {"any", str(held)})
+        return _pending_unless(str(held), ok=str(wanted) in {"any", str(held)})
 
 
 class Announcer(Polled):
@@ -165,7 +165,7 @@ class Announcer(Polled):
         if isinstance(node, Pending):
             return node
         holds = node != scene.announcer if self.announcer == "changed" else node == self.announcer
-        return _unless_wrong(node, ok=holds)
+        return _pending_unless(node, ok=holds)
 
 
 class Node(Polled):
@@ -183,7 +183,7 @@ class Node(Polled):
         if self.node not in names:
             return Pending(f"the lab {lab.name} has no node {self.node}")
         reason = state.unready_nodes(scene.context.cluster, lab).get(names[self.node])
-        return _unless_wrong(f"not Ready: {reason}" if reason else "Ready", ok=self.ready is (reason is None))
+        return _pending_unless(f"not Ready: {reason}" if reason else "Ready", ok=self.ready is (reason is None))
 
 
 class Gap(Part):
@@ -224,17 +224,17 @@ KINDS: Mapping[str, type[Polled | Gap | Duration]] = {
 """Every kind, by the key that identifies it."""
 
 
-def _of_its_kind(value: object) -> Polled | Gap | Duration:
+def _parse_expectation(value: object) -> Polled | Gap | Duration:
     kinds = [kind for key, kind in KINDS.items() if isinstance(value, dict) and key in value]
     if not kinds:
         raise ValueError(f"must have one of the keys {', '.join(KINDS)}")
     return kinds[0].model_validate(value)
 
 
-Expectation = Annotated[SerializeAsAny[Polled | Gap | Duration], PlainValidator(_of_its_kind)]
+Expectation = Annotated[SerializeAsAny[Polled | Gap | Duration], PlainValidator(_parse_expectation)]
 
 
-def _unless_wrong(measured: str, *, ok: bool) -> str | Pending:
+def _pending_unless(measured: str, *, ok: bool) -> str | Pending:
     return measured if ok else Pending(measured)
 
 

@@ -23,10 +23,10 @@ LIVE = frozenset({"address", "announcer", "standby"})
 """Looked up when a scene that uses them begins."""
 MEASURED = frozenset({"answers", "failures", "gap"})
 """Results of the last scene with traffic."""
-OF_AN_APP = frozenset({"app", "hostname", "url"})
+APP_NAMES = frozenset({"app", "hostname", "url"})
 
 
-def of_lab(lab: Lab) -> dict[str, str]:
+def lab_values(lab: Lab) -> dict[str, str]:
     """Return the values that stay the same while the lab exists."""
     app = lab.apps[0] if lab.apps else None
     return {
@@ -40,11 +40,13 @@ def of_lab(lab: Lab) -> dict[str, str]:
     }
 
 
-SAMPLES = of_lab(from_values({})) | dict.fromkeys(sorted(LIVE), "192.0.2.100") | dict.fromkeys(sorted(MEASURED), "9 s")
+SAMPLES = (
+    lab_values(from_values({})) | dict.fromkeys(sorted(LIVE), "192.0.2.100") | dict.fromkeys(sorted(MEASURED), "9 s")
+)
 """Every name, with an example of its value, so that a demo can be checked without a lab."""
 
 
-def checked(text: str) -> str:
+def require_known_names(text: str) -> str:
     """Return the text if all its names are known. Raises ValueError."""
     template = Template(text)
     if not template.is_valid():
@@ -54,7 +56,7 @@ def checked(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(min_length=1), AfterValidator(checked)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(require_known_names)]
 
 
 class Part(BaseModel):
@@ -67,7 +69,7 @@ class Part(BaseModel):
         return self.model_copy(update={key: fill(value, values) for key, value in self if isinstance(value, str)})
 
 
-def used(*parts: Part) -> frozenset[str]:
+def names_in(*parts: Part) -> frozenset[str]:
     """Return the names in all texts of these parts."""
     return frozenset(name for part in parts for name in Template(part.model_dump_json()).get_identifiers())
 
@@ -77,7 +79,7 @@ def fill(text: str, values: Values) -> str:
     return Template(text).substitute(values)
 
 
-def live(context: Context, names: frozenset[str]) -> dict[str, str] | Pending:
+def live_values(context: Context, names: frozenset[str]) -> dict[str, str] | Pending:
     """Return the live values of these names, or Pending if one has no value yet. Raises the errors of Cluster."""
     cluster, lab, service = context.cluster, context.lab, (context.controller.namespace, context.controller.service)
     looks: Mapping[str, Callable[[], IPv4Address | str | Pending]] = {

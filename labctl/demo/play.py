@@ -109,7 +109,7 @@ def require(script: Script, context: Context) -> None:
 def _lacks(script: Script, context: Context) -> Iterator[tuple[str, list[str]]]:
     """Yield what the lab lacks, and the commands that add it."""
     needs, lab, controller = script.demo.needs, context.lab, context.controller.name
-    apps = max(needs.apps, int(bool(names.used(script.demo) & names.OF_AN_APP)))
+    apps = max(needs.apps, int(bool(names.names_in(script.demo) & names.APP_NAMES)))
     taken = {app.name for app in lab.apps}
     free = [name for number in range(1, apps + 1) if (name := f"app-{number}") not in taken]
     replicas = lab.apps[0].replicas if lab.apps else needs.replicas
@@ -143,7 +143,7 @@ class Performance:
         with tempfile.TemporaryDirectory(prefix="demo-", dir=self._context.folder) as folder:
             self._folder = Path(folder)
             try:
-                values = self._values(names.used(*demo.cleanup))
+                values = self._values(names.names_in(*demo.cleanup))
                 for number, scene in enumerate(demo.scenes, start=1):
                     if number > 1:
                         self._stage.wait_for_enter()
@@ -161,7 +161,7 @@ class Performance:
     def _scene(self, scene: Scene, number: int) -> None:
         self._where = f"scene {number}"
         is_compared = any(isinstance(each, Announcer) and each.announcer == "changed" for each in scene.expect)
-        values = self._values(names.used(scene) | ({"announcer"} if is_compared else set()))
+        values = self._values(names.names_in(scene) | ({"announcer"} if is_compared else set()))
         scene = scene.filled(values)
         title, say = scene.title, scene.say
         self._where += f", {title}"
@@ -181,11 +181,11 @@ class Performance:
 
     def _values(self, wanted: frozenset[str]) -> Values:
         """Return the current values of the names; wait for those that are wanted. Raises NotReadyError."""
-        io, look = self._io, partial(names.live, self._context, wanted)
+        io, look = self._io, partial(names.live_values, self._context, wanted)
         what = f"the value of {' and '.join(f'${name}' for name in sorted(wanted & names.LIVE))}"
         live = until(look, what=what, timeout=self._context.lab.limits.demo_names, clock=io.clock, sleep=io.sleep)
         loads = [scene["load"] for scene in self.report["scenes"] if scene["load"]]
-        return {**names.of_lab(self._context.lab), **live, **(traffic.figures(loads[-1]) if loads else {})}
+        return {**names.lab_values(self._context.lab), **live, **(traffic.figures(loads[-1]) if loads else {})}
 
     def _command(self, command: Command, values: Values, reports: list[CommandReport]) -> None:
         program, *words = (fill(word, values) for word in shlex.split(command.command))

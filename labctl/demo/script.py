@@ -10,15 +10,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import ErrorDetails
 
 from labctl.config import document
-from labctl.config.problems import Problem, shown
-from labctl.demo.expect import Expectation, Gap, Seconds, like
-from labctl.demo.names import MEASURED, Part, Text, used
+from labctl.config.problems import Problem, display_value
+from labctl.demo.expect import Expectation, Gap, Seconds, matching
+from labctl.demo.names import MEASURED, Part, Text, names_in
 from labctl.host import paths
 from labctl.model.errors import UsageError
 from labctl.model.reports import DemoProblem, DemosReport
 from labctl.render.ingress import CONTROLLERS
 
-OWN = Path(__file__).resolve().parent / "demos"
+OWN_DEMOS = Path(__file__).resolve().parent / "demos"
 _CONTROLLERS = [controller.name for controller in CONTROLLERS]
 _TEXTS = {
     "extra_forbidden": "is not a known key",
@@ -85,7 +85,7 @@ class Needs(Part):
     apps: Count = 0
     replicas: Count = 0
     addresses: Count = 0
-    ingress: Annotated[str, like("|".join(_CONTROLLERS), " or ".join(_CONTROLLERS))] | None = None
+    ingress: Annotated[str, matching("|".join(_CONTROLLERS), " or ".join(_CONTROLLERS))] | None = None
 
 
 class Demo(Part):
@@ -100,7 +100,7 @@ class Demo(Part):
     def _results_follow_a_load(self) -> Self:
         loads = [index for index, scene in enumerate(self.scenes) if scene.load]
         early = self.scenes[: loads[0] + 1] if loads else self.scenes
-        if names := used(*early, *self.cleanup) & MEASURED:
+        if names := names_in(*early, *self.cleanup) & MEASURED:
             raise ValueError(f"${', $'.join(sorted(names))}: can be used only in scenes after one with a `load`")
         return self
 
@@ -113,17 +113,19 @@ class Script(NamedTuple):
     demo: Demo
 
 
-def listed() -> DemosReport:
+def list_demos() -> DemosReport:
     """Return every demo that can be played by name; the user's demos override labctl's."""
     report: DemosReport = {"version": 1, "demos": [], "problems": []}
-    for name, path in sorted(_named().items()):
+    for name, path in sorted(_demo_files().items()):
         try:
             about = read(path).demo.about
         except UsageError as error:
             problem = DemoProblem(demo=name, file=str(path), id=error.id, text=error.message, fix=error.hint)
             report["problems"].append(problem)
         else:
-            report["demos"].append({"demo": name, "about": about, "file": None if path.parent == OWN else str(path)})
+            report["demos"].append(
+                {"demo": name, "about": about, "file": None if path.parent == OWN_DEMOS else str(path)}
+            )
     return report
 
 
@@ -132,12 +134,12 @@ def find(name: str) -> Script:
 
     Raises UsageError `demo-unknown`, or `demo-invalid` as `read` does.
     """
-    path = Path(name) if "/" in name or name.endswith((".yaml", ".yml")) else _named().get(name)
+    path = Path(name) if "/" in name or name.endswith((".yaml", ".yml")) else _demo_files().get(name)
     if path is None or not path.exists():
         raise UsageError(
             f"there is no demo {name}",
             id="demo-unknown",
-            hint=f"Demos: {', '.join(sorted(_named())) or 'none'}. For a file, give a path with a slash: ./NAME.yaml.",
+            hint=f"Demos: {', '.join(sorted(_demo_files())) or 'none'}. For a file, give a path with a slash: ./NAME.yaml.",
         )
     return read(path)
 
@@ -145,33 +147,35 @@ def find(name: str) -> Script:
 def read(path: Path) -> Script:
     """Return the demo in this file. Raises UsageError `demo-invalid` with every problem, one a line."""
     try:
-        values, problems = document.parsed(path, paths.content(path))
+        values, problems = document.parse(path, paths.content(path))
         demo = Demo.model_validate(values)
     except OSError as error:
-        raise _invalid(f"cannot read the demo {path}: {error.strerror}") from error
+        raise _invalid_error(f"cannot read the demo {path}: {error.strerror}") from error
     except UsageError as error:
-        raise _invalid(error.message) from error
+        raise _invalid_error(error.message) from error
     except ValidationError as error:
         problems += map(_problem, error.errors(include_url=False))
     if problems:
         count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
-        raise _invalid(f"{path}: {count}" + "".join(f"\n  {problem}" for problem in problems))
+        raise _invalid_error(f"{path}: {count}" + "".join(f"\n  {problem}" for problem in problems))
     return Script(path.stem, path, demo)
 
 
-def _named() -> dict[str, Path]:
-    folders = (OWN, paths.configuration() / "demos")
+def _demo_files() -> dict[str, Path]:
+    folders = (OWN_DEMOS, paths.configuration() / "demos")
     return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
 
 
-def _invalid(message: str) -> UsageError:
+def _invalid_error(message: str) -> UsageError:
     return UsageError(message, id="demo-invalid", hint="Correct the demo's file and try again; nothing was run.")
 
 
 def _problem(detail: ErrorDetails) -> Problem:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in detail["loc"])
+    parts = (f"[{part}]" if isinstance(part, int) else f".{display_value(part)}" for part in detail["loc"])
     text = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
     has_value = detail["type"] != "missing" and not isinstance(detail["input"], dict | list)
     return Problem(
-        "".join(parts).removeprefix("."), shown(detail["input"]) if has_value else "", _TEXTS.get(detail["type"], text)
+        "".join(parts).removeprefix("."),
+        display_value(detail["input"]) if has_value else "",
+        _TEXTS.get(detail["type"], text),
     )

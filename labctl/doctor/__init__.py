@@ -24,7 +24,7 @@ __all__ = [
     "report",
 ]
 
-NOT_WELL = (State.WARNING, State.BROKEN)
+PROBLEM_STATES = (State.WARNING, State.BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def examine(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS
 
 def repair(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
     """Run every check, apply the safe repairs, and run the repaired checks again."""
-    return [_repaired(each, context, machine) for each in examine(context, machine, checks)]
+    return [_repair(each, context, machine) for each in examine(context, machine, checks)]
 
 
 def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
@@ -67,9 +67,9 @@ def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
     }
 
 
-def _repaired(examined: Examined, context: Context, machine: Machine) -> Examined:
+def _repair(examined: Examined, context: Context, machine: Machine) -> Examined:
     check = examined.check
-    if check.repair is None or examined.finding.state not in NOT_WELL:
+    if check.repair is None or examined.finding.state not in PROBLEM_STATES:
         return examined
     try:
         check.repair(context, machine)
@@ -79,4 +79,4 @@ def _repaired(examined: Examined, context: Context, machine: Machine) -> Examine
             examined, finding=replace(finding, observation=f"{finding.observation}; the repair failed: {error.message}")
         )
     finding = check.examine(context, machine)
-    return Examined(check, finding, fixed=finding.state not in NOT_WELL)
+    return Examined(check, finding, fixed=finding.state not in PROBLEM_STATES)

@@ -180,21 +180,21 @@ CHECKS = (
         "memory",
         "with less, the kernel kills programs of the nodes",
         machine.check_memory,
-        conditions=(conditions.growing,),
+        conditions=(conditions.with_new_nodes,),
         blocks_up="memory-too-small",
     ),
     Check(
         "disk",
         "nodes unpack images there, and the kubelet evicts pods when it is nearly full",
         machine.check_disk,
-        conditions=(conditions.growing,),
+        conditions=(conditions.with_new_nodes,),
         blocks_up="disk-full",
     ),
     Check(
         "filesystem",
         "nodes mount the layers of images as overlays, which not every file system supports",
         machine.check_filesystem,
-        conditions=(conditions.containers, conditions.unmade),
+        conditions=(conditions.containers, conditions.not_created),
         blocks_up="filesystem-unusable",
     ),
     # The network.
@@ -202,14 +202,14 @@ CHECKS = (
         "network",
         "packets for the lab would go there instead",
         network.check_routes,
-        conditions=(conditions.shared, conditions.unmade),
+        conditions=(conditions.shared, conditions.not_created),
         blocks_up="network-taken",
     ),
     Check(
         "docker-networks",
         "two networks of one Engine cannot have the same addresses",
         network.check_docker_networks,
-        conditions=(conditions.containers, conditions.unmade_if_shared),
+        conditions=(conditions.containers, conditions.not_created_if_shared),
         blocks_up="docker-network-taken",
     ),
     Check(
@@ -230,13 +230,13 @@ CHECKS = (
         "pool-dhcp",
         _POOL,
         pool.check_dhcp,
-        conditions=(conditions.shared, conditions.beside_virtualbox),
+        conditions=(conditions.shared, conditions.not_virtualbox),
     ),
     Check(
         "pool-answers",
         _POOL,
         pool.check_answers,
-        conditions=(conditions.shared, conditions.unmade),
+        conditions=(conditions.shared, conditions.not_created),
     ),
     # Names.
     Check(
@@ -303,7 +303,7 @@ CHECKS = (
         "registries",
         "a build of the bundle needs them",
         registries.check_registries,
-        conditions=(conditions.unbuilt,),
+        conditions=(conditions.without_bundle,),
     ),
     # Leftovers.
     Check(

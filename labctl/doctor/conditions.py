@@ -17,13 +17,13 @@ def isolated(context: Context) -> str:
     return "" if context.isolated else "the lab uses this machine's own network and Engine"
 
 
-def unmade(context: Context) -> str:
+def not_created(context: Context) -> str:
     """Limit a check to labs that do not exist yet: a lab does not conflict with itself."""
     is_saved = saved_lab.read(context.folder) is not None
     return f"the lab {context.lab.name} already exists" if is_saved else ""
 
 
-def growing(context: Context) -> str:
+def with_new_nodes(context: Context) -> str:
     """Limit a check to labs with nodes that do not exist yet."""
     return "" if new_nodes(context) else f"the lab {context.lab.name} already exists"
 
@@ -35,12 +35,12 @@ def new_nodes(context: Context) -> tuple[Node, ...]:
     return tuple(node for node in context.lab.nodes if node.name not in there)
 
 
-def unmade_if_shared(context: Context) -> str:
+def not_created_if_shared(context: Context) -> str:
     """Limit a check to isolated labs, and to labs on the machine's own network that do not exist yet."""
-    return "" if context.isolated else unmade(context)
+    return "" if context.isolated else not_created(context)
 
 
-def unbuilt(context: Context) -> str:
+def without_bundle(context: Context) -> str:
     """Limit a check to labs whose bundle is not built yet."""
     return "the bundle exists, so no registry is needed" if context.has_bundle else ""
 
@@ -61,7 +61,7 @@ def libvirt(context: Context) -> str:
     return "" if context.lab.provider == "libvirt" else f"the provider is {context.lab.provider}"
 
 
-def beside_virtualbox(context: Context) -> str:
+def not_virtualbox(context: Context) -> str:
     """Limit a check to nodes of other providers than VirtualBox."""
     return "see `virtualbox-dhcp`" if context.lab.provider == "virtualbox" else ""
 

@@ -87,20 +87,20 @@ def check_engine(context: Context, machine: Machine) -> Finding:
     if machine.path_of(COMMAND[0]).startswith(SNAP_PROGRAMS):
         return not_relevant("the docker command is a snap; see `docker-command`")
     address = _address(machine)
-    if _is_elsewhere(address):
+    if _is_remote(address):
         return _finding(REMOTE, Engine(address, "", (), (), "", "", "", "", ()), machine)
     said = machine.run(*VERSION)
     server = parse_json(said.out).get("Server") if said is not None and said.code == 0 else None
     if server is None and check_command(context, machine).state is State.BROKEN:
         return not_relevant("the docker command is not Docker's own; see `docker-command`")
     if server is None:
-        return _silent(address, said)
+        return _no_engine(address, said)
     engine = _engine(address, server, machine)
     kind = next((kind for kind in KINDS if kind.matches(engine, machine)), None)
-    return _well(engine, machine) if kind is None else _finding(kind, engine, machine)
+    return _healthy(engine, machine) if kind is None else _finding(kind, engine, machine)
 
 
-def _silent(address: str, said: Finished | None) -> Finding:
+def _no_engine(address: str, said: Finished | None) -> Finding:
     """Return why no Engine answers, with the cause if the docker command's output is a known failure."""
     lines = said.last_lines if said is not None else ()
     unknown = MissingError(
@@ -130,7 +130,7 @@ def _finding(kind: Kind, engine: Engine, machine: Machine) -> Finding:
     return broken(kind.observation.format_map(fields), fix, cause=kind.cause)
 
 
-def _well(engine: Engine, machine: Machine) -> Finding:
+def _healthy(engine: Engine, machine: Machine) -> Finding:
     product = f"Docker Engine {version_text(engine.version)}" if engine.version else "a Docker Engine answers"
     if "microsoft" in engine.kernel.casefold():
         fix = "Use a browser that runs in WSL, or `labctl exec -- curl`; Windows reads another hosts file."
@@ -176,7 +176,7 @@ def _version(server: dict[str, Any]) -> Version:
     return parse_version(r"^(\d+\.\d+\.\d+)", server.get("Version", ""))
 
 
-def _is_elsewhere(address: str) -> bool:
+def _is_remote(address: str) -> bool:
     """Return whether the endpoint is on another machine; a local one may still be a tunnel to one."""
     parts = urlsplit(address)
     if parts.scheme in LOCAL_SCHEMES:
@@ -203,7 +203,7 @@ def _line(machine: Machine, path: Path) -> str:
 
 REMOTE = Kind(
     "engine-remote",
-    lambda engine, _seen: _is_elsewhere(engine.address),
+    lambda engine, _seen: _is_remote(engine.address),
     "the Engine at {address} is on another machine: its nodes cannot have this machine's files, nor be reached from here",
     f"Run labctl on that machine. Or: {OWN_ENGINE}",
 )

@@ -36,7 +36,7 @@ REPAIR = "`labctl doctor --fix` removes them."
 def check_leftovers(_context: Context, machine: Machine) -> Finding:
     """Check that nothing is left of labs that no longer exist."""
     leftovers = [
-        *(f"{what} of lab {name}" for name, what in _traces(machine)),
+        *(f"{what} of lab {name}" for name, what in _find_leftovers(machine)),
         *(f"link {link}" for link in _links(machine)),
     ]
     return warning(", ".join(leftovers), REPAIR) if leftovers else ok("no leftovers of labs")
@@ -47,7 +47,7 @@ def remove_leftovers(context: Context, machine: Machine) -> None:
 
     Keep a state folder without an Engine's data: `labctl render` wrote it, and its keys are the user's.
     """
-    for name in sorted({name for name, _ in _traces(machine)}):
+    for name in sorted({name for name, _ in _find_leftovers(machine)}):
         folder = paths.state(name)
         lab = replace(context, lab=replace(context.lab, name=name), folder=folder, isolated=machine.may_isolate)
         with _unless_locked(folder / lab_folder.LOCK) as is_free:
@@ -62,7 +62,7 @@ def remove_leftovers(context: Context, machine: Machine) -> None:
 
 def check_unfinished_bundles(context: Context, machine: Machine) -> Finding:
     """Check that no interrupted build left files that `labctl bundle build` does not resume."""
-    folders = [str(path) for path in _unfinished(context.cache, machine)]
+    folders = [str(path) for path in _unfinished_bundles(context.cache, machine)]
     if folders:
         return warning(f"an interrupted build left {', '.join(folders)}", REPAIR)
     return ok("no leftovers of interrupted builds")
@@ -70,21 +70,21 @@ def check_unfinished_bundles(context: Context, machine: Machine) -> Finding:
 
 def remove_unfinished_bundles(context: Context, machine: Machine) -> None:
     """Remove what interrupted builds left, unless a build is running there."""
-    for path in _unfinished(context.cache, machine):
+    for path in _unfinished_bundles(context.cache, machine):
         bundle = path.relative_to(context.cache / "bundles").parts[0].removesuffix(PARTIAL)
         with _unless_locked(context.cache / "bundles" / f"{bundle}.lock") as is_free:
             if is_free:
                 shutil.rmtree(path)
 
 
-def _traces(machine: Machine) -> list[tuple[str, str]]:
+def _find_leftovers(machine: Machine) -> list[tuple[str, str]]:
     """Return the leftovers of labs without a lab.json, each as the lab's name and a description."""
-    recorded = _recorded(machine)
-    traces = [*_of_state(machine), *(_of_isolation(machine) if machine.may_isolate else ())]
+    recorded = _recorded_labs(machine)
+    traces = [*_state_leftovers(machine), *(_isolation_leftovers(machine) if machine.may_isolate else ())]
     return [(lab, what) for lab, what in traces if NAME.fullmatch(lab) and lab not in recorded]
 
 
-def _recorded(machine: Machine) -> set[str]:
+def _recorded_labs(machine: Machine) -> set[str]:
     """Return the labs with a lab.json: this user's, and isolated ones, whose runtime folder names the state folder."""
     home = paths.state_home()
     folders = [home / name for name in machine.names(home)]
@@ -92,7 +92,7 @@ def _recorded(machine: Machine) -> set[str]:
     return {folder.name for folder in folders if machine.read(folder / lab_folder.RECORD) is not None}
 
 
-def _of_isolation(machine: Machine) -> Iterator[tuple[str, str]]:
+def _isolation_leftovers(machine: Machine) -> Iterator[tuple[str, str]]:
     for folder, what in ((NAMESPACES, "namespace"), (SETTINGS, "settings")):
         names = (name for name in machine.names(folder) if name.startswith("labctl-"))
         yield from ((name.removeprefix("labctl-"), f"{what} {folder / name}") for name in names)
@@ -105,7 +105,7 @@ def _of_isolation(machine: Machine) -> Iterator[tuple[str, str]]:
             yield tag, f"{table} rules labctl:{tag}"
 
 
-def _of_state(machine: Machine) -> Iterator[tuple[str, str]]:
+def _state_leftovers(machine: Machine) -> Iterator[tuple[str, str]]:
     home = paths.state_home()
     for lab in machine.names(home):
         if lab_folder.ENGINE in machine.names(home / lab):
@@ -115,12 +115,12 @@ def _of_state(machine: Machine) -> Iterator[tuple[str, str]]:
 def _links(machine: Machine) -> list[str]:
     """Return uplinks without a lab: those whose name is not the checksum of a known lab's name."""
     links = [each.name for each in interfaces(machine)] if machine.may_isolate else []
-    labs = _recorded(machine) | {lab for lab, _ in _traces(machine)}
+    labs = _recorded_labs(machine) | {lab for lab, _ in _find_leftovers(machine)}
     known = {Isolation(lab, LOOPBACK, paths.state(lab)).link for lab in labs}
     return [link for link in links if LINK.fullmatch(link) and link not in known]
 
 
-def _unfinished(cache: Path, machine: Machine) -> list[Path]:
+def _unfinished_bundles(cache: Path, machine: Machine) -> list[Path]:
     """Return the folders that interrupted builds left, except those that the next build resumes."""
     bundles = cache / "bundles"
     own = [f"{identity}{PARTIAL}" for identity in _own_bundles()]

@@ -44,7 +44,7 @@ def check_libvirt(_context: Context, machine: Machine) -> Finding:
             cause="libvirt-uri-unusable",
         )
     if said.code != 0:
-        return _silent(where, "\n".join(said.last_lines), machine)
+        return _no_libvirt(where, "\n".join(said.last_lines), machine)
     daemon = parse_version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)
     qemu = parse_version(r"Running hypervisor: QEMU (\d+(?:\.\d+)+)", said.out)
     return ok(f"libvirt {version_text(daemon)} with QEMU {version_text(qemu)} at {where}")
@@ -104,7 +104,7 @@ def check_networks(context: Context, machine: Machine) -> Finding:
                 f"Give this lab another --name; or remove the network: {_removal(each, machine)}.",
             )
     taken = [each for each in known if any(lab.network.overlaps(address.network) for address in each.addresses)]
-    if taken and not conditions.unmade(context) and all(_is_routed(each, machine) for each in taken):
+    if taken and not conditions.not_created(context) and all(_is_routed(each, machine) for each in taken):
         return not_relevant(f"{clause(taken, 'is', 'are')} routed; see `network`")
     if taken:
         whose = ", ".join(f"{each}, {' '.join(str(own.network) for own in each.addresses)}" for each in taken)
@@ -122,12 +122,12 @@ def is_usable(machine: Machine) -> bool:
     return libvirt.is_local_system(libvirt.uri(machine.environment)) and libvirt.responds(machine)
 
 
-def _silent(where: str, said: str, machine: Machine) -> Finding:
+def _no_libvirt(where: str, said: str, machine: Machine) -> Finding:
     """Return why libvirt does not answer this user."""
     socket = re.search(r"Failed to connect socket to '([^']+)': Permission denied", said)
     failure = f"libvirt at {where} does not answer: {last_line(said.splitlines()).removeprefix('error: ')}"
     if socket or "polkit" in said:
-        return broken(failure, _admission(socket[1] if socket else "", machine), cause="libvirt-forbidden")
+        return broken(failure, _access_hint(socket[1] if socket else "", machine), cause="libvirt-forbidden")
     if "emulator" in said:
         return broken(failure, f"Install QEMU: `{as_root(machine)}apt-get install qemu-system-x86`.")
     return broken(
@@ -138,7 +138,7 @@ def _silent(where: str, said: str, machine: Machine) -> Finding:
     )
 
 
-def _admission(socket: str, machine: Machine) -> str:
+def _access_hint(socket: str, machine: Machine) -> str:
     """Return how this user gets access: through the group of libvirt's socket, effective from the next login."""
     owned = machine.run("stat", "--format=%G", socket) if socket else None
     group = owned.out.strip() if owned is not None and owned.code == 0 else ""
@@ -161,10 +161,10 @@ def _free(pool: Pool, machine: Machine) -> int:
 
 def _with_room(context: Context, description: str, free: int) -> Finding:
     """Check that a pool has room for the machines that do not exist yet."""
-    if reason := conditions.growing(context):
+    if reason := conditions.with_new_nodes(context):
         return ok(f"{description}: {free / GIB:.1f} GiB free; {reason}")
     count = len(conditions.new_nodes(context))
-    need = MACHINE_SPACE * count + (0 if conditions.unmade(context) else IMAGE_SPACE)
+    need = MACHINE_SPACE * count + (0 if conditions.not_created(context) else IMAGE_SPACE)
     space = f"{description}: {free / GIB:.1f} GiB free, {count} machines need {need / GIB:.0f} GiB"
     fix = "Make space there, or set fewer `workers`."
     return broken(space, fix, cause="libvirt-pool-full") if free < need else ok(space)

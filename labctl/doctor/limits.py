@@ -14,7 +14,7 @@ from labctl.model.lab import Node, Role
 
 SETTINGS = Path("/proc/sys/fs/inotify")
 SYSCTL_FILE = "/etc/sysctl.d/60-labctl.conf"
-USUAL = 40
+DEFAULT_VALUES = 40
 """Instances that root's own programs typically hold on a desktop machine: only root can count them."""
 
 
@@ -45,7 +45,7 @@ def check_inotify(context: Context, machine: Machine) -> Finding:
     if not (nodes := conditions.new_nodes(context)):
         return ok("the lab's nodes hold what they need")
     counted = machine.inotify_of_root()
-    used = dict(zip(allowed, counted if counted is not None else (USUAL, 0), strict=True))
+    used = dict(zip(allowed, counted if counted is not None else (DEFAULT_VALUES, 0), strict=True))
     short = [limit for limit, value in allowed.items() if used[limit] + limit.need(nodes) > int(value)]
     known = "in use" if counted is not None else "assumed in use, as only root can count them"
     usage = "; ".join(

@@ -153,7 +153,7 @@ def check_disk(context: Context, machine: Machine) -> Finding:
 
 def _place(context: Context, machine: Machine) -> tuple[Path, int]:
     """Return the folder in which new nodes use disk space, and how much; libvirt's pool has a check of its own."""
-    count, is_made = len(conditions.new_nodes(context)), bool(conditions.unmade(context))
+    count, is_made = len(conditions.new_nodes(context)), bool(conditions.not_created(context))
     if context.hypervisor.are_containers:
         need = count * (LAB_SPACE // 2) if is_made else LAB_SPACE
         return _engine_data(context, machine) or context.folder, need

@@ -32,21 +32,21 @@ class OtherLine:
     """Whether browsers use its address instead of the lab's, or wait for it."""
 
 
-def others(context: Context, machine: Machine) -> list[OtherLine]:
+def lines_with_other_addresses(context: Context, machine: Machine) -> list[OtherLine]:
     """Return the lines outside of labs' blocks that give one of the lab's hostnames another address.
 
     Before a new lab has a line, judge them as if its line followed them. Otherwise judge what the resolver returns now.
     """
-    return [each for app in context.lab.apps for each in _others(app.hostname, context, machine)]
+    return [each for app in context.lab.apps for each in _other_lines(app.hostname, context, machine)]
 
 
-def own(context: Context, machine: Machine) -> list[HostsLine]:
+def lab_lines(context: Context, machine: Machine) -> list[HostsLine]:
     """Return the lines of the lab's block that name one of its apps."""
     lab = context.lab
     return [line for app in lab.apps for line in _lines(app.hostname, context, machine) if line.block == lab.name]
 
 
-def unnamed(context: Context, machine: Machine) -> list[str]:
+def unresolved_hostnames(context: Context, machine: Machine) -> list[str]:
     """Return the hostnames of an existing lab that have no line and do not resolve to an address of the pool."""
     if machine.read(context.folder / lab_folder.RECORD) is None:
         return []
@@ -54,23 +54,23 @@ def unnamed(context: Context, machine: Machine) -> list[str]:
     return [name for name in without if not any(each in context.lab.pool for each in machine.resolve(name))]
 
 
-def unread(context: Context, machine: Machine) -> str | None:
+def ignored_hostname(context: Context, machine: Machine) -> str | None:
     """Return a hostname whose lines the resolver ignores, empty if there is none; None if that is unknown."""
     if not machine.resolver_reads(context.lab.hosts_file):
         return None
     lines = {app.hostname: _lines(app.hostname, context, machine) for app in context.lab.apps}
-    named = {name: {line.address for line in each} for name, each in lines.items() if _right(each, context.lab)}
+    named = {name: {line.address for line in each} for name, each in lines.items() if _lab_address(each, context.lab)}
     return next((name for name, each in named.items() if each.isdisjoint(machine.resolve(name))), "") if named else None
 
 
-def _others(hostname: str, context: Context, machine: Machine) -> Iterator[OtherLine]:
+def _other_lines(hostname: str, context: Context, machine: Machine) -> Iterator[OtherLine]:
     lab, lines = context.lab, _lines(hostname, context, machine)
-    right = _right(lines, lab)
+    right = _lab_address(lines, lab)
     foreign = [line for line in lines if line.block is None and line.address != right]
     is_made = machine.read(context.folder / lab_folder.RECORD) is not None
     addresses = machine.resolve(hostname) if foreign and (right or is_made) else ()
     is_single = machine.platform == "linux" and not MULTI.search(machine.read(HOST_CONF) or "")
-    knock = partial(_knock, context, machine)
+    knock = partial(_connect, context, machine)
     wrong_addresses = other_addresses.find(addresses, lines, right, knock) if right in addresses else []
     for each in wrong_addresses or other_addresses.from_lines(foreign, knock):
         if each.line is None or each.line.block is not None:
@@ -89,14 +89,14 @@ def _lines(hostname: str, context: Context, machine: Machine) -> tuple[HostsLine
     return resolver.hosts_lines((machine.read(context.lab.hosts_file) or "").encode(), hostname)
 
 
-def _right(lines: Sequence[HostsLine], lab: Lab) -> Address | None:
+def _lab_address(lines: Sequence[HostsLine], lab: Lab) -> Address | None:
     """Return the lab's address, from labctl's own lines or else from those of the user; None if none is in the pool."""
     own = [line for line in lines if line.block == lab.name]
     users = [line for line in lines if line.block is None]
     return next((line.address for line in own or users if line.address in lab.pool), None)
 
 
-def _knock(context: Context, machine: Machine, addresses: Sequence[Address]) -> Mapping[Address, ConnectResult]:
+def _connect(context: Context, machine: Machine, addresses: Sequence[Address]) -> Mapping[Address, ConnectResult]:
     """Try to connect to addresses. If this machine is not in the lab's network, count those in it as silent."""
     near = [each.network for link in interfaces(machine) if link.is_up for each in link.addresses]
     away = {each for each in addresses if each in context.lab.network and not any(each in network for network in near)}

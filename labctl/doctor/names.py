@@ -60,13 +60,13 @@ def check_hosts_block(context: Context, machine: Machine) -> Finding:
             f"{file} has lines of a lab {lab}, which this user does not have: {'; '.join(lines)}",
             f"Unless it is another user's: `{hosts_entry.command_to_remove(file, lab)}`.",
         )
-    if outdated := [line for line in name_lines.own(context, machine) if line.address not in context.lab.pool]:
+    if outdated := [line for line in name_lines.lab_lines(context, machine) if line.address not in context.lab.pool]:
         return warning(
             f"{file}: {'; '.join(line.text for line in outdated)}: outside of the pool {context.lab.pool}",
             f"Run `labctl --name {lab} hosts sync` to write the right address.",
             "hosts-entry-outdated",
         )
-    if unnamed := name_lines.unnamed(context, machine):
+    if unnamed := name_lines.unresolved_hostnames(context, machine):
         return warning(
             f"the lab {lab} exists, but {clause(unnamed, 'does not', 'do not')} resolve to an address of {context.lab.pool}",
             f"Run `labctl --name {lab} hosts sync`.",
@@ -78,7 +78,7 @@ def check_hosts_block(context: Context, machine: Machine) -> Finding:
 def check_shadows(context: Context, machine: Machine) -> Finding:
     """Check that no line outside labs' blocks gives a hostname of the lab another address, which browsers may use."""
     lab = context.lab
-    shadows = name_lines.others(context, machine)
+    shadows = name_lines.lines_with_other_addresses(context, machine)
     if not shadows:
         return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
     observation = f"{lab.hosts_file}: {'; '.join(each.text for each in shadows)}"
@@ -115,7 +115,7 @@ def check_name_order(context: Context, machine: Machine) -> Finding:
     fix = f"Write `files` first in the line `hosts:` of {NSSWITCH}."
     late = f"{clause(before, 'comes', 'come')} before the hosts file" if before else "the hosts file is not listed"
     is_first = before is not None and not before
-    unread = name_lines.unread(context, machine)
+    unread = name_lines.ignored_hostname(context, machine)
     if unread:
         why = f"; {late}" if not is_first else ""
         fix = (

@@ -10,7 +10,7 @@ from typing import Any
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.packages import as_root
-from labctl.doctor.routes import conflict, hidden
+from labctl.doctor.routes import conflicting_route, containing_route
 from labctl.host import libvirt, virtualbox
 from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
@@ -49,21 +49,21 @@ def check_routes(context: Context, machine: Machine) -> Finding:
     # VirtualBox shares a host-only network with the labs and machines that `virtualbox-members` looks at.
     joined = virtualbox.addresses(machine).get(context.lab.gateway) if context.lab.provider == "virtualbox" else None
     known = tuple(route for route in known if route.device != joined)
-    if taken := conflict(network, known, rules(machine)):
-        return broken(f"network {network}: {_told(taken, machine)}", _cure(taken, context))
+    if taken := conflicting_route(network, known, rules(machine)):
+        return broken(f"network {network}: {_describe(taken, machine)}", _fix(taken, context))
     others = [each for each in interfaces(machine) if each.name != joined]
     for interface, address in ((each, address) for each in others for address in each.addresses):
         own = address.ip in network
         if interface.is_up and own:
-            conflict_text = f"network {network}: {_whose(interface.name, machine)} has {address}"
-            return broken(conflict_text, _elsewhere(context))
+            conflict_text = f"network {network}: {_with_owner(interface.name, machine)} has {address}"
+            return broken(conflict_text, _alternatives(context))
         if own or address.network.subnet_of(network):
             conflict_text = f"network {network}: {interface.name}, which is down, has {address}"
             removal = f"{as_root(machine)}ip address del {address} dev {interface.name}"
-            return warning(conflict_text, f"{_elsewhere(context)} Or remove its address: `{removal}`.")
-    if wider := hidden(network, known):
+            return warning(conflict_text, f"{_alternatives(context)} Or remove its address: `{removal}`.")
+    if wider := containing_route(network, known):
         return warning(
-            f"network {network}: {wider.network} is routed by {_whose(wider.device, machine)}, and the lab takes a part of it",
+            f"network {network}: {wider.network} is routed by {_with_owner(wider.device, machine)}, and the lab takes a part of it",
             f"Continue if you need nothing in {network} there; otherwise choose another `network` in labctl.yaml.",
         )
     return ok(f"no route or interface overlaps {network}")
@@ -101,26 +101,26 @@ def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, 
     described = machine.run(*docker, "network", "inspect", *ids) if ids else None
     if described is None or described.code != 0:
         return ()
-    return tuple(_of_docker(parse_json(described.out, list)))
+    return tuple(_parse_networks(parse_json(described.out, list)))
 
 
-def _told(taken: TableRoute, machine: Machine) -> str:
+def _describe(taken: TableRoute, machine: Machine) -> str:
     """Describe what the machine does with packets for the lab."""
     by = f", by the rule of priority {taken.rule}" if taken.rule is not None else ""
     if taken.rejects:
         return f"this machine has {taken.network} {taken.kind}{by}"
     table = f" (table {taken.table})" if taken.rule is not None else ""
-    return f"this machine already routes {taken.network} by {_whose(taken.device, machine)}{table}{by}"
+    return f"this machine already routes {taken.network} by {_with_owner(taken.device, machine)}{table}{by}"
 
 
-def _elsewhere(context: Context) -> str:
+def _alternatives(context: Context) -> str:
     """Return the alternatives to this network: only labs of containers can be isolated."""
     isolated = ", or run as root with `--isolated`" if context.hypervisor.are_containers else ""
     return f"Choose another `network` in labctl.yaml{isolated}."
 
 
-def _cure(taken: TableRoute, context: Context) -> str:
-    network, elsewhere = context.lab.network, _elsewhere(context)
+def _fix(taken: TableRoute, context: Context) -> str:
+    network, elsewhere = context.lab.network, _alternatives(context)
     if taken.rule:
         first = f"`sudo ip rule add to {network} lookup main priority {taken.rule - 1}`"
         return f"{elsewhere} Or give the lab's routes precedence: {first}."
@@ -129,7 +129,7 @@ def _cure(taken: TableRoute, context: Context) -> str:
     return elsewhere
 
 
-def _whose(device: str, machine: Machine) -> str:
+def _with_owner(device: str, machine: Machine) -> str:
     """Return an interface's name with its owner, since the name of a bridge does not tell users whose it is."""
     for network in docker_networks(machine) or ():
         if network.bridge == device:
@@ -140,7 +140,7 @@ def _whose(device: str, machine: Machine) -> str:
     return f"{device}, {owner}" if owner else device
 
 
-def _of_docker(described: list[Mapping[str, Any]]) -> Iterator[DockerNetwork]:
+def _parse_networks(described: list[Mapping[str, Any]]) -> Iterator[DockerNetwork]:
     for description in described:
         if description.get("Scope", "local") != "local":
             continue  # a swarm's networks have an address space of their own

@@ -21,7 +21,7 @@ def check_owner(context: Context, machine: Machine) -> Finding:
         return not_relevant("only root may look into the lab's runtime folder; see `isolation`")
     if context.isolated:
         owner = context.isolation.other_owner()
-        return _elsewhere(context, owner) if owner else ok(f"no other state folder has a lab {context.lab.name}")
+        return _owned_elsewhere(context, owner) if owner else ok(f"no other state folder has a lab {context.lab.name}")
     listed = machine.run(*LISTING)
     if listed is None or listed.code != 0:
         return not_relevant("no Docker Engine answers; see `engine`")
@@ -37,14 +37,14 @@ def check_owner(context: Context, machine: Machine) -> Finding:
         return ok("no other container has the name of a node")
     name, state = others[0]
     if state:
-        return _elsewhere(context, Path(state))
+        return _owned_elsewhere(context, Path(state))
     return broken(
         f"container {name} in this Docker Engine is not this lab's, and has the name of a node",
         f"Give this lab another --name; or, if the container is not needed: `docker rm --force {name}`.",
     )
 
 
-def _elsewhere(context: Context, owner: Path) -> Finding:
+def _owned_elsewhere(context: Context, owner: Path) -> Finding:
     command = f"XDG_STATE_HOME={shlex.quote(str(owner.parent.parent))} labctl --name {context.lab.name} …"
     return broken(
         f"the lab {context.lab.name} on this machine belongs to {owner}, not to {context.folder}",

@@ -114,7 +114,7 @@ def installation(programs: Sequence[str], machine: Machine) -> Installation:
         return Installation(without=tuple(programs))
     release = _release(machine)
     is_red_hat = "rhel" in f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
-    return _by_another(programs, RED_HAT if manager == "dnf" and is_red_hat else SYSTEMS[manager], machine)
+    return _by_other_manager(programs, RED_HAT if manager == "dnf" and is_red_hat else SYSTEMS[manager], machine)
 
 
 def apt_has_lists(machine: Machine) -> bool:
@@ -162,7 +162,7 @@ def _hashicorp_by_apt(release: Mapping[str, str], sudo: str) -> list[str]:
     ]
 
 
-def _by_another(programs: Sequence[str], system: System, machine: Machine) -> Installation:
+def _by_other_manager(programs: Sequence[str], system: System, machine: Machine) -> Installation:
     sudo = as_root(machine)
     brought = {program: system.packages.get(program, APT[program]).split() for program in programs}
     packages = sorted({package for each in brought.values() for package in each})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from labctl.context import Context
 from labctl.doctor import CHECKS, Examined, State, conditions, examine, packages, repair
-from labctl.doctor.tools import FOR_BUILDING, absence, for_download, missing, needed
+from labctl.doctor.tools import FOR_BUILDING, check_installed, missing_programs, needed_programs, programs_for_download
 from labctl.host.machine import Machine
 from labctl.host.process import Finished, check, run
 from labctl.host.wait import Pending, until
@@ -15,13 +15,13 @@ from labctl.model.events import Progress
 
 __all__ = ["FOR_BUILDING", "may_isolate", "require", "require_download", "require_machine"]
 
-SLOW = ("vagrant",)
+SLOW_CHECKS = ("vagrant",)
 """Slow checks that run only before a bundle is built, which takes far longer."""
 OF_NEW_LABS = ("libvirt-plugin",)
 """Slow checks that run only before a lab is created."""
 OTHER_APT_SECONDS = 60
 """How long to wait for another apt, such as the one that runs after boot."""
-_HELD = "/var/lib/apt/lists/lock"
+_APT_LOCKED = "/var/lib/apt/lists/lock"
 """The file that apt's error names if another apt updates the lists, for which apt does not wait by itself."""
 
 
@@ -32,8 +32,8 @@ def require_machine(context: Context, report: Progress) -> bool:
     problem with its fix; its id is that of the only problem, else `machine-not-ready`.
     """
     machine = Machine()
-    installed = context.may_install and _install(needed(context, machine), machine, report)
-    skipped = {*(SLOW if context.has_bundle else ()), *(OF_NEW_LABS if conditions.unmade(context) else ())}
+    installed = context.may_install and _install(needed_programs(context, machine), machine, report)
+    skipped = {*(SLOW_CHECKS if context.has_bundle else ()), *(OF_NEW_LABS if conditions.not_created(context) else ())}
     checks = [check for check in CHECKS if check.blocks_up and check.id not in skipped]
     # `--yes` allows repairs as well as installations.
     examined = (repair if context.may_install else examine)(context, machine, checks)
@@ -55,7 +55,7 @@ def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> 
     """Install missing programs where allowed; return whether one was installed. Raises MissingError `tools-missing`."""
     machine = Machine()
     installed = may_install and _install(programs, machine, report)
-    finding = absence(programs, machine)
+    finding = check_installed(programs, machine)
     if finding.state is State.BROKEN:
         raise MissingError(finding.observation, id="tools-missing", hint=finding.fix)
     return installed
@@ -63,7 +63,7 @@ def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> 
 
 def require_download(*, may_install: bool, report: Progress) -> bool:
     """Require the programs that a download starts, as `require` does."""
-    return require(for_download(Machine()), may_install=may_install, report=report)
+    return require(programs_for_download(Machine()), may_install=may_install, report=report)
 
 
 def may_isolate() -> bool:
@@ -89,7 +89,7 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
 
 def _install(programs: Sequence[str], machine: Machine, report: Progress) -> bool:
     """Install missing programs if apt has packages of all of them and the user is root; return whether it did."""
-    absent = missing(programs, machine)
+    absent = missing_programs(programs, machine)
     if not absent or not machine.has("apt-get") or not machine.is_root:
         return False
     if packages.apt_has_lists(machine) and not packages.installation(absent, machine).by_apt:
@@ -116,7 +116,7 @@ def _update(line: Sequence[str], environment: Mapping[str, str]) -> Finished:
 
     def updated() -> Finished | Pending:
         finished = run(line, env=environment)
-        if any(_HELD in said for said in finished.last_lines):
+        if any(_APT_LOCKED in said for said in finished.last_lines):
             return Pending(finished.last_lines[-1])
         return finished
 

@@ -50,7 +50,7 @@ def check_access(context: Context, machine: Machine) -> Finding:
 
 def _obstacle(context: Context, pool: Pool, guard: Guard, machine: Machine) -> Finding | None:
     """Return what keeps QEMU out of the pool, or libvirt out of the folder of consoles; None if nothing does."""
-    if closed := [str(folder) for folder in _closed(Path(pool.path), guard, machine)]:
+    if closed := [str(folder) for folder in _closed_folders(Path(pool.path), guard, machine)]:
         return warning(
             f"{pool.path}: QEMU's user {guard.user} may not pass {', '.join(closed)}",
             f"`sudo setfacl -m u:{guard.user}:x {' '.join(closed)}`, or give the pool a folder elsewhere.",
@@ -95,7 +95,7 @@ def _guard(machine: Machine) -> Guard | None:
     return Guard(names, int(ids[1]) if ids else None, int(ids[2]) if ids else None)
 
 
-def _closed(folder: Path, guard: Guard, machine: Machine) -> Iterator[Path]:
+def _closed_folders(folder: Path, guard: Guard, machine: Machine) -> Iterator[Path]:
     """Yield this folder and those above it that QEMU's user may not traverse; root may traverse all of them."""
     for each in (*reversed(folder.parents), folder) if guard.user else ():
         match = re.fullmatch(r"(\d+):(\d+):([0-7]+)", _stat(machine, "%u:%g:%a", each))

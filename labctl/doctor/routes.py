@@ -18,7 +18,7 @@ SELECTORS = ("fwmark", "iif", "oif", "uid_start", "ipproto", "sport", "dport", "
 """Selectors that limit a rule to some packets; those for the lab are assumed not to match."""
 
 
-def conflict(
+def conflicting_route(
     network: IPv4Network, known: Sequence[TableRoute], ordered: Sequence[Mapping[str, Any]]
 ) -> TableRoute | None:
     """Return the route that would take packets from the lab's own route in the main table; None if there is none."""
@@ -34,12 +34,12 @@ def conflict(
             # The lab's own route will be in this table, and applies unless another one is more specific.
             if network.prefixlen > least:
                 return next((each for each in there if _is_closer(each, network)), None)
-        elif taken := _taken_before(there, network):
+        elif taken := _earlier_route(there, network):
             return replace(taken, rule=rule["priority"])
     return None
 
 
-def hidden(network: IPv4Network, known: Sequence[TableRoute]) -> TableRoute | None:
+def containing_route(network: IPv4Network, known: Sequence[TableRoute]) -> TableRoute | None:
     """Return the most specific route that is wider than the lab's network and contains it, but no default route."""
     wider = [
         each
@@ -71,7 +71,7 @@ def _is_closer(route: TableRoute, network: IPv4Network) -> bool:
     return route.network != network or not route.rejects or route.metric == 0
 
 
-def _taken_before(there: Sequence[TableRoute], network: IPv4Network) -> TableRoute | None:
+def _earlier_route(there: Sequence[TableRoute], network: IPv4Network) -> TableRoute | None:
     """Return the route of an earlier table that takes packets for a part of the lab."""
     taken = [each for each in there if each.kind not in OWN and each.network.overlaps(network)]
     narrowest = max(taken, key=lambda each: each.network.prefixlen, default=None)

@@ -23,7 +23,7 @@ COMPANIONS = {"mmdebstrap": "newuidmap"}
 """The program that another one starts if it does not run as root."""
 
 
-def needed(context: Context, machine: Machine) -> tuple[str, ...]:
+def needed_programs(context: Context, machine: Machine) -> tuple[str, ...]:
     """Return the programs that `up` requires for this lab."""
     return (
         *context.hypervisor.programs,
@@ -32,37 +32,37 @@ def needed(context: Context, machine: Machine) -> tuple[str, ...]:
     )
 
 
-def for_download(machine: Machine) -> tuple[str, ...]:
+def programs_for_download(machine: Machine) -> tuple[str, ...]:
     """Return the programs that build a node's system; none if the Docker Engine builds it."""
     way = ways.choose(
-        has_mmdebstrap=not missing(FOR_BUILDING, machine),
+        has_mmdebstrap=not missing_programs(FOR_BUILDING, machine),
         has_apt=machine.has("apt-get"),
         has_engine=lambda: _has_engine(machine),
     )
     return () if way is ways.ENGINE else FOR_BUILDING
 
 
-def missing(programs: Sequence[str], machine: Machine) -> tuple[str, ...]:
+def missing_programs(programs: Sequence[str], machine: Machine) -> tuple[str, ...]:
     """Return the programs and files that this machine lacks, with those that they start if the user is not root."""
     companions = [COMPANIONS[program] for program in programs if program in COMPANIONS and not machine.is_root]
-    return tuple(each for each in (*programs, *companions) if not _is_there(each, machine))
+    return tuple(each for each in (*programs, *companions) if not _is_installed(each, machine))
 
 
-def absence(programs: Sequence[str], machine: Machine) -> Finding:
+def check_installed(programs: Sequence[str], machine: Machine) -> Finding:
     """Check that the programs are installed; the fix has the commands that install all missing ones."""
-    absent = missing(programs, machine)
+    absent = missing_programs(programs, machine)
     if not absent:
         return ok(", ".join(programs))
     return broken(
         f"not on this machine: {', '.join(absent)}",
-        _cure(installation(absent, machine), uses_engine="mmdebstrap" in absent and not machine.has("apt-get")),
+        _fix(installation(absent, machine), uses_engine="mmdebstrap" in absent and not machine.has("apt-get")),
     )
 
 
 def check_tools(context: Context, machine: Machine) -> Finding:
     """Check that every program that `up` starts is on PATH."""
-    programs = needed(context, machine)
-    finding = absence(programs, machine)
+    programs = needed_programs(context, machine)
+    finding = check_installed(programs, machine)
     if finding.state is State.BROKEN or context.has_bundle or set(FOR_BUILDING) <= set(programs):
         return finding
     return ok(f"{finding.observation}; mmdebstrap is not installed, so a download makes the nodes' system in Docker")
@@ -105,7 +105,7 @@ def _for_bundle(context: Context, machine: Machine) -> tuple[str, ...]:
     """Return the programs that make the lab's box or bundle, if it is missing."""
     if context.needs_box:
         return FOR_BUILDING
-    return () if context.has_bundle else for_download(machine)
+    return () if context.has_bundle else programs_for_download(machine)
 
 
 def _has_engine(machine: Machine) -> bool:
@@ -113,12 +113,12 @@ def _has_engine(machine: Machine) -> bool:
     return said is not None and said.code == 0 and said.out.strip() == f"linux/{architecture()}"
 
 
-def _is_there(program: str, machine: Machine) -> bool:
+def _is_installed(program: str, machine: Machine) -> bool:
     file = FILES.get(program)
     return machine.has(program) if file is None else file.name in machine.names(file.parent)
 
 
-def _cure(installation: Installation, *, uses_engine: bool) -> str:
+def _fix(installation: Installation, *, uses_engine: bool) -> str:
     """Return the fix, with the commands: a single one within the sentence, several one per line.
 
     `uses_engine` tells that a download lacks mmdebstrap, and would use a Docker Engine if one answered.

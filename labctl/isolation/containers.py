@@ -30,7 +30,7 @@ class Shim:
     container: str
 
 
-def end(containerd: Path, known: Iterable[str] = ()) -> bool:
+def kill_containers(containerd: Path, known: Iterable[str] = ()) -> bool:
     """Kill every container of the containerd that serves, or served, at this socket; return whether there was one.
 
     `known` are ids of containers that it may have created: one whose shim was killed still runs in its control group.
@@ -49,12 +49,12 @@ def end(containerd: Path, known: Iterable[str] = ()) -> bool:
     was_there = bool(shims) or any(_processes(group) for group in groups)
     with suppress(NotReadyError):  # an empty group that stays is harmless
         until(
-            partial(_emptied, groups), what="the removal of the control groups of ended containers", timeout=END_SECONDS
+            partial(_empty, groups), what="the removal of the control groups of ended containers", timeout=END_SECONDS
         )
     return was_there
 
 
-def made_by(engine: Path) -> list[str]:
+def containers_of(engine: Path) -> list[str]:
     """Return the ids of all containers of the Engine whose data is in this folder, running or not."""
     return [path.name for path in (engine / "containers").glob("*") if ID.fullmatch(path.name)]
 
@@ -85,7 +85,7 @@ def _groups(containers: Collection[str]) -> list[Path]:
     ]
 
 
-def _emptied(groups: Iterable[Path]) -> Pending | None:
+def _empty(groups: Iterable[Path]) -> Pending | None:
     """Kill what still runs in the control groups, and remove them; return None once they are gone."""
     for pid in {pid for group in groups for pid in _processes(group)}:
         with suppress(ProcessLookupError):

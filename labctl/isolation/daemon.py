@@ -57,13 +57,13 @@ class Daemon:
     def stop(self) -> bool:
         """Stop the daemon, and kill it if it does not exit cleanly; return whether it ran."""
         pid = self._pid()
-        if pid is not None and not self._ended_by(pid, signal.SIGTERM):
-            self._ended_by(pid, signal.SIGKILL)
+        if pid is not None and not self._stop_with(pid, signal.SIGTERM):
+            self._stop_with(pid, signal.SIGKILL)
         self.pidfile.unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
         return pid is not None
 
-    def _ended_by(self, pid: int, number: signal.Signals) -> bool:
+    def _stop_with(self, pid: int, number: signal.Signals) -> bool:
         with suppress(ProcessLookupError):  # it has just exited
             os.kill(pid, number)
         try:

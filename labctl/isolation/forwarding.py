@@ -23,7 +23,7 @@ def ensure(tag: str, link: str, source: str) -> bool:
 
     `source` is the network of the uplink's inner end. Return whether any rule was missing.
     """
-    _switch_on()
+    _enable()
     comment = ["-m", "comment", "--comment", tag]
     answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
     # Each rule is inserted before the previous one.
@@ -65,7 +65,7 @@ def delete_rules(tag: str) -> None:
         check([*IPTABLES, table, "-D", *rule])
 
 
-def _switch_on() -> None:
+def _enable() -> None:
     before = IP_FORWARD.read_text()  # read once: another lab may enable it meanwhile
     if before.strip() != "1":
         FORWARDING_BEFORE.parent.mkdir(parents=True, exist_ok=True)

@@ -126,7 +126,7 @@ class Isolation:
                     self._write_settings()  # without it, this process would read and write the machine's own file
                 namespaces.enter(NAMESPACES / self.namespace, SETTINGS / self.namespace)
         except OSError as error:
-            raise _closed(f"cannot enter {self.namespace}: {error.filename}: {error.strerror}") from error
+            raise _creation_error(f"cannot enter {self.namespace}: {error.filename}: {error.strerror}") from error
         forget_engine(os.environ)
         os.environ.update(self.environment)
 
@@ -138,7 +138,12 @@ class Isolation:
         """Stop the Engine and kill its containers, but keep the namespace; return whether anything ran."""
         ended = [daemon.stop() for daemon in reversed(self._daemons())]
         return any(
-            [*ended, containers.end(self.containerd, containers.made_by(self.folder / lab_folder.ENGINE / "docker"))]
+            [
+                *ended,
+                containers.kill_containers(
+                    self.containerd, containers.containers_of(self.folder / lab_folder.ENGINE / "docker")
+                ),
+            ]
         )
 
     def remove(self) -> bool:
@@ -171,7 +176,7 @@ class Isolation:
         except FileNotFoundError:
             return None
         except PermissionError as error:
-            raise _closed(f"cannot read {error.filename}: {error.strerror}") from error
+            raise _creation_error(f"cannot read {error.filename}: {error.strerror}") from error
         is_other = real(owner) != real(self.folder) and (owner / lab_folder.RECORD).exists()
         return owner if is_other else None
 
@@ -300,7 +305,7 @@ class Isolation:
         )
 
 
-def _closed(what: str) -> ProviderError:
+def _creation_error(what: str) -> ProviderError:
     return ProviderError(what, id="namespace-closed", hint="An isolated lab needs root.")
 
 

@@ -116,7 +116,7 @@ def _make_image(bundle: Bundle, tools: Tools, report: Progress) -> MachineImage:
         with _timed("packing the box for libvirt", report):
             box = folder / Path(LIBVIRT_BOX).name
             boxes.write_libvirt_box(qcow2, box)
-            file = _described(box, LIBVIRT_BOX, f"Debian {SUITE}, Linux {tools.kernel}, bundle {bundle.id}")
+            file = _describe(box, LIBVIRT_BOX, f"Debian {SUITE}, Linux {tools.kernel}, bundle {bundle.id}")
         image = MachineImage(bundle.folder, bundle.id, version_of(bundle, data), tools.kernel, data, described, (file,))
         write(image, folder)
         paths.remove_tree(bundle.path(FOLDER))
@@ -134,7 +134,7 @@ def _add_virtualbox(image: MachineImage, tools: Tools, report: Progress) -> Mach
             boxes.make_vmdk(tools, image.path(LIBVIRT_BOX), identity, vmdk)
         with _timed("packing the box for VirtualBox", report):
             boxes.write_virtualbox_box(vmdk, image.bundle_id, box)
-            file = _described(box, VIRTUALBOX_BOX, f"the disk in {LIBVIRT_BOX}")
+            file = _describe(box, VIRTUALBOX_BOX, f"the disk in {LIBVIRT_BOX}")
         failpoint("machine-image")
         box.replace(image.path(VIRTUALBOX_BOX))
     others = [each for each in image.files if each.path != VIRTUALBOX_BOX]
@@ -145,7 +145,7 @@ def _add_virtualbox(image: MachineImage, tools: Tools, report: Progress) -> Mach
     return complete
 
 
-def _described(finished: Path, path: str, source: str) -> File:
+def _describe(finished: Path, path: str, source: str) -> File:
     """Sync a finished file to disk, and describe it."""
     with finished.open("rb") as file:
         os.fsync(file.fileno())

@@ -51,7 +51,7 @@ def content(files: Mapping[str, SeedFile]) -> bytes:
     from pycdlib.pycdlib import PyCdlib  # noqa: PLC0415 - few commands write seeds, and the import costs 50 ms
 
     written = BytesIO()
-    with _standing_clock():
+    with _stopped_clock():
         image = PyCdlib()
         image.new(interchange_level=1, vol_ident=LABEL, rock_ridge="1.12")
         for number, name in enumerate(sorted(files)):
@@ -68,7 +68,7 @@ def content(files: Mapping[str, SeedFile]) -> bytes:
     return written.getvalue()
 
 
-class _StandingClock:
+class _StoppedClock:
     """A substitute for module `time` that is always at 0, in UTC in every time zone. With 0, a volume has no dates."""
 
     localtime = staticmethod(time.gmtime)
@@ -81,14 +81,14 @@ class _StandingClock:
 
 
 @contextmanager
-def _standing_clock() -> Iterator[None]:
+def _stopped_clock() -> Iterator[None]:
     """Replace the clock of pycdlib, so that it does not write today's dates; it has no parameter for them."""
     from pycdlib import dates, headervd, pycdlib, utils  # noqa: PLC0415 - as in `content`
 
     with ExitStack() as restored:
         for module in (dates, headervd, pycdlib, utils):
             restored.callback(_set_time, module, module.time)
-            _set_time(module, _StandingClock)
+            _set_time(module, _StoppedClock)
         yield
 
 

@@ -13,14 +13,14 @@ from labctl.host import lab_folder
 from labctl.host.wait import NOT_READY, Pending, pending_while_unready, throttled
 from labctl.model.events import Progress
 from labctl.model.lab import App
-from labctl.plans.verify import kept_from_api_server, rolled_out
+from labctl.plans.verify import cut_off_from_api_server, pending_rollout
 from labctl.render import manifests
 from labctl.render.yaml_stream import documents
 
 T = TypeVar("T")
 
 METALLB = ("metallb-system", "controller")
-RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
+RBAC_KINDS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 """Kinds that grant rights. Traefik checks only when it starts whether it can read IngressClasses."""
 
 
@@ -55,7 +55,7 @@ def restart_for(context: Context, report: Progress, changed: Iterable[str], pods
     """
     applied = set(changed)
     reasons = {
-        "may have started without these rights": pods if RIGHTS & {name.split()[0] for name in applied} else (),
+        "may have started without these rights": pods if RBAC_KINDS & {name.split()[0] for name in applied} else (),
         "waited for objects that were just applied": [pod for pod in pods if _waits_for(pod, applied)],
     }
     restarted: set[str] = set()
@@ -74,15 +74,17 @@ def restart_for(context: Context, report: Progress, changed: Iterable[str], pods
 def _waits_for(pod: Mapping[str, Any], applied: set[str]) -> bool:
     """Return whether a pod that has not started mounts one of the objects that were applied."""
     is_waiting = not unready.is_ready(pod) and not unready.has_started(pod)
-    return is_waiting and any(f"{kind} {name}" in applied for kind, name in unready.mounted(pod))
+    return is_waiting and any(f"{kind} {name}" in applied for kind, name in unready.mounted_objects(pod))
 
 
-def or_why(context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]) -> Callable[[], T | Pending]:
+def pending_with_reason(
+    context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]
+) -> Callable[[], T | Pending]:
     """Return a check that, while it is pending, also reports why its Deployment is not ready or not reachable."""
 
     def reason_now() -> Pending | None:
-        waiting = rolled_out(context, *deployment, is_app=False)
-        return waiting or pending_while_unready(partial(kept_from_api_server, context, *deployment))
+        waiting = pending_rollout(context, *deployment, is_app=False)
+        return waiting or pending_while_unready(partial(cut_off_from_api_server, context, *deployment))
 
     why = throttled(reason_now, context.lab.limits.reason_check)
 

@@ -13,7 +13,7 @@ from labctl.host.wait import NOT_READY, Pending, pending_while_unready, throttle
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
-from labctl.providers.protocol import ASSEMBLY, last_words
+from labctl.providers.protocol import ASSEMBLY, last_log_lines
 
 TASKS = ("sudo", "ctr", "--namespace=k8s.io", "tasks", "list", "--quiet")
 ASSEMBLED = ("systemctl", "is-active", "labctl-node")
@@ -39,7 +39,7 @@ def await_nodes(context: Context, report: Progress) -> None:
     has_assembled = throttled(partial(_has_assembled, context, control_plane), context.lab.limits.node_check)
     _await(
         context,
-        partial(_api_up, context, has_assembled),
+        partial(_wait_for_api, context, has_assembled),
         f"the API server at {context.lab.api_server}",
         context.lab.limits.api,
         lambda: control_plane,
@@ -48,7 +48,7 @@ def await_nodes(context: Context, report: Progress) -> None:
     _await(context, partial(_nodes_ready, context, report), "the cluster", limit, unready_node)
 
 
-def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
+def _wait_for_api(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
     """Return None once the API is up. If the node has joined since its boot, a silent API does not recover."""
     result = pending_while_unready(context.cluster.is_up)
     if not isinstance(result, Pending) or not has_assembled():
@@ -92,7 +92,7 @@ def _refuse_to_wait(context: Context) -> None:
             continue
         if trouble.is_running:
             raise _with_log(context, node, "node-not-assembled", NotReadyError(trouble.text, id=NOT_READY))
-        lines = last_words(context.provider.collect_logs(node, (ASSEMBLY,)))
+        lines = last_log_lines(context.provider.collect_logs(node, (ASSEMBLY,)))
         exited = ProviderError(
             trouble.text,
             id="node-exited",
@@ -116,12 +116,12 @@ def _nodes_ready(context: Context, report: Progress) -> Pending | None:
     if isinstance(reasons, Pending):
         return reasons
     if not reasons:
-        return pending_while_unready(partial(_reported, context))
+        return pending_while_unready(partial(_fresh_pod_status, context))
     report(f"waiting for {', '.join(reasons)}")
     return Pending("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
 
 
-def _reported(context: Context) -> Pending | None:
+def _fresh_pod_status(context: Context) -> Pending | None:
     """Return None once the pods' status in the API is newer than the nodes' start."""
     for node in context.lab.nodes:
         said = state.ready_containers(context.cluster, node.name)
@@ -142,7 +142,7 @@ def _tasks(context: Context, node: Node) -> set[str] | None:
 
 def _with_log(context: Context, node: Node, identity: str, error: NotReadyError) -> NotReadyError:
     """Return the error with the node's last log lines, and with a known failure that they match."""
-    lines = last_words(context.provider.collect_logs(node, (ASSEMBLY,)))
+    lines = last_log_lines(context.provider.collect_logs(node, (ASSEMBLY,)))
     unready = NotReadyError(
         error.message,
         id=identity,

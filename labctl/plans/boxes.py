@@ -15,7 +15,7 @@ from labctl.plans.plan import Outcome
 from labctl.providers.protocol import NodeImages
 from labctl.providers.table import HYPERVISORS
 
-LEFT = ("image-in-use", "libvirt-unreachable", "libvirt-silent", "libvirt-forbidden", "tool-not-started")
+LEFT_BOX = ("image-in-use", "libvirt-unreachable", "libvirt-silent", "libvirt-forbidden", "tool-not-started")
 """Errors after which a box is left in place: a machine uses it, or its hypervisor cannot be reached."""
 
 
@@ -26,7 +26,7 @@ def forget(images: NodeImages, box: str) -> Outcome:
         images.forget(box)
         others = images.list()
     except ProviderError as error:
-        if error.id not in LEFT:
+        if error.id not in LEFT_BOX:
             raise
         return Outcome(changed=False, text=f"box {box} was left: {error.message}")
     return Outcome(was_there, f"other boxes: {', '.join(others)}" if others else "")
@@ -45,12 +45,12 @@ def forget_bundle(bundle_id: str, report: Progress) -> None:
             report(removed.text)
 
 
-def keep(folder: Path, provider: str, box: str) -> None:
+def record_left_box(folder: Path, provider: str, box: str) -> None:
     """Record in a destroyed lab's folder which box is left."""
     write(folder / lab_folder.BOX, f"{provider} {box}\n".encode())
 
 
-def kept(folder: Path) -> tuple[str, str] | None:
+def left_box(folder: Path) -> tuple[str, str] | None:
     """Return the provider and the box of a destroyed lab; None if it left none, or exists again."""
     if (folder / lab_folder.RECORD).exists():
         return None

@@ -16,7 +16,7 @@ T = TypeVar("T")
 NAMESPACE = "default"
 
 
-def in_order(context: Context) -> tuple[Sequence[App], set[str]]:
+def ordered_apps(context: Context) -> tuple[Sequence[App], set[str]]:
     """Return the apps, each after the one that gives up its hostname, and the names of Ingresses deleted for that.
 
     If apps exchange hostnames, none can be first: the Ingress of one of them is deleted, and applied again later.
@@ -53,7 +53,7 @@ def _holders(context: Context) -> Mapping[str, str]:
     return {
         rule["host"]: ingress["metadata"]["name"]
         for ingress in context.cluster.find(*ROUTE, NAMESPACE, apps.MANAGED)
-        if apps.is_labctls(ingress)
+        if apps.is_applied_by_labctl(ingress)
         for rule in ingress["spec"].get("rules") or []
         if rule.get("host")
     }

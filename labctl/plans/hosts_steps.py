@@ -51,7 +51,7 @@ def write_hosts(context: Context) -> Outcome:
     return Outcome(changed, text, HostsEntry("written") if names else NO_HOSTS)
 
 
-def with_rights(context: Context, act: Callable[[Context], object], *, may_ask: bool) -> None:
+def with_root_retry(context: Context, act: Callable[[Context], object], *, may_ask: bool) -> None:
     """Change the hosts file; if that needs root, try again after sudo's prompt. Raises as `act` does."""
     try:
         act(context)

@@ -30,7 +30,7 @@ Digests = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class LoadResult:
     """The nodes into which images were newly loaded, and the errors of those that lack one."""
 
     nodes: tuple[str, ...]
@@ -62,7 +62,7 @@ class _Transfer:
             kill()
 
 
-class _Counted:
+class _CountingFile:
     """A file that counts what is written to it."""
 
     def __init__(self, file: IO[bytes], transfer: _Transfer) -> None:
@@ -74,17 +74,17 @@ class _Counted:
         return self._file.write(content)
 
 
-def give(context: Context, images: Sequence[LoadedImage], report: Progress) -> Given:
+def load_into_nodes(context: Context, images: Sequence[LoadedImage], report: Progress) -> LoadResult:
     """Import the images into every node that lacks them, all nodes at once."""
     if not images:
-        return Given((), {})
+        return LoadResult((), {})
     transfer, nodes = _Transfer(), context.lab.nodes
     running = context.provider.running()
 
     def given(node: Node) -> bool:
         if node.name not in running:
             raise ProviderError("not running", id="image-not-given")
-        return _give(context, node, images, transfer)
+        return _load_into_node(context, node, images, transfer)
 
     with ThreadPoolExecutor(len(nodes)) as pool:
         futures = {node.name: pool.submit(given, node) for node in nodes}
@@ -95,10 +95,10 @@ def give(context: Context, images: Sequence[LoadedImage], report: Progress) -> G
             raise
     failures = {name: error for name, future in futures.items() if isinstance(error := future.exception(), LabError)}
     changed = tuple(name for name, future in futures.items() if name not in failures and future.result())
-    return Given(changed, failures)
+    return LoadResult(changed, failures)
 
 
-def require(context: Context, images: Sequence[LoadedImage], given: Given) -> None:
+def require_on_nodes(context: Context, images: Sequence[LoadedImage], given: LoadResult) -> None:
     """Check that every node has the images. Raises ProviderError `image-not-given`, which names the nodes that have them."""
     if not given.failures:
         return
@@ -113,11 +113,11 @@ def require(context: Context, images: Sequence[LoadedImage], given: Given) -> No
     )
 
 
-def held(context: Context, node: Node) -> Digests:
+def images_on_node(context: Context, node: Node) -> Digests:
     """Return the images that a node has. Raises ProviderError if they cannot be listed."""
     answer = context.provider.ask(node, LIST, context.lab.limits.node_command)
     if answer.code != 0:
-        raise _failed("cannot list its images", answer, node)
+        raise _transfer_error("cannot list its images", answer, node)
     rows = (line.split() for line in answer.out.splitlines()[1:])
     return {row[0]: row[2] for row in rows if len(row) > 2}  # noqa: PLR2004 - reference, type, digest
 
@@ -138,7 +138,7 @@ def on_every_node(context: Context, act: Callable[[Node], Digests]) -> dict[str,
     return {name: answer for name, answer in answers.items() if answer is not None}
 
 
-def take(context: Context, images: Sequence[LoadedImage]) -> tuple[str, ...]:
+def remove_from_nodes(context: Context, images: Sequence[LoadedImage]) -> tuple[str, ...]:
     """Remove the images from every running node, then from the lab; return the names of the nodes that do not run.
 
     `up` removes them from those nodes later: it calls this with the lab's pending removals. Raises ProviderError
@@ -151,24 +151,24 @@ def take(context: Context, images: Sequence[LoadedImage]) -> tuple[str, ...]:
     kept = {image.config.digest for image in context.loaded_images.all() if image.reference not in gone}
     for node in context.lab.nodes:
         if node.name in running:
-            _take(context, node, images, kept)
+            _remove_from_node(context, node, images, kept)
     down = tuple(node.name for node in context.lab.nodes if node.name not in running)
     context.loaded_images.remove(images, is_pending=bool(down))
     return down
 
 
-def _take(context: Context, node: Node, images: Sequence[LoadedImage], kept: Collection[str]) -> None:
+def _remove_from_node(context: Context, node: Node, images: Sequence[LoadedImage], kept: Collection[str]) -> None:
     """Remove from one node those images that it has."""
     try:
-        there = _names(images, held(context, node), kept)
+        there = _names_on_node(images, images_on_node(context, node), kept)
         answer = context.provider.ask(node, (*REMOVE, *there), context.lab.limits.node_log) if there else None
     except ProviderError as error:
-        raise _not_removed(images, node, error.message, error.details) from error
+        raise _removal_error(images, node, error.message, error.details) from error
     if answer and answer.code != 0:
-        raise _not_removed(images, node, "cannot remove them", answer.last_lines)
+        raise _removal_error(images, node, "cannot remove them", answer.last_lines)
 
 
-def _not_removed(images: Sequence[LoadedImage], node: Node, why: str, details: tuple[str, ...]) -> ProviderError:
+def _removal_error(images: Sequence[LoadedImage], node: Node, why: str, details: tuple[str, ...]) -> ProviderError:
     return ProviderError(
         f"{references(images)}: still on node {node.name}: {why}",
         id="image-not-removed",
@@ -177,7 +177,7 @@ def _not_removed(images: Sequence[LoadedImage], node: Node, why: str, details: t
     )
 
 
-def _names(images: Sequence[LoadedImage], there: Digests, kept: Collection[str]) -> list[str]:
+def _names_on_node(images: Sequence[LoadedImage], there: Digests, kept: Collection[str]) -> list[str]:
     """Return the images' names on a node: their references and, unless another image needs them, their ids.
 
     containerd's CRI plugin also names each image by its id, the digest of its configuration, and creates containers
@@ -194,9 +194,9 @@ def _names(images: Sequence[LoadedImage], there: Digests, kept: Collection[str])
     return sorted(references.intersection(there) | ids)
 
 
-def _give(context: Context, node: Node, images: Sequence[LoadedImage], transfer: _Transfer) -> bool:
+def _load_into_node(context: Context, node: Node, images: Sequence[LoadedImage], transfer: _Transfer) -> bool:
     """Import the images that one node lacks; return whether there were any."""
-    there = held(context, node)
+    there = images_on_node(context, node)
     lacking = [image for image in images if there.get(image.reference) != image.digest]
     transfer.count(total=sum(image.size for image in lacking))
     for image in lacking:
@@ -207,15 +207,15 @@ def _give(context: Context, node: Node, images: Sequence[LoadedImage], transfer:
             started=transfer.kills.append,
         )
         if answer.code != 0:
-            raise _failed(f"cannot import {image.reference}", answer, node)
+            raise _transfer_error(f"cannot import {image.reference}", answer, node)
     return bool(lacking)
 
 
 def _write(store: LoadedImages, image: LoadedImage, transfer: _Transfer, file: IO[bytes]) -> None:
-    store.write_archive(image, _Counted(file, transfer))
+    store.write_archive(image, _CountingFile(file, transfer))
 
 
-def _failed(what: str, answer: Finished, node: Node) -> ProviderError:
+def _transfer_error(what: str, answer: Finished, node: Node) -> ProviderError:
     plain = ProviderError(what, id="image-not-given", details=answer.last_lines)
     known = recognise(plain, "\n".join(answer.last_lines), node=node.name)
     if known is plain:

@@ -10,10 +10,10 @@ from labctl.cluster import apps, state, unready
 from labctl.context import Context
 from labctl.host.wait import until
 from labctl.model.events import Progress
-from labctl.plans.applying import METALLB, apply_objects, manifest, or_why, restart_for
+from labctl.plans.applying import METALLB, apply_objects, manifest, pending_with_reason, restart_for
 from labctl.plans.plan import Outcome
-from labctl.plans.verify import given_address, rolled_out, rollout_seconds
-from labctl.render.ingress import CONTROLLERS, IngressController, Owned, ending_first, is_alone, of_images
+from labctl.plans.verify import ingress_address, pending_rollout, rollout_seconds
+from labctl.render.ingress import CONTROLLERS, IngressController, Owned, ending_first, find_by_images, is_alone
 from labctl.trace.rules.switching import lost_by
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
     _require_images(context, wanted)
     if controller.deprecation:
         report(controller.deprecation)
-    before = serving(cluster, controller)
+    before = live_controller(cluster, controller)
     losses = lost_by(cluster, controller) if before not in {None, controller} else []
     for loss in losses:
         report(loss)
@@ -41,7 +41,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
     changed = apply_objects(context, report, map(ending_first, wanted) if has_lone_pods else wanted)
     restart_for(context, report, changed, [pod for pod in pods if not unready.is_ready(pod)])
     address = until(
-        or_why(context, partial(given_address, context), METALLB),
+        pending_with_reason(context, partial(ingress_address, context), METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
         timeout=limits.ready,
         interval=limits.poll,
@@ -50,7 +50,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
     if has_lone_pods:
         _await_rollout(context, report)
         changed += apply_objects(context, report, wanted)
-    if any(_existing(cluster, each) for each in obsolete):
+    if any(_exists(cluster, each) for each in obsolete):
         # The other controller's pods serve until they are replaced; keep what they use until then.
         _await_rollout(context, report)
         removed += _remove(cluster, obsolete)
@@ -64,7 +64,7 @@ def _await_rollout(context: Context, report: Progress) -> None:
     controller, limits = context.controller, context.lab.limits
     report(f"waiting for the pods of {controller.deployment}")
     until(
-        partial(rolled_out, context, controller.namespace, controller.deployment, is_app=False),
+        partial(pending_rollout, context, controller.namespace, controller.deployment, is_app=False),
         what=f"the Deployment {controller.namespace}/{controller.deployment}",
         timeout=rollout_seconds(limits, len(context.lab.serving_nodes)),
         interval=limits.poll,
@@ -81,9 +81,9 @@ def _require_images(context: Context, wanted: Iterable[Mapping[str, Any]]) -> No
         controller_images.require_on_nodes(context, new)
 
 
-def serving(cluster: Cluster, controller: IngressController) -> IngressController | None:
+def live_controller(cluster: Cluster, controller: IngressController) -> IngressController | None:
     """Return the controller whose image the live Deployment has; None if there is none, or an unknown one."""
-    return of_images(_live_images(cluster, controller))
+    return find_by_images(_live_images(cluster, controller))
 
 
 def _live_images(cluster: Cluster, controller: IngressController) -> set[str]:
@@ -107,15 +107,15 @@ def _obsolete(controller: IngressController, manifests: Iterable[Mapping[str, An
     ]
 
 
-def _existing(cluster: Cluster, owned: Owned) -> bool:
+def _exists(cluster: Cluster, owned: Owned) -> bool:
     """Return whether the object exists and is labctl's or its controller's own."""
     existing = cluster.get(owned.api_version, owned.kind, owned.name, owned.namespace)
-    return existing is not None and (owned.by_controller or apps.is_labctls(existing))
+    return existing is not None and (owned.by_controller or apps.is_applied_by_labctl(existing))
 
 
 def _remove(cluster: Cluster, obsolete: Iterable[Owned]) -> list[str]:
     return [
         f"{each.kind} {each.name}"
         for each in obsolete
-        if _existing(cluster, each) and cluster.delete(each.api_version, each.kind, each.name, each.namespace)
+        if _exists(cluster, each) and cluster.delete(each.api_version, each.kind, each.name, each.namespace)
     ]

@@ -50,14 +50,14 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     files = lab_files(context.lab, hypervisor.name, machine(context), supplied, credentials(folder))
     applied = {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()}
     contents = files | applied
-    earlier, now = rendered_files.recorded(folder), rendered_files.checksums_of(contents)
-    rendered_files.record(folder, {**earlier, **now})  # first: an interrupted run may have written any of them
+    earlier, now = rendered_files.read_record(folder), rendered_files.checksums_of(contents)
+    rendered_files.write_record(folder, {**earlier, **now})  # first: an interrupted run may have written any of them
     written = write_changed(folder, contents)
     machines = () if hypervisor.are_containers else context.lab.nodes
     seeded = [_write_seed(folder, node, files) for node in machines]
     now = {**now, **rendered_files.checksums_in(folder, (lab_folder.seed(node.name) for node in machines))}
     removed = rendered_files.remove_stale(folder, earlier, now)
-    rendered_files.record(folder, now)
+    rendered_files.write_record(folder, now)
     for node in machines:
         console = folder / lab_folder.console(node.name)
         if not console.exists():  # so that it belongs to the user, not to the hypervisor that writes to it

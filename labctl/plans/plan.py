@@ -74,7 +74,7 @@ def select(plan: Plan[C], first: str | None, only: str | None) -> Plan[C]:
     return plan[names.index(first) if first else 0 :]
 
 
-def described(plan: Plan[C]) -> list[StepEntry]:
+def describe(plan: Plan[C]) -> list[StepEntry]:
     """Return what each step would do."""
     return [{"step": step.name, "does": step.does} for step in plan]
 

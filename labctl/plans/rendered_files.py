@@ -18,7 +18,7 @@ Checksums = Mapping[str, str]
 """The SHA-256 of each file, by its path below the folder."""
 
 
-def recorded(folder: Path) -> Checksums:
+def read_record(folder: Path) -> Checksums:
     """Return what earlier renders wrote; nothing without a record, or if it is damaged."""
     try:
         written = json.loads(content(folder / lab_folder.RENDER_RECORD))
@@ -27,7 +27,7 @@ def recorded(folder: Path) -> Checksums:
         return {}  # the files of earlier renders are then kept
 
 
-def record(folder: Path, checksums: Checksums) -> None:
+def write_record(folder: Path, checksums: Checksums) -> None:
     """Record what was written, or is about to be."""
     write_changed(folder, {lab_folder.RENDER_RECORD: json.dumps(dict(checksums), indent=1, sort_keys=True) + "\n"})
 
@@ -44,14 +44,18 @@ def checksums_in(folder: Path, names: Iterable[str]) -> Checksums:
 
 def remove_stale(folder: Path, earlier: Checksums, kept: Collection[str]) -> bool:
     """Remove the files of earlier renders that are not `kept`, and empty folders; return whether there were any."""
-    stale = [folder / name for name, checksum in earlier.items() if name not in kept and _is(folder / name, checksum)]
+    stale = [
+        folder / name
+        for name, checksum in earlier.items()
+        if name not in kept and _has_checksum(folder / name, checksum)
+    ]
     for path in stale:
         path.unlink()
         _remove_empty(path.parent, folder)
     return bool(stale)
 
 
-def _is(path: Path, checksum: str) -> bool:
+def _has_checksum(path: Path, checksum: str) -> bool:
     return path.is_file() and not path.is_symlink() and _checksum(path) == checksum
 
 

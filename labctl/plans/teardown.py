@@ -71,7 +71,7 @@ def remove_nodes(context: Context, report: Progress) -> Outcome:
 
 def remove_images(context: Context, _say: Progress) -> Outcome:
     """Remove the box and image of the lab's machines, unless other labs use them; report labctl's other boxes."""
-    images, left = context.node_images, boxes.kept(context.folder)
+    images, left = context.node_images, boxes.left_box(context.folder)
     if images is None:
         return Outcome(changed=False)
     return boxes.forget(images, left[1] if left else context.machine_box)
@@ -99,7 +99,7 @@ def forget_kubeconfig(context: Context, _say: Progress) -> Outcome:
 def remove_state(context: Context, _say: Progress) -> Outcome:
     """Remove everything from the lab's folder except its logs, the copy of the hosts file, and the name of its box."""
     if not context.hypervisor.are_containers:
-        boxes.keep(context.folder, context.lab.provider, context.machine_box)
+        boxes.record_left_box(context.folder, context.lab.provider, context.machine_box)
     lab_folder.empty(context.folder, lab_folder.KEPT)
     return Outcome(changed=True)
 

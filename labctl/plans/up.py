@@ -17,7 +17,7 @@ from labctl.model.events import Progress
 from labctl.model.kinds import ROUTE
 from labctl.model.lab import App, Node
 from labctl.plans import assembly, hostnames, images, teardown
-from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
+from labctl.plans.applying import METALLB, apply, manifest, pending_with_reason, restart_for
 from labctl.plans.bundle_choice import choose_bundle
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.plans.ingress_step import apply_ingress
@@ -158,25 +158,25 @@ def boot(context: Context, report: Progress) -> Outcome:
         context.provider.up(absent, report)
     # A machine that was just started has this machine's time; checking a slow node over SSH takes ten seconds.
     dated = [node for node in context.lab.nodes if node.name in running or context.lab.slowness == 1]
-    late = () if context.hypervisor.are_containers else _set_clocks(context, dated)
+    late = () if context.hypervisor.are_containers else _correct_clocks(context, dated)
     return Outcome(bool(absent or late), "; ".join((f"{len(context.lab.nodes)} nodes running", *late)))
 
 
-def _set_clocks(context: Context, nodes: Sequence[Node]) -> list[str]:
+def _correct_clocks(context: Context, nodes: Sequence[Node]) -> list[str]:
     """Set the clocks of virtual machines, which stop while this machine is suspended; return the corrections."""
     seconds = context.lab.limits.node_command
     ahead = {node.name: clock.correct(context.provider, node, seconds) for node in nodes}
-    return [f"set the clock of {name}, which was {clock.described(off)}" for name, off in ahead.items() if off]
+    return [f"set the clock of {name}, which was {clock.offset_text(off)}" for name, off in ahead.items() if off]
 
 
 def await_cluster(context: Context, report: Progress) -> Outcome:
     """Wait until every node is Ready; then label the control plane and update the loaded images on the nodes."""
     assembly.await_nodes(context, report)
     marked = apply(context, report, "control-plane.yaml")
-    images.take(context, context.loaded_images.removed())
+    images.remove_from_nodes(context, context.loaded_images.removed())
     loaded = context.loaded_images.all()
-    given = images.give(context, loaded, report)
-    images.require(context, loaded, given)
+    given = images.load_into_nodes(context, loaded, report)
+    images.require_on_nodes(context, loaded, given)
     new = (f"loaded images are new on {', '.join(given.nodes)}",) if given.nodes else ()
     return Outcome(bool(marked or new), "; ".join((f"{len(context.lab.nodes)} nodes Ready", *new)))
 
@@ -191,7 +191,7 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
     for each in manifest(context, "pool.yaml"):
         write = partial(pending_while_unready, partial(context.cluster.apply, [each]))
         written = until(
-            or_why(context, write, METALLB),
+            pending_with_reason(context, write, METALLB),
             what="MetalLB's webhook",
             timeout=context.lab.limits.ready,
             interval=context.lab.limits.poll,
@@ -210,14 +210,14 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
     controller = context.controller.namespace, context.controller.deployment
     # A webhook rejects a hostname that a removed app still has. Without one, keep that app until another takes over.
     removed = _remove_others(context, report) if context.controller.admission else []
-    order, freed = hostnames.in_order(context) if context.controller.admission else (context.lab.apps, set[str]())
+    order, freed = hostnames.ordered_apps(context) if context.controller.admission else (context.lab.apps, set[str]())
     freed |= {each.partition("/")[2] for each in removed}
     for app in order:
         report(f"applying {app.name}")
         # Every Ingress is rejected until the webhook's pod serves.
         applied = partial(hostnames.pending_while_taken, context, freed, partial(_apply_app, context, report, app))
         applied_now = until(
-            or_why(context, partial(pending_while_unready, applied), controller),
+            pending_with_reason(context, partial(pending_while_unready, applied), controller),
             what=f"the app {app.name}",
             timeout=context.lab.limits.ready,
             interval=context.lab.limits.poll,
@@ -232,7 +232,7 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
 
 
 def _remove_others(context: Context, report: Progress) -> list[str]:
-    removed = apps.remove_others(context.cluster, context.lab)
+    removed = apps.remove_obsolete_apps(context.cluster, context.lab)
     if removed:
         report(f"removed {', '.join(removed)}")
     return removed
@@ -241,7 +241,7 @@ def _remove_others(context: Context, report: Progress) -> list[str]:
 def _apply_app(context: Context, report: Progress, app: App) -> list[str]:
     file = f"app-{app.name}.yaml"
     objects = manifest(context, file)
-    apps.refuse_others(context.cluster, objects)
+    apps.refuse_foreign_objects(context.cluster, objects)
     if context.controller.admission:  # before its Deployment exists: a rejected app leaves nothing behind
         apps.require_accepted(context.cluster, app.name, objects)
     return apply(context, report, file)

@@ -25,7 +25,7 @@ def verify(context: Context, report: Progress) -> Outcome:
     """Wait until every app that has pods answers by name."""
     late = _await_rollouts(context, report)
     asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
-    reports = {app: _reached(context, app, report, late) for app in asked}
+    reports = {app: _await_reachable(context, app, report, late) for app in asked}
     is_named = all(trace.broken_hop(trace_report) is None for trace_report in reports.values())
     way = "by name" if is_named else "at the lab's address: this machine does not resolve their names"
     resting = [f"{app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero]
@@ -39,7 +39,7 @@ def verify(context: Context, report: Progress) -> Outcome:
     return Outcome(changed=False, text="; ".join([text, *resting, *doubts]))
 
 
-def given_address(context: Context) -> IPv4Address | Pending:
+def ingress_address(context: Context) -> IPv4Address | Pending:
     """Return the address of the ingress controller's Service, or the reason that `trace` finds for its absence."""
     controller = context.controller
     address = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
@@ -49,7 +49,7 @@ def given_address(context: Context) -> IPv4Address | Pending:
     return _pending(context, hop) if hop["state"] == trace.BROKEN else address
 
 
-def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
+def pending_rollout(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
     """Return why the pods of a Deployment are not ready; None if they are."""
     return pending_while_unready(partial(state.rollout, context.cluster, namespace, name, is_app=is_app))
 
@@ -59,7 +59,7 @@ def rollout_seconds(limits: Limits, pods: int) -> float:
     return limits.ready + limits.next_pod * max(pods - 1, 0)
 
 
-def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
+def cut_off_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
     """Return why the API server cannot reach the pods of a Deployment; None if it can."""
     hop = trace.cut_off(context, namespace, name)
     return None if hop is None else _pending(context, hop)
@@ -70,11 +70,11 @@ def _await_rollouts(context: Context, report: Progress) -> dict[Deployment, NotR
     controller, limits = context.controller, context.lab.limits
     one_by_one = rollout_seconds(limits, len(context.lab.serving_nodes))
     deployments = [(controller.namespace, controller.deployment, one_by_one, False)]
-    deployments += [(*_of_app(app), limits.ready, True) for app in context.lab.apps]
+    deployments += [(*_deployment_of(app), limits.ready, True) for app in context.lab.apps]
     late: dict[Deployment, NotReadyError] = {}
     for namespace, name, seconds, is_app in deployments:
         report(f"waiting for the pods of {name}")
-        ready = partial(rolled_out, context, namespace, name, is_app=is_app)
+        ready = partial(pending_rollout, context, namespace, name, is_app=is_app)
         try:
             until(ready, what=f"the Deployment {namespace}/{name}", timeout=seconds, interval=limits.poll)
         except NotReadyError as error:
@@ -83,24 +83,26 @@ def _await_rollouts(context: Context, report: Progress) -> dict[Deployment, NotR
     return late
 
 
-def _of_app(app: App) -> Deployment:
+def _deployment_of(app: App) -> Deployment:
     return "default", app.name
 
 
-def _reached(context: Context, app: App, report: Progress, late: Mapping[Deployment, NotReadyError]) -> TraceReport:
+def _await_reachable(
+    context: Context, app: App, report: Progress, late: Mapping[Deployment, NotReadyError]
+) -> TraceReport:
     """Wait until a request reaches the app; return its trace.
 
     Raises the Deployment's error in `late` if no request reaches it, or if only an earlier version answers.
     """
     report(f"requesting {app.url}")
     controller = context.controller
-    reason = late.get(_of_app(app)) or late.get((controller.namespace, controller.deployment))
+    reason = late.get(_deployment_of(app)) or late.get((controller.namespace, controller.deployment))
     if reason is None:
         limits = context.lab.limits
-        look = partial(_on_its_way, context, app)
+        look = partial(_trace_once, context, app)
         trace_report = until(look, what=app.url, timeout=limits.ready, interval=limits.poll)
     else:
-        looked = _on_its_way(context, app)
+        looked = _trace_once(context, app)
         if isinstance(looked, Pending) or not _is_newest(context, app):
             raise reason
         trace_report = looked
@@ -118,7 +120,7 @@ def _await_published(context: Context, app: App, report: Progress) -> None:
     limits, controller = context.lab.limits, context.controller
     service = controller.namespace, controller.service
     until(
-        partial(pending_while_unready, partial(state.published, context.cluster, service, app.name)),
+        partial(pending_while_unready, partial(state.published_address, context.cluster, service, app.name)),
         what=f"the ADDRESS of the Ingress default/{app.name}",
         timeout=limits.ready,
         interval=limits.poll,
@@ -134,7 +136,7 @@ def _is_newest(context: Context, app: App) -> bool:
     return counts == {deployment["spec"].get("replicas", 1)}
 
 
-def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
+def _trace_once(context: Context, app: App) -> TraceReport | Pending:
     """Return the trace of a request that reached the app, by name or, if the name is missing, at its address."""
     trace_report = trace.follow(context, app.hostname, past=trace.MISSING_NAME)
     answer = trace_report["hops"][-1]

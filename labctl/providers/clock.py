@@ -36,7 +36,7 @@ def correct(provider: Provider, node: Node, seconds: float) -> float:
     finished = provider.ask(node, ("date", "--utc", f"--set=@{time.time():.3f}"), seconds)
     if finished.code != 0:
         raise ProviderError(
-            f"the clock of node {node.name} is {described(ahead)}, and cannot be set",
+            f"the clock of node {node.name} is {offset_text(ahead)}, and cannot be set",
             id="clock-not-set",
             hint=f"`labctl halt {node.name}`, then `labctl resume`, boots it with the right time.",
             details=finished.last_lines,
@@ -44,6 +44,6 @@ def correct(provider: Provider, node: Node, seconds: float) -> float:
     return ahead
 
 
-def described(ahead: float) -> str:
+def offset_text(ahead: float) -> str:
     """Return a clock's offset as text."""
     return f"{abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"

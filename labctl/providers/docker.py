@@ -17,7 +17,7 @@ from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.providers.docker_network import DockerNetwork, inspect, remove_idle
 from labctl.providers.protocol import CONSOLE, RESUMES, STATE_LABEL, LabNetwork, Obstacle, Removed, Trouble
-from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
+from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble, journal, output_tail
 
 STOP_SECONDS = "10"
 """How long a node may take for a clean shutdown before Docker kills it."""
@@ -26,7 +26,7 @@ VAGRANT_NETWORK = "vagrant_network"
 FROZEN = "(Paused)"
 """The suffix of the status of a paused container."""
 RESTARTING = "Restarting"
-GOING = ("Removal", "Dead")
+BEING_REMOVED = ("Removal", "Dead")
 """The prefixes of the status of a container that the Engine is removing, or could not remove completely."""
 ENGINE_SECONDS = 30.0
 """How long the Engine may take to list a container that it is creating, and to remove one."""
@@ -69,7 +69,7 @@ class Container:
 
     def is_usable(self, network: str) -> bool:
         """Return whether Vagrant has completed it, or can: not if it was interrupted, or the Engine is removing it."""
-        return (self.is_known or self.is_in(network)) and not self.status.startswith(GOING)
+        return (self.is_known or self.is_in(network)) and not self.status.startswith(BEING_REMOVED)
 
 
 class DockerProvider(VagrantProvider):
@@ -97,7 +97,7 @@ class DockerProvider(VagrantProvider):
         """Stop the containers, or kill them, in one call; return the names of those that were on."""
         on = frozenset(each.name for each in self._containers() if each.is_on).intersection(names)
         if on:
-            with self._acting(report):
+            with self._locked_vagrant(report):
                 report(f"{'powering off' if hard else 'stopping'} {', '.join(sorted(on))}")
                 stop = ["kill"] if hard else ["stop", "-t", STOP_SECONDS]
                 check(["docker", *stop, *sorted(on)], env=self.environment)
@@ -108,7 +108,7 @@ class DockerProvider(VagrantProvider):
 
         Do not run `vagrant destroy`: it removes other projects' networks, and needs a working Vagrant.
         """
-        with self._acting(report):
+        with self._locked_vagrant(report):
             containers = self._containers()
             old = {name for each in containers for name in each.old_networks}
             if containers:
@@ -131,7 +131,7 @@ class DockerProvider(VagrantProvider):
         console = run(
             ["docker", "logs", f"--tail={lines}", node.name], env=self.environment, timeout=self.limits.node_log
         )
-        return {**logs, CONSOLE: tail(console, lines)}
+        return {**logs, CONSOLE: output_tail(console, lines)}
 
     def network(self) -> LabNetwork | None:
         """Return the lab's bridge, and the containers in it."""
@@ -147,14 +147,18 @@ class DockerProvider(VagrantProvider):
             return Trouble(is_running=False, text=text, hint=RESUMES if container.is_paused else "")
         return assembly_trouble(node, self.ask(node, UNIT_STATE, 20))
 
-    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
+    def _remove_unfinished(self, names: Collection[str], *, is_taken: bool = False) -> None:
         """Remove these nodes' unfinished containers, and Vagrant's own records; create the lab's network.
 
         Raises ProviderError `lab-outdated` if an earlier version of labctl created the lab and it is halted.
         """
         if is_taken:
             with suppress(NotReadyError):  # then Vagrant reports the taken name again
-                until(lambda: self._unseen(names), what="the container that the Engine makes", timeout=ENGINE_SECONDS)
+                until(
+                    lambda: self._await_listed(names),
+                    what="the container that the Engine makes",
+                    timeout=ENGINE_SECONDS,
+                )
         containers = [each for each in self._containers() if each.name in names]
         if old := [each.name for each in containers if each.old_networks]:
             raise ProviderError(
@@ -164,13 +168,13 @@ class DockerProvider(VagrantProvider):
             )
         if broken := [each.id for each in containers if not each.is_usable(self.lab_network.name)]:
             self._remove(broken)
-        self._forget()
+        self._reset_records()
         self.lab_network.ensure()
         for each in containers:
             if each.is_usable(self.lab_network.name):
-                self._hand_over(each)
+                self._adopt(each)
 
-    def _hand_over(self, container: Container) -> None:
+    def _adopt(self, container: Container) -> None:
         """Make Vagrant adopt a container with its data. Vagrant connects a stopped one to the network and starts it."""
         if container.is_paused:  # Vagrant would mistake it for a running one
             check(["docker", "unpause", container.id], env=self.environment)
@@ -180,14 +184,14 @@ class DockerProvider(VagrantProvider):
             file = self.folder / lab_folder.VAGRANT / "machines" / container.name / "docker" / "id"
             write(file, container.id.encode())
 
-    def _forget(self) -> None:
+    def _reset_records(self) -> None:
         """Remove Vagrant's records except the containers' ids: it fails on truncated files, and needs none of them."""
         remove_tree(self.vagrant_home)
         for path in self.folder.glob(".vagrant/**/*"):
             if path.name != "id" and not path.is_dir():
                 path.unlink()
 
-    def _unseen(self, names: Collection[str]) -> Pending | None:
+    def _await_listed(self, names: Collection[str]) -> Pending | None:
         """Return None once the Engine lists a container of one of these names."""
         listed = check(["docker", "ps", "--all", "--format", "{{.Names}}"], env=self.environment).split()
         return None if set(names).intersection(listed) else Pending("the Engine does not show it yet")
@@ -214,13 +218,13 @@ class DockerProvider(VagrantProvider):
             if (description := inspect(name, self.environment)) is not None:
                 yield remove_idle(description, self.environment)
 
-    def _known(self) -> frozenset[str]:
+    def _recorded_ids(self) -> frozenset[str]:
         """Return the ids of the containers that Vagrant has created for this lab."""
         return frozenset(path.read_text() for path in self.folder.glob(".vagrant/machines/*/docker/id"))
 
     def _containers(self) -> list[Container]:
         """Return the lab's containers: those that Vagrant has recorded, and those with the lab's label."""
-        known = self._known()
+        known = self._recorded_ids()
         if not known and not (self.folder / lab_folder.VAGRANTFILE).exists():
             return []
         fields = ("{{.ID}}", "{{.Names}}", "{{.Status}}", "{{.Networks}}", f'{{{{.Label "{STATE_LABEL}"}}}}')

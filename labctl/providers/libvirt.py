@@ -36,7 +36,7 @@ class LibvirtProvider(MachineProvider):
     """Nodes that are machines of the libvirt that LIBVIRT_DEFAULT_URI names."""
 
     in_parallel = True
-    watch = staticmethod(partial(virsh.ask, "version", "--daemon"))
+    watch = staticmethod(partial(virsh.run_virsh, "version", "--daemon"))
 
     def __init__(self, lab: Lab, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(lab, folder, "libvirt", virsh.vagrant(environment))
@@ -68,7 +68,7 @@ class LibvirtProvider(MachineProvider):
                 if not hard:
                     self._shut_down(on & running(), report)
                 for name in sorted(libvirt_domains.active() & on):
-                    virsh.ask("destroy", name)  # may fail: the machine may be off by now
+                    virsh.run_virsh("destroy", name)  # may fail: the machine may be off by now
         return on
 
     def destroy(self, report: Progress) -> Removed:
@@ -98,7 +98,7 @@ class LibvirtProvider(MachineProvider):
         macs = {each.interfaces.get(self.networks.name, ""): f"machine {each.name}" for each in self._domains()}
         return LabNetwork(bridge, {mac: name for mac, name in macs.items() if mac})
 
-    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - no name is taken here
+    def _remove_unfinished(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - no name is taken here
         """Remove these nodes' unfinished machines, and Vagrant's own records; create networks and seeds.
 
         Raises ProviderError `machine-not-ours` if a machine of a node's name is not this lab's.
@@ -112,7 +112,7 @@ class LibvirtProvider(MachineProvider):
                     f"libvirt's machine {each.name}: it is not this lab's ({each.description or 'it has no description'})",
                     id="machine-not-ours",
                     hint="Give this lab another --name, or, if nobody needs the machine, remove it: "
-                    f"`{virsh.typed('destroy', each.name)}` if it runs, and `{virsh.typed('undefine', each.name)}`.",
+                    f"`{virsh.command_text('destroy', each.name)}` if it runs, and `{virsh.command_text('undefine', each.name)}`.",
                 )
         self.networks.ensure()
         volumes = self.disks.paths()
@@ -122,10 +122,10 @@ class LibvirtProvider(MachineProvider):
         for name in sorted(set(existing) - usable):
             libvirt_domains.remove(existing[name])
         self.disks.remove(name for name in names if name not in usable)
-        self._forget()
+        self._reset_records()
         for name in sorted(usable & libvirt_domains.active()):
             if libvirt_domains.state(name).startswith(CRASHED):
-                virsh.ask("destroy", name)
+                virsh.run_virsh("destroy", name)
         kind = "kvm" if accelerator.kvm(Machine()).is_usable else "qemu"
         for name in sorted(usable):
             if existing[name].kind != kind:
@@ -145,7 +145,7 @@ class LibvirtProvider(MachineProvider):
         is_connected = set(domain.interfaces) == wanted and domain.interfaces[self.networks.name] == node.mac
         return is_connected and bool(domain.disks) and all(disk in volumes for disk in domain.disks)
 
-    def _forget(self) -> None:
+    def _reset_records(self) -> None:
         """Remove Vagrant's records except current ids: Vagrant fails on truncated files, and needs only the ids."""
         for path in self.folder.glob(".vagrant/**/*"):
             if not path.is_dir() and path.name != "id":
@@ -170,5 +170,5 @@ class LibvirtProvider(MachineProvider):
     def _active(self) -> frozenset[str]:
         return libvirt_domains.active()
 
-    def _press(self, name: str) -> None:
-        virsh.ask("shutdown", name)
+    def _press_power_button(self, name: str) -> None:
+        virsh.run_virsh("shutdown", name)

@@ -39,7 +39,7 @@ def owner(state: Path) -> str:
 def domains(names: Collection[str]) -> tuple[Domain, ...]:
     """Return the existing machines with these names, whoever created them."""
     existing = virsh.names("list", "--all", "--name").intersection(names)
-    return tuple(_domain(element) for element in virsh.described("dom", existing))
+    return tuple(_domain(element) for element in virsh.descriptions("dom", existing))
 
 
 def running() -> frozenset[str]:
@@ -54,15 +54,15 @@ def active() -> frozenset[str]:
 
 def state(name: str) -> str:
     """Return the state of a machine, with the reason, as `virsh domstate` prints it; empty if it does not exist."""
-    answer = virsh.ask("domstate", "--reason", name)
+    answer = virsh.run_virsh("domstate", "--reason", name)
     return answer.out.strip() if answer.code == 0 else ""
 
 
 def remove(domain: Domain) -> None:
     """Remove a machine, and power it off if it runs; its volumes stay."""
     if domain.name in active():
-        virsh.ask("destroy", domain.name)  # may fail: the machine may be off by now
-    virsh.check("undefine", domain.uuid, "--managed-save", "--snapshots-metadata", "--nvram")
+        virsh.run_virsh("destroy", domain.name)  # may fail: the machine may be off by now
+    virsh.check_virsh("undefine", domain.uuid, "--managed-save", "--snapshots-metadata", "--nvram")
 
 
 def change_kind(domain: Domain, kind: str) -> None:
@@ -70,12 +70,12 @@ def change_kind(domain: Domain, kind: str) -> None:
 
     Vagrant sets the processor again.
     """
-    element = ET.fromstring(virsh.check("dumpxml", domain.uuid, "--inactive", "--security-info"))  # noqa: S314 - libvirt wrote it
+    element = ET.fromstring(virsh.check_virsh("dumpxml", domain.uuid, "--inactive", "--security-info"))  # noqa: S314 - libvirt wrote it
     element.set("type", kind)
     for parent in (element, *element.findall("features")):
         for each in (*parent.findall("cpu"), *parent.findall("tcg")):
             parent.remove(each)
-    virsh.check("define", "/dev/stdin", stdin=ET.tostring(element))
+    virsh.check_virsh("define", "/dev/stdin", stdin=ET.tostring(element))
 
 
 def _domain(element: ET.Element) -> Domain:

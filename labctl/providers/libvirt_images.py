@@ -57,7 +57,7 @@ class LibvirtImages:
             pool.require()
             if name in pool.volumes():
                 stored = pool.described(name)
-                if _is_checked(stored, image):
+                if _is_unchanged(stored, image):
                     return
                 report("checking the machine image in libvirt's storage pool")
                 if pool.sha256(name, self.folder) == image.qcow2.sha256:
@@ -130,7 +130,7 @@ def _checksum(image: MachineImage) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_checked(stored: Volume, image: MachineImage) -> bool:
+def _is_unchanged(stored: Volume, image: MachineImage) -> bool:
     """Return whether the volume has not been written to since it was found to be the image."""
     try:
         return bool(stored.stamp) and _record(stored.name).read_text(encoding="utf-8") == _line(stored, image)

@@ -62,7 +62,7 @@ class LibvirtNetworks:
         self._refuse(known)
         if not any(each.name == self.name for each in known):
             self._define(self.name, self.lab.network)
-        if self.name not in active and (started := virsh.ask("net-start", self.name)).code != 0:
+        if self.name not in active and (started := virsh.run_virsh("net-start", self.name)).code != 0:
             raise self._not_started(self.name, self.lab.network, started)
         if self.management not in active:
             self._start_management(known)
@@ -77,11 +77,11 @@ class LibvirtNetworks:
                 yield f"{each} is not this lab's and was left"
                 continue
             if each.name in active:
-                if users := _users(each.name):
+                if users := _connected_domains(each.name):
                     yield f"{each} was left: in use by {', '.join(users)}. Remove it later with {_removal(each.name)}"
                     continue
-                virsh.check("net-destroy", each.name)
-            virsh.check("net-undefine", each.name)
+                virsh.check_virsh("net-destroy", each.name)
+            virsh.check_virsh("net-undefine", each.name)
 
     def bridge(self) -> str:
         """Return the interface of the nodes' network on this machine; empty if the network does not exist."""
@@ -98,19 +98,19 @@ class LibvirtNetworks:
                         hint=f"Give this lab another --name, or remove the network: {_removal(each.name)}.",
                     )
             elif any(self.lab.network.overlaps(address.network) for address in each.addresses):
-                raise taken(self.lab.network, str(each))
+                raise subnet_in_use_error(self.lab.network, str(each))
 
     def _start_management(self, known: Sequence[Network]) -> None:
         """Start the management network in a free subnet; libvirt rejects one that an interface uses."""
         others = [each for each in known if each.name != self.management]
         old = [address.network for each in known if each.name == self.management for address in each.addresses]
-        for subnet in _free(self.lab, others, old)[:ATTEMPTS]:
+        for subnet in _free_subnets(self.lab, others, old)[:ATTEMPTS]:
             if [subnet] != old:
                 if old:
-                    virsh.check("net-undefine", self.management)
+                    virsh.check_virsh("net-undefine", self.management)
                 self._define(self.management, subnet, nat=True)
             old = [subnet]
-            refused = virsh.ask("net-start", self.management)
+            refused = virsh.run_virsh("net-start", self.management)
             if refused.code == 0:
                 return
             if not TAKEN.search("\n".join(refused.last_lines)):
@@ -118,7 +118,7 @@ class LibvirtNetworks:
         raise ProviderError(
             f"no subnet is free for libvirt's network {self.management}, from {MANAGEMENT[0]} to {MANAGEMENT[-1]}",
             id="network-taken",
-            hint=f"Free one of them: `ip route` and `{virsh.typed('net-list', '--all')}` show what uses them.",
+            hint=f"Free one of them: `ip route` and `{virsh.command_text('net-list', '--all')}` show what uses them.",
         )
 
     def _define(self, name: str, subnet: IPv4Network, *, nat: bool = False) -> None:
@@ -131,13 +131,13 @@ class LibvirtNetworks:
   <bridge stp="off" delay="0"/>
   <ip address={quoteattr(str(own))} prefix="{subnet.prefixlen}">{leases}</ip>
 </network>"""
-        virsh.check("net-define", "/dev/stdin", stdin=text.encode())
+        virsh.check_virsh("net-define", "/dev/stdin", stdin=text.encode())
 
     def _not_started(self, name: str, subnet: IPv4Network, finished: Finished) -> ProviderError:
         said = "\n".join(finished.last_lines)
         if interface := TAKEN.search(said):
-            return taken(subnet, f"the interface {interface[1]}")
-        hint = f"`{virsh.typed('net-start', name)}` must succeed. Then run the same command again."
+            return subnet_in_use_error(subnet, f"the interface {interface[1]}")
+        hint = f"`{virsh.command_text('net-start', name)}` must succeed. Then run the same command again."
         return failure(
             ProviderError(f"libvirt cannot start the network {name}", id="network-not-started", hint=hint), said
         )
@@ -145,10 +145,10 @@ class LibvirtNetworks:
 
 def _removal(network: str) -> str:
     """Return the commands that remove a network: `net-undefine` alone leaves an active one running."""
-    return f"`{virsh.typed('net-destroy', network)}` and `{virsh.typed('net-undefine', network)}`"
+    return f"`{virsh.command_text('net-destroy', network)}` and `{virsh.command_text('net-undefine', network)}`"
 
 
-def taken(subnet: IPv4Network, holder: str) -> ProviderError:
+def subnet_in_use_error(subnet: IPv4Network, holder: str) -> ProviderError:
     """Return the error for a subnet that another network uses."""
     return ProviderError(
         f"network {subnet} is in use by {holder}",
@@ -157,7 +157,7 @@ def taken(subnet: IPv4Network, holder: str) -> ProviderError:
     )
 
 
-def _free(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> list[IPv4Network]:
+def _free_subnets(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> list[IPv4Network]:
     """Return the subnets that nothing on this machine uses, beginning with the one that the network had.
 
     Put those last that a route to a larger network covers, such as a VPN's to all private addresses: that route still
@@ -173,8 +173,8 @@ def _free(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> li
     return sorted(free, key=lambda subnet: any(map(subnet.overlaps, routed)))
 
 
-def _users(name: str) -> list[str]:
+def _connected_domains(name: str) -> list[str]:
     """Return the names of the active domains that have an interface in the network."""
-    machines = virsh.described("dom", virsh.names("list", "--name"))
+    machines = virsh.descriptions("dom", virsh.names("list", "--name"))
     sources = {each.findtext("name", ""): each.findall("devices/interface/source") for each in machines}
     return sorted(machine for machine, used in sources.items() if any(each.get("network") == name for each in used))

@@ -47,29 +47,29 @@ class Pool:
             raise MissingError(
                 f"libvirt's storage pool {POOL} is not active",
                 id="pool-inactive",
-                hint=f"Start it: `{virsh.typed('pool-start', POOL)}`, "
-                f"and with every start of libvirt: `{virsh.typed('pool-autostart', POOL)}`.",
+                hint=f"Start it: `{virsh.command_text('pool-start', POOL)}`, "
+                f"and with every start of libvirt: `{virsh.command_text('pool-autostart', POOL)}`.",
             )
-        virsh.check("pool-define-as", POOL, "dir", "--target", FOLDER)
-        virsh.check("pool-build", POOL)
-        virsh.check("pool-start", POOL)
-        virsh.check("pool-autostart", POOL)
+        virsh.check_virsh("pool-define-as", POOL, "dir", "--target", FOLDER)
+        virsh.check_virsh("pool-build", POOL)
+        virsh.check_virsh("pool-start", POOL)
+        virsh.check_virsh("pool-autostart", POOL)
 
     def volumes(self) -> dict[str, str]:
         """Return the path of each volume by its name; none if there is no active pool.
 
         Refresh the pool first: libvirt still lists a file that another program removed, and cannot describe it.
         """
-        refreshed = virsh.ask("pool-refresh", POOL, seconds=REFRESH_SECONDS)
+        refreshed = virsh.run_virsh("pool-refresh", POOL, seconds=REFRESH_SECONDS)
         if refreshed.code != 0 and POOL not in virsh.names("pool-list", "--name"):
             return {}  # else it is creating a volume at this moment
         # The rows are `NAME  PATH`, each path absolute: a name may have spaces.
-        rows = (row.partition(" /") for row in virsh.check("vol-list", POOL).splitlines()[2:])
+        rows = (row.partition(" /") for row in virsh.check_virsh("vol-list", POOL).splitlines()[2:])
         return {name.strip(): f"/{path.strip()}" for name, _, path in sorted(rows) if name.strip()}
 
     def described(self, name: str) -> Volume:
         """Return libvirt's description of a volume."""
-        element = ET.fromstring(virsh.check("vol-dumpxml", "--pool", POOL, name))  # noqa: S314 - libvirt wrote it
+        element = ET.fromstring(virsh.check_virsh("vol-dumpxml", "--pool", POOL, name))  # noqa: S314 - libvirt wrote it
         size, written = element.findtext("physical", ""), element.findtext("target/timestamps/mtime", "")
         stamp = f"{size} {written}" if size and written else ""
         return Volume(name, element.findtext("target/path", ""), element.findtext("backingStore/path", ""), stamp)
@@ -83,21 +83,21 @@ class Pool:
   <allocation unit="B">{size if kind == "raw" else 0}</allocation>
   <target><format type="{kind}"/><permissions><mode>0600</mode></permissions></target>
 </volume>"""
-        virsh.check("vol-create", POOL, "/dev/stdin", stdin=text.encode())
+        virsh.check_virsh("vol-create", POOL, "/dev/stdin", stdin=text.encode())
         try:
-            virsh.check("vol-upload", "--pool", POOL, name, str(file), seconds=virsh.TRANSFER_SECONDS)
+            virsh.check_virsh("vol-upload", "--pool", POOL, name, str(file), seconds=virsh.TRANSFER_SECONDS)
         except ProviderError:
-            virsh.ask("vol-delete", "--pool", POOL, name)
+            virsh.run_virsh("vol-delete", "--pool", POOL, name)
             raise
 
     def delete(self, name: str) -> None:
         """Remove a volume."""
-        virsh.check("vol-delete", "--pool", POOL, name)
+        virsh.check_virsh("vol-delete", "--pool", POOL, name)
 
     def download(self, name: str, file: Path) -> None:
         """Write a volume's bytes, which only libvirt can read, to a file."""
         line = ("vol-download", "--pool", POOL, name, str(file))
-        virsh.check(*line, seconds=virsh.TRANSFER_SECONDS)
+        virsh.check_virsh(*line, seconds=virsh.TRANSFER_SECONDS)
 
     def sha256(self, name: str, scratch: Path) -> str:
         """Return the checksum of a volume, by way of a temporary copy in `scratch`."""

@@ -61,7 +61,7 @@ class MachineProvider(VagrantProvider):
         """Return the state of a machine that does not run, as the hypervisor names it; empty if it runs."""
         raise NotImplementedError
 
-    def _press(self, name: str) -> None:
+    def _press_power_button(self, name: str) -> None:
         """Press the power button of a machine; it may be off by now."""
         raise NotImplementedError
 
@@ -70,7 +70,7 @@ class MachineProvider(VagrantProvider):
 
         def press() -> None:
             for name in sorted(self._active().intersection(names)):
-                self._press(name)
+                self._press_power_button(name)
 
         def left() -> Pending | None:
             again()

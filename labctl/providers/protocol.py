@@ -110,6 +110,6 @@ PAUSED = "paused"
 RESUMES = "Run `labctl resume` to continue it."
 
 
-def last_words(logs: Mapping[str, tuple[str, ...]], unit: str = ASSEMBLY) -> tuple[str, ...]:
+def last_log_lines(logs: Mapping[str, tuple[str, ...]], unit: str = ASSEMBLY) -> tuple[str, ...]:
     """Return the last lines of a unit, or those of the console if the node did not answer."""
     return logs.get(unit) or logs.get(CONSOLE, ())

@@ -32,7 +32,7 @@ class Hypervisor:
     are_containers: bool
     programs: tuple[str, ...]
     """The programs that must be on PATH."""
-    way_in: tuple[str, ...]
+    shell_command: tuple[str, ...]
     """The command that runs another on a node, given the node's name, without using the node's network."""
     host: Callable[[], Engine]
     """Returns the cgroup version and the kernel of nodes."""
@@ -65,7 +65,7 @@ DOCKER = Hypervisor(
     "docker",
     are_containers=True,
     programs=("vagrant", "docker", "ssh"),
-    way_in=("docker", "exec"),
+    shell_command=("docker", "exec"),
     host=engine,
     provider=_docker,
     node_images=DockerImages,
@@ -74,7 +74,7 @@ VIRTUALBOX = Hypervisor(
     "virtualbox",
     are_containers=False,
     programs=("vagrant", "ssh"),
-    way_in=(),
+    shell_command=(),
     host=_debian,
     provider=VirtualBoxProvider,
     node_images=VirtualBoxImages,
@@ -83,7 +83,7 @@ LIBVIRT = Hypervisor(
     "libvirt",
     are_containers=False,
     programs=("vagrant", "virsh", "ssh"),
-    way_in=(),
+    shell_command=(),
     host=_debian,
     provider=LibvirtProvider,
     node_images=LibvirtImages,

@@ -52,8 +52,8 @@ class VagrantProvider:
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Run `vagrant up` for these nodes; add the last lines of their consoles to the details of a failure."""
-        with self._acting(report) as program:
-            self._clear([node.name for node in nodes])
+        with self._locked_vagrant(report) as program:
+            self._remove_unfinished([node.name for node in nodes])
             try:
                 self._boot(program, [node.name for node in nodes])
             except ProviderError as error:
@@ -69,7 +69,7 @@ class VagrantProvider:
         except ProviderError as error:
             if error.id not in PASSING:
                 raise
-            self._clear(names, is_taken=error.id == NAME_TAKEN)
+            self._remove_unfinished(names, is_taken=error.id == NAME_TAKEN)
             program.up_all(names, self.hypervisor)
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
@@ -99,14 +99,14 @@ class VagrantProvider:
         """Return the last lines of the console of the node's machine."""
         return ()
 
-    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
+    def _remove_unfinished(self, names: Collection[str], *, is_taken: bool = False) -> None:
         """Remove what an interrupted run left of these nodes. The caller holds the lab's lock for Vagrant.
 
         `is_taken` says that Vagrant found one of their names taken.
         """
 
     @contextmanager
-    def _acting(self, report: Progress) -> Iterator[Vagrant]:
+    def _locked_vagrant(self, report: Progress) -> Iterator[Vagrant]:
         """Hold the lab's lock for Vagrant; wait for a Vagrant that a killed labctl left running."""
         with locks.exclusive(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             yield self._vagrant(report, (lock.fileno(),))
@@ -124,7 +124,7 @@ def journal(unit: str, lines: int) -> tuple[str, ...]:
     return ("journalctl", f"--unit={unit}", f"--output={output}", f"--lines={lines}", "--no-pager")
 
 
-def tail(written: Finished, lines: int) -> tuple[str, ...]:
+def output_tail(written: Finished, lines: int) -> tuple[str, ...]:
     """Return the last lines of a program's standard output, or of all its output if it failed."""
     return last_lines(written.out, lines) if written.code == 0 else written.last_lines
 

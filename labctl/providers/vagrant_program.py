@@ -55,13 +55,18 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         keep = ["--no-destroy-on-error"] if args[0] == "up" else []
         command = self._make_vagrant_command([*args, *keep])
         finished = stream(
-            command, self._tell, env=self.env, cwd=Path(self.root), keep_open=self.locks_held, watch=self.watch
+            command,
+            self._report_headline,
+            env=self.env,
+            cwd=Path(self.root),
+            keep_open=self.locks_held,
+            watch=self.watch,
         )
         if finished.code != 0:
             hint = "Run the same command again to resume."
             error = ProviderError(f"`{shlex.join(command)}` failed", id="vagrant-failed", hint=hint)
             raise failure(error, finished.out)
 
-    def _tell(self, line: str) -> None:
+    def _report_headline(self, line: str) -> None:
         if (headline := HEADLINE.fullmatch(line)) and not headline["text"].startswith(SETTING):
             self.report(f"{headline['machine']}: {headline['text']}")

@@ -31,12 +31,12 @@ def vagrant(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, URI_VARIABLE: uri(os.environ)}
 
 
-def typed(*arguments: str) -> str:
+def command_text(*arguments: str) -> str:
     """Return the command line of virsh, quoted for a shell."""
     return shlex.join(virsh(os.environ, *arguments))
 
 
-def ask(*arguments: str, seconds: float | None = None, stdin: bytes | None = None) -> Finished:
+def run_virsh(*arguments: str, seconds: float | None = None, stdin: bytes | None = None) -> Finished:
     """Run virsh and return its result. Raises ProviderError `libvirt-silent` or `libvirt-unreachable`."""
     limit = SECONDS if seconds is None else seconds
     try:
@@ -52,9 +52,9 @@ def ask(*arguments: str, seconds: float | None = None, stdin: bytes | None = Non
     return finished
 
 
-def check(*arguments: str, seconds: float | None = None, stdin: bytes | None = None) -> str:
-    """Run virsh and return its output. Raises ProviderError as `ask` does, or as `failure` returns it."""
-    finished = ask(*arguments, seconds=seconds, stdin=stdin)
+def check_virsh(*arguments: str, seconds: float | None = None, stdin: bytes | None = None) -> str:
+    """Run virsh and return its output. Raises ProviderError as `run_virsh` does, or as `failure` returns it."""
+    finished = run_virsh(*arguments, seconds=seconds, stdin=stdin)
     if finished.code != 0:
         error = ProviderError(f"`virsh {shlex.join(arguments)}` ended with exit code {finished.code}", id="tool-failed")
         raise failure(error, "\n".join(finished.last_lines))
@@ -63,17 +63,17 @@ def check(*arguments: str, seconds: float | None = None, stdin: bytes | None = N
 
 def names(*listing: str) -> frozenset[str]:
     """Return the names that a listing with `--name` prints, one on each line."""
-    return frozenset(line.strip() for line in check(*listing).splitlines() if line.strip())
+    return frozenset(line.strip() for line in check_virsh(*listing).splitlines() if line.strip())
 
 
 def networks() -> tuple[Network, ...]:
     """Return every network, active or not, sorted by name."""
-    return tuple(network(element) for element in described("net", names("net-list", "--all", "--name")))
+    return tuple(network(element) for element in descriptions("net", names("net-list", "--all", "--name")))
 
 
-def described(kind: str, listed: frozenset[str]) -> Iterator[ET.Element]:
+def descriptions(kind: str, listed: frozenset[str]) -> Iterator[ET.Element]:
     """Return the descriptions of these networks (`net`) or domains (`dom`), without those removed meanwhile."""
     for name in sorted(listed):
-        answer = ask("dumpxml" if kind == "dom" else f"{kind}-dumpxml", name)
+        answer = run_virsh("dumpxml" if kind == "dom" else f"{kind}-dumpxml", name)
         if answer.code == 0:
             yield ET.fromstring(answer.out)  # noqa: S314 - libvirt's own daemon wrote it

@@ -47,7 +47,7 @@ class VirtualBoxProvider(MachineProvider):
 
     def running(self) -> frozenset[str]:
         """Return the names of the lab's machines that run."""
-        return self._named(lambda state: state in virtualbox.RUNNING)
+        return self._names_in_state(lambda state: state in virtualbox.RUNNING)
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Run `vagrant up` for these nodes while no other lab does; add their consoles' last lines to a failure."""
@@ -61,7 +61,7 @@ class VirtualBoxProvider(MachineProvider):
         """
         on = self._active().intersection(names)
         if on:
-            with self._acting(report):
+            with self._locked_vagrant(report):
                 report(f"{'powering off' if hard else 'shutting down'} {', '.join(sorted(on))}")
                 if not hard:
                     self._shut_down(on & self.running(), report)
@@ -74,7 +74,7 @@ class VirtualBoxProvider(MachineProvider):
         """Remove the lab's machines with their disks. The host-only interface, which any machine may use, stays."""
         if shutil.which(PROGRAM) is None:
             return Removed(changed=False, left=f"{PROGRAM} is not installed: the lab's machines, if any, were left")
-        with self._acting(report):
+        with self._locked_vagrant(report):
             machines = self._machines()
             if machines:
                 report(f"removing {', '.join(sorted(each.name for each in machines))}")
@@ -92,13 +92,13 @@ class VirtualBoxProvider(MachineProvider):
         members = {node.mac: f"machine {node.name}" for node in self.lab.nodes}
         return LabNetwork(interface, members) if interface else None
 
-    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - Vagrant checks names first
+    def _remove_unfinished(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - Vagrant checks names first
         """Remove machines that an interrupted import left, and Vagrant's own records except the machines' ids.
 
         Raises ProviderError `machine-not-ours` if a machine of a node's name is not this lab's.
         """
         machines = self._machines()
-        for each in {*self._listed("vms")} - {*machines}:
+        for each in {*self._list("vms")} - {*machines}:
             if each.name in names:
                 raise ProviderError(
                     f"VirtualBox's machine {each.name} is not this lab's",
@@ -110,9 +110,9 @@ class VirtualBoxProvider(MachineProvider):
         for each, state in self._states().items():
             if state == virtualbox.STUCK and each.name in names:
                 self._power_off(each)
-        self._note(machines)
+        self._write_ids(machines)
 
-    def _note(self, machines: Collection[VirtualMachine]) -> None:
+    def _write_ids(self, machines: Collection[VirtualMachine]) -> None:
         """Reduce Vagrant's records to these machines' ids: Vagrant fails on truncated files, and needs only the ids."""
         ids = {each.uuid for each in machines}
         for path in self.folder.glob(".vagrant/**/*"):
@@ -129,7 +129,7 @@ class VirtualBoxProvider(MachineProvider):
         known = {path.read_text(encoding="ascii") for path in self.folder.glob(".vagrant/machines/*/virtualbox/id")}
         names = {node.name for node in self.lab.possible_nodes}
         return [
-            each for each in self._listed("vms") if each.uuid in known or (each.name in names and self._is_marked(each))
+            each for each in self._list("vms") if each.uuid in known or (each.name in names and self._is_marked(each))
         ]
 
     def _is_marked(self, machine: VirtualMachine) -> bool:
@@ -147,20 +147,20 @@ class VirtualBoxProvider(MachineProvider):
         return [each for each, state in self._states().items() if state not in virtualbox.OFF]
 
     def _active(self) -> frozenset[str]:
-        return self._named(lambda state: state not in virtualbox.OFF)
+        return self._names_in_state(lambda state: state not in virtualbox.OFF)
 
     def _state(self, name: str) -> str:
         state = next((state for each, state in self._states().items() if each.name == name), GONE)
         return "" if state in virtualbox.RUNNING else state
 
-    def _named(self, has: Callable[[str], bool]) -> frozenset[str]:
+    def _names_in_state(self, has: Callable[[str], bool]) -> frozenset[str]:
         return frozenset(each.name for each, state in self._states().items() if has(state))
 
-    def _press(self, name: str) -> None:
+    def _press_power_button(self, name: str) -> None:
         run([PROGRAM, "controlvm", name, "acpipowerbutton"])
 
     @staticmethod
-    def _listed(what: str) -> tuple[VirtualMachine, ...]:
+    def _list(what: str) -> tuple[VirtualMachine, ...]:
         return virtualbox.machines(check([PROGRAM, "list", what]))
 
     @staticmethod
@@ -183,7 +183,7 @@ def obstacle(machine: Machine) -> Obstacle | None:
             "Build its kernel module: `sudo /sbin/vboxconfig`, and check that Secure Boot lets it load.",
             see="virtualbox",
         )
-    return _unknown_to_vagrant(installed, virtualbox.vagrant_version(machine))
+    return _unsupported_by_vagrant(installed, virtualbox.vagrant_version(machine))
 
 
 def remove(machine: VirtualMachine) -> None:
@@ -209,7 +209,7 @@ def remove_unfinished() -> None:
             remove(each)
 
 
-def _unknown_to_vagrant(installed: tuple[int, ...], vagrant: tuple[int, ...]) -> Obstacle | None:
+def _unsupported_by_vagrant(installed: tuple[int, ...], vagrant: tuple[int, ...]) -> Obstacle | None:
     """Return an Obstacle if Vagrant does not support this VirtualBox, with the versions that do as the fix."""
     text = f"Vagrant {version_text(vagrant)} does not support VirtualBox {version_text(installed)}" if vagrant else ""
     if installed[:2] > virtualbox.NEWEST:

@@ -38,12 +38,12 @@ def from_pem(content: bytes) -> PrivateKeyTypes:
     Skip the primality test of an RSA key's factors, which takes 40 ms: labctl created the key itself.
     """
     key = load_pem_private_key(content, password=None, unsafe_skip_rsa_key_validation=True)
-    if isinstance(key, rsa.RSAPrivateKey) and not _belong_together(key.private_numbers()):
+    if isinstance(key, rsa.RSAPrivateKey) and not _is_valid_rsa_key(key.private_numbers()):
         raise ValueError("the numbers of the RSA key do not belong together")
     return key
 
 
-def _belong_together(numbers: rsa.RSAPrivateNumbers) -> bool:
+def _is_valid_rsa_key(numbers: rsa.RSAPrivateNumbers) -> bool:
     p, q, d, public = numbers.p, numbers.q, numbers.d, numbers.public_numbers
     exponents = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
     return (

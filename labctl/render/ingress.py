@@ -183,7 +183,7 @@ def images_of(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
     return {container["image"] for each in templates for container in each["spec"]["containers"]}
 
 
-def of_images(references: Iterable[str]) -> IngressController | None:
+def find_by_images(references: Iterable[str]) -> IngressController | None:
     """Return the controller whose image is among these; None if there is none, or an unknown one."""
     repositories = {each.partition("@")[0].rpartition(":")[0] for each in references}
     return next((each for each in CONTROLLERS if each.repository in repositories), None)
@@ -208,7 +208,7 @@ def objects(
     Raises MissingError `image-digest-differs` if the bundle's image is not the one that upstream's file names.
     """
     adapted = [
-        _adapted(controller, dict(document), images, replicas, limits, certificate)
+        _adapt(controller, dict(document), images, replicas, limits, certificate)
         for document in documents
         if (document["kind"], document["metadata"]["name"]) not in controller.left_out
     ]
@@ -238,7 +238,7 @@ def _base64(text: str) -> str:
     return b64encode(text.encode()).decode()
 
 
-def _adapted(
+def _adapt(
     controller: IngressController,
     document: dict[str, Any],
     images: Mapping[str, str],
@@ -267,11 +267,11 @@ def _adapted(
             for webhook in adapted["webhooks"]:
                 webhook["clientConfig"]["caBundle"] = _base64(certificate.certificate)
     for container in adapted.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-        container["image"] = _carried(container["image"], images)
+        container["image"] = _bundled_reference(container["image"], images)
     return adapted
 
 
-def _carried(image: str, images: Mapping[str, str]) -> str:
+def _bundled_reference(image: str, images: Mapping[str, str]) -> str:
     """Return the reference without its digest if the bundle has the image, else the reference as it is."""
     reference, _, wanted = image.partition("@")
     if reference not in images:

@@ -149,7 +149,7 @@ def _ensure_ssh_keys(folder: Path) -> bool:
         try:
             public_key = load_ssh_private_key(content(private_path), password=None).public_key()
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise _damaged(private_path, "it is not an OpenSSH private key") from error
+            raise _damaged_key_error(private_path, "it is not an OpenSSH private key") from error
     else:
         key = ed25519.Ed25519PrivateKey.generate()
         public_key = key.public_key()
@@ -161,7 +161,7 @@ def _ensure_ssh_keys(folder: Path) -> bool:
 def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
     path = folder / lab_folder.KUBECONFIG
     certificate, key = _load_pair(folder / lab_folder.CA_KEY, folder / lab_folder.CA_CERTIFICATE)
-    if path.exists() and _fits(content(path), certificate, lab):
+    if path.exists() and _is_valid_kubeconfig(content(path), certificate, lab):
         return False
     kubeconfig = _kubeconfig(lab, certificate, key)
     write(path, yaml_stream([kubeconfig]).encode())
@@ -172,10 +172,10 @@ def _load_pair(key_path: Path, certificate_path: Path) -> tuple[x509.Certificate
     try:
         certificate = x509.load_pem_x509_certificate(content(certificate_path))
     except ValueError as error:
-        raise _damaged(certificate_path, "it is not a PEM certificate") from error
+        raise _damaged_key_error(certificate_path, "it is not a PEM certificate") from error
     key = _load_key(key_path)
     if certificate.public_key() != key.public_key():
-        raise _damaged(key_path, f"it is not the key of {certificate_path}")
+        raise _damaged_key_error(key_path, f"it is not the key of {certificate_path}")
     return certificate, key
 
 
@@ -183,15 +183,15 @@ def _load_key(path: Path) -> PairKey:
     try:
         key = certificates.from_pem(content(path))
     except FileNotFoundError as error:
-        raise _damaged(path, "it is gone") from error
+        raise _damaged_key_error(path, "it is gone") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _damaged(path, "it is not a PEM private key") from error
+        raise _damaged_key_error(path, "it is not a PEM private key") from error
     if not isinstance(key, PairKey):
-        raise _damaged(path, "it is neither an elliptic curve key nor an RSA key")
+        raise _damaged_key_error(path, "it is neither an elliptic curve key nor an RSA key")
     return key
 
 
-def _damaged(path: Path, reason: str) -> MissingError:
+def _damaged_key_error(path: Path, reason: str) -> MissingError:
     return MissingError(
         f"cannot use {path}: {reason}",
         id="pki-damaged",
@@ -199,7 +199,7 @@ def _damaged(path: Path, reason: str) -> MissingError:
     )
 
 
-def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
+def _is_valid_kubeconfig(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
     """Return whether a kubeconfig has the lab's context, its API server, this CA, and a certificate signed by it."""
     try:
         (content,) = documents(kubeconfig.decode())

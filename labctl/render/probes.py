@@ -55,7 +55,7 @@ def with_patience(text: str, slowness: int) -> str:
     objects = documents(text)
     for each in objects:
         for container in _containers(each):
-            container.update(_multiplied({kind: container[kind] for kind in SCALED if kind in container}, slowness))
+            container.update(_scale({kind: container[kind] for kind in SCALED if kind in container}, slowness))
         for webhook in each.get("webhooks", []):
             wait = webhook.get("timeoutSeconds", WEBHOOK_SECONDS) * slowness
             webhook["timeoutSeconds"] = min(wait, MOST_WEBHOOK_SECONDS)
@@ -64,11 +64,11 @@ def with_patience(text: str, slowness: int) -> str:
 
 def _patch(name: str, slowness: int) -> str:
     container, probes = KUBEADMS[name]
-    spec: dict[str, Any] = {"containers": [{"name": container, **_multiplied(probes, slowness)}]}
+    spec: dict[str, Any] = {"containers": [{"name": container, **_scale(probes, slowness)}]}
     return yaml_stream([{"spec": {"template": {"spec": spec}} if name.endswith("deployment") else spec}])
 
 
-def _multiplied(probes: Mapping[str, Mapping[str, Any]], slowness: int) -> dict[str, dict[str, Any]]:
+def _scale(probes: Mapping[str, Mapping[str, Any]], slowness: int) -> dict[str, dict[str, Any]]:
     return {
         kind: {**probe, **{key: probe.get(key, default) * slowness for key, default in SCALED[kind].items()}}
         for kind, probe in probes.items()

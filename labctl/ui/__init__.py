@@ -5,7 +5,7 @@ from labctl.ui.answers import (
     confirm,
     demos,
     document,
-    exported,
+    export,
     images,
     indented,
     lines,
@@ -21,7 +21,7 @@ from labctl.ui.demo import Stage, demo_result, stage
 from labctl.ui.findings import findings
 from labctl.ui.progress import JsonWatcher, watcher, watching
 from labctl.ui.recording import Cast
-from labctl.ui.trace import opened, seen, trace
+from labctl.ui.trace import evidence_sentences, opened_page, trace
 
 __all__ = [
     "Cast",
@@ -32,14 +32,14 @@ __all__ = [
     "demo_result",
     "demos",
     "document",
-    "exported",
+    "evidence_sentences",
+    "export",
     "findings",
     "images",
     "indented",
     "lines",
-    "opened",
+    "opened_page",
     "rows",
-    "seen",
     "show_error",
     "show_error_json",
     "stage",

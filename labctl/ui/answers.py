@@ -110,7 +110,7 @@ def lines(answer: Mapping[str, Any], stdout: TextIO) -> None:
         print(line, file=stdout)
 
 
-def exported(report: ExportReport, stdout: TextIO) -> None:
+def export(report: ExportReport, stdout: TextIO) -> None:
     """Print the folder of a bug report, and the files that could not be collected."""
     values({"folder": report["folder"], "files": len(report["files"])}, stdout)
     for absent in report["missing"]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WIDEST = 180
 """The longest line of a recording; longer ones are broken between words."""
-READ, SKIMMED = 20, 60
+READING_SPEED, SKIMMING_SPEED = 20, 60
 """Characters per second that a viewer reads: of prose, and of program output."""
 LONGEST_PAUSE = 15.0
 SHORTEST = 0.1
@@ -121,7 +121,7 @@ class Stage:
         from rich.text import Text  # noqa: PLC0415 - see console()
 
         for screen in self._screens:
-            screen.print(Text.from_ansi(_coloured(line)))
+            screen.print(Text.from_ansi(_keep_colours(line)))
         self._unread += f" {line}"
 
     def expectation(self, report: ExpectationReport) -> None:
@@ -175,7 +175,11 @@ class Stage:
 
     def _pause(self, prose: str | None = None) -> None:
         """Leave time to read the prose, or the unread output of commands if there is none."""
-        seconds = _letters(self._unread) / SKIMMED if prose is None else max(1.0, _letters(prose) / READ)
+        seconds = (
+            _count_letters(self._unread) / SKIMMING_SPEED
+            if prose is None
+            else max(1.0, _count_letters(prose) / READING_SPEED)
+        )
         self._unread = ""
         if self._recording is not None and seconds:
             self._recording.pause(min(seconds, LONGEST_PAUSE))
@@ -210,11 +214,11 @@ def _print(screen: _Screen, *pieces: tuple[str, str]) -> None:
     screen.print(text)
 
 
-def _letters(text: str) -> int:
+def _count_letters(text: str) -> int:
     return len(" ".join(COLOUR.sub("", text).split()))
 
 
-def _coloured(line: str) -> str:
+def _keep_colours(line: str) -> str:
     """Return the line with its colours, and without any other escape sequence or control character."""
     return "".join(piece if COLOUR.fullmatch(piece) else printable(piece) for piece in COLOUR.split(line))
 

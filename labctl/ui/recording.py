@@ -49,7 +49,7 @@ class Cast(io.StringIO):
                 hint=f"`--record {path.name}.cast`; the report is written next to it, as a .md file.",
             )
         for file in self.files:
-            with _explained(file):
+            with _translate_errors(file):
                 content = file.read_bytes() if file.exists() else b""
                 if content and OURS[file.suffix] not in content:
                     raise UsageError(
@@ -58,7 +58,7 @@ class Cast(io.StringIO):
                         hint="Name another file, or move this one away.",
                     )
         for file in self.files:
-            with _explained(file):
+            with _translate_errors(file):
                 file.open("a").close()
                 give_to_caller(file)
         self._title, self._timestamp, self._clock = title, int(now()), clock
@@ -101,13 +101,13 @@ class Cast(io.StringIO):
         events = ([round(seconds, 6), "o", text] for seconds, text in self._events)
         cast = "".join(f"{json.dumps(line)}\n" for line in (header, *events))
         for file, text in zip(self.files, (cast, report), strict=True):
-            with _explained(file):
+            with _translate_errors(file):
                 file.write_text(text, encoding="utf-8")
         return [str(file) for file in self.files]
 
 
 @contextmanager
-def _explained(file: Path) -> Iterator[None]:
+def _translate_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

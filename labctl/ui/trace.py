@@ -41,7 +41,7 @@ def trace(report: TraceReport, stdout: TextIO) -> None:
             )
 
 
-def opened(report: OpenReport, stdout: TextIO) -> None:
+def opened_page(report: OpenReport, stdout: TextIO) -> None:
     """Print which page was opened in which browser, and the warnings of its hops."""
     print(f"url: {report['url']}\nbrowser: {report['browser']}", file=stdout)
     for hop in report["warnings"]:
@@ -53,7 +53,7 @@ def opened(report: OpenReport, stdout: TextIO) -> None:
 def _sentences(hop: HopReport) -> Sequence[str]:
     if hop["state"] == "not reached":
         return ("not reached",)
-    sentences = seen(hop)
+    sentences = evidence_sentences(hop)
     if hop["cause"] is None:
         return sentences
     finding = str(hop["evidence"]["finding"])
@@ -61,7 +61,7 @@ def _sentences(hop: HopReport) -> Sequence[str]:
     return (finding, *(f"seen: {each}" for each in sentences), *fix, *(f"$ {command}" for command in hop["commands"]))
 
 
-def seen(hop: HopReport) -> list[str]:
+def evidence_sentences(hop: HopReport) -> list[str]:
     """Return the evidence of a hop in sentences; none if the hop was not examined in full."""
     evidence = hop["evidence"]
     return SENTENCES[hop["hop"]](evidence) if NEEDED[hop["hop"]] <= evidence.keys() else []

@@ -51,7 +51,7 @@ def test_only_the_containers_of_this_containerd_are_killed_and_their_cgroups_rem
         (groups / group).mkdir(parents=True)
     monkeypatch.setattr(containers, "CONTROL_GROUPS", groups)
 
-    assert containers.end(tmp_path / "ours")
+    assert containers.kill_containers(tmp_path / "ours")
 
     _wait_for_exit(shims["ours"][1])
     assert _is_running(shims["theirs"][1])
@@ -77,16 +77,16 @@ def test_a_container_without_its_shim_is_killed_and_no_other(
     monkeypatch.setattr(containers, "CONTROL_GROUPS", groups)
     monkeypatch.setattr(containers, "END_SECONDS", 0.3)  # the ordinary file cgroup.procs keeps the group here
 
-    assert containers.made_by(engine) == [identity]
-    assert containers.end(tmp_path / "gone", containers.made_by(engine))
+    assert containers.containers_of(engine) == [identity]
+    assert containers.kill_containers(tmp_path / "gone", containers.containers_of(engine))
 
     _wait_for_exit(child)
     assert _is_running(shims["theirs"][1])
 
 
 def test_a_containerd_that_never_ran_has_no_containers(tmp_path: Path) -> None:
-    assert not containers.end(tmp_path / "containerd.sock", ["0123456789abcdef" * 4])
-    assert containers.made_by(tmp_path / "engine") == []
+    assert not containers.kill_containers(tmp_path / "containerd.sock", ["0123456789abcdef" * 4])
+    assert containers.containers_of(tmp_path / "engine") == []
 
 
 def _wait_for_exit(pid: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tracing import start, unshare_network, wait_for_exit
 
 from labctl.doctor import Machine
-from labctl.doctor.routes import conflict
+from labctl.doctor.routes import conflicting_route
 from labctl.host.process import check, run
 from labctl.host.routes import routes, rules
 
@@ -69,7 +69,7 @@ def test_the_doctor_and_the_kernel_agree(lines: tuple[str, ...]) -> None:
         machine = Machine()
         known = routes(machine)
         assert known is not None
-        obstacle = conflict(LAB, known, rules(machine))
+        obstacle = conflicting_route(LAB, known, rules(machine))
         # Add the lab's network as Docker does.
         check(["ip", "address", "add", "192.168.56.1/24", "dev", "lab"])
         reached = [run(["ip", "route", "get", address]).out for address in DESTINATIONS]

@@ -22,7 +22,7 @@ from labctl.providers.docker import DockerProvider
 from labctl.providers.docker_images import NODE_SYSTEM, DockerImages, node_image
 from labctl.providers.docker_network import DockerNetwork
 from labctl.providers.libvirt import LibvirtProvider
-from labctl.providers.protocol import ASSEMBLY, CONSOLE, LabNetwork, NodeImages, Provider, Removed, last_words
+from labctl.providers.protocol import ASSEMBLY, CONSOLE, LabNetwork, NodeImages, Provider, Removed, last_log_lines
 from labctl.providers.vagrant import VagrantProvider
 from labctl.providers.virtualbox import VirtualBoxProvider
 
@@ -577,7 +577,7 @@ def test_a_stopped_container_has_only_its_console(docker: DockerProvider, progra
     logs = docker.collect_logs(WORKER, [ASSEMBLY])
 
     assert logs == {CONSOLE: ("Too many open files",)}
-    assert last_words(logs) == logs[CONSOLE]
+    assert last_log_lines(logs) == logs[CONSOLE]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from labctl.demo import names
 @given(st.text())
 def test_a_text_that_passes_the_check_can_be_filled_in(text: str) -> None:
     try:
-        names.checked(text)
+        names.require_known_names(text)
     except ValueError:
         template = Template(text)
         assert not template.is_valid() or set(template.get_identifiers()) - set(names.SAMPLES)

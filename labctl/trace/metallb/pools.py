@@ -15,7 +15,7 @@ from ipaddress import (
 )
 from typing import TYPE_CHECKING, Any
 
-from labctl.cluster.selectors import Selector, chooses
+from labctl.cluster.selectors import Selector, matches
 from labctl.trace.metallb.metallb import API, NAMESPACE, last_change
 from labctl.trace.problem import Evidence
 
@@ -43,7 +43,7 @@ class Allocation:
         """Return whether the Service may use the pool."""
         labels = service["metadata"].get("labels") or {}
         is_in = not self.namespaces or service["metadata"]["namespace"] in self.namespaces
-        return is_in and (not self.selectors or any(chooses(each, labels) for each in self.selectors))
+        return is_in and (not self.selectors or any(matches(each, labels) for each in self.selectors))
 
     def names(self, service: Object) -> bool:
         """Return whether the Service gets an address of the pool without requesting the pool."""
@@ -187,5 +187,5 @@ def _allocation(written: Object | None, namespaces: Mapping[str, Mapping[str, st
     selectors = tuple(written.get("serviceSelectors") or ())
     if not named and not asked and not selectors:
         return Allocation(frozenset(), (EVERYTHING,))
-    chosen = {name for name, labels in namespaces.items() if any(chooses(each, labels) for each in asked)}
+    chosen = {name for name, labels in namespaces.items() if any(matches(each, labels) for each in asked)}
     return Allocation(frozenset(named) | chosen, selectors)

@@ -48,7 +48,7 @@ class Attempt:
 
 def into_node(trail: Trail, node: Node, *words: str) -> str:
     """Return a command that runs on a node as root, without using the network if its provider allows that."""
-    if way_in := trail.context.hypervisor.way_in:
+    if way_in := trail.context.hypervisor.shell_command:
         return labctl(trail.lab.name, "exec", "--", *way_in, node.name, *words)
     return labctl(trail.lab.name, "ssh", node.name, "--", "sudo", *words)
 

@@ -30,5 +30,5 @@ def problem(context: Context, cluster: Cluster, evidence: Evidence) -> ProblemEr
     off = {name: seconds for name, seconds in ahead.items() if seconds}
     if not off:
         return None
-    text = ", ".join(f"the clock of {name} is {clock.described(seconds)}" for name, seconds in off.items())
+    text = ", ".join(f"the clock of {name} is {clock.offset_text(seconds)}" for name, seconds in off.items())
     return ProblemError(CAUSE, text, {**evidence, "clocks": off}, state=WARNING)

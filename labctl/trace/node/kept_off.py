@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.cluster.selectors import chooses
+from labctl.cluster.selectors import matches
 from labctl.trace.problem import kubectl
 
 REPELLING = frozenset({"NoSchedule", "NoExecute"})
@@ -54,8 +54,8 @@ def _is_let_by_affinity(affinity: Mapping[str, Any], node: Mapping[str, Any]) ->
         return True
     labels, fields = node["metadata"].get("labels", {}), {"metadata.name": node["metadata"]["name"]}
     return any(
-        chooses({"matchExpressions": term.get("matchExpressions")}, labels)
-        and chooses({"matchExpressions": term.get("matchFields")}, fields)
+        matches({"matchExpressions": term.get("matchExpressions")}, labels)
+        and matches({"matchExpressions": term.get("matchFields")}, fields)
         for term in terms
     )
 

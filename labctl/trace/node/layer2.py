@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from labctl.cluster.selectors import chooses
+from labctl.cluster.selectors import matches
 from labctl.model.lab import Lab, announcing_order
 from labctl.trace import backend
 from labctl.trace.metallb import metallb
@@ -133,13 +133,13 @@ def selects_pool(advertisement: Mapping[str, Any], pool: Mapping[str, Any]) -> b
     if not names and not selectors:
         return True
     labels = pool["metadata"].get("labels", {})
-    return pool["metadata"]["name"] in names or any(chooses(each, labels) for each in selectors)
+    return pool["metadata"]["name"] in names or any(matches(each, labels) for each in selectors)
 
 
 def selects_node(advertisement: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
     """Return whether an L2Advertisement selects a node: without selectors, it selects all."""
     selectors = (advertisement.get("spec") or {}).get("nodeSelectors") or ()
-    return not selectors or any(chooses(each, node["metadata"].get("labels", {})) for each in selectors)
+    return not selectors or any(matches(each, node["metadata"].get("labels", {})) for each in selectors)
 
 
 def _is_unavailable(node: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
-from labctl.cluster.selectors import equalities
+from labctl.cluster.selectors import label_selector
 from labctl.model.hints import with_lab_name
 from labctl.trace.backend import EXTERNAL, is_awaited, is_ready, port_of
 from labctl.trace.problem import (
@@ -109,7 +109,7 @@ def not_all_ready(cluster: Cluster, lab: str, service: Mapping[str, Any], eviden
     if not selector:
         return None
     name, namespace = service["metadata"]["name"], evidence["namespace"]
-    awaited = [pod for pod in cluster.find("v1", "Pod", namespace, equalities(selector)) if is_awaited(pod)]
+    awaited = [pod for pod in cluster.find("v1", "Pod", namespace, label_selector(selector)) if is_awaited(pod)]
     if not awaited:
         return None
     reasons = _reasons(cluster, namespace, selector)

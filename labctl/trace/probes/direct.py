@@ -72,7 +72,7 @@ def is_tls(status: int | None, beginning: str) -> bool:
 
 def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float, *, tls: bool) -> Word:
     try:
-        status, text = cluster.ask_pod(pod, namespace, port, path, seconds=seconds, tls=tls)
+        status, text = cluster.get_from_pod(pod, namespace, port, path, seconds=seconds, tls=tls)
     except LabError as error:
         is_silent = error.id == "api-unreachable" and "timed out" in error.message
         is_the_pods = is_silent and _answers(cluster)

@@ -147,7 +147,7 @@ def test_a_command_for_a_running_lab_needs_the_bundle_only_if_it_uses_it(
     execute(select(up.up(isolated=False), "boot", None), rendered, Watched())
     for name, door in {"provider": provider, "cluster": cluster}.items():
         monkeypatch.setattr(Context, name, door)
-    monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
+    monkeypatch.setattr(versions, "_first_line", lambda *_arguments: None)
     monkeypatch.setattr(labs, "replace_process", lambda *_arguments: None)
 
     assert labctl(*line.split(), "-o", "json") == code

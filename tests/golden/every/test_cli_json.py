@@ -161,7 +161,14 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     """Return a lab with keys and a log, a bundle in the cache, and fakes for everything that runs a program."""
-    for name in ("requested", "saved", "entered", "entered_if_up", "known", "known_and_entered"):
+    for name in (
+        "requested",
+        "saved",
+        "entered",
+        "entered_if_up",
+        "saved_or_configured",
+        "saved_or_configured_entered",
+    ):
         monkeypatch.setattr(labs, name, lambda *_arguments, **_options: keyed)
     carried = bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2")
     write(carried)
@@ -169,8 +176,8 @@ def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytes
     for door, fake in {"provider": provider, "cluster": keyed.cluster, "bundle": keyed.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
     opened = {"version": 1, "url": "http://my-app.local", "browser": "firefox", "warnings": [hop("pod")]}
-    monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
-    monkeypatch.setattr(browser, "opened", lambda *_arguments: opened)
+    monkeypatch.setattr(versions, "_first_line", lambda *_arguments: None)
+    monkeypatch.setattr(browser, "open_page", lambda *_arguments: opened)
     monkeypatch.setattr(trace, "traces", lambda *_arguments, **_options: iter([TRACE]))
     performance = SimpleNamespace(report=DEMO, error=BrokenError("it failed", id="demo-failed"))
     monkeypatch.setattr(demos, "perform", lambda *_arguments: performance)
@@ -188,7 +195,7 @@ def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytes
     step: Step[Context] = Step("images", "reads", lambda *_arguments: Outcome(changed=False))
     for name in ("load", "remove"):
         monkeypatch.setattr(images, name, lambda *_arguments: (keyed, (step,)))
-    monkeypatch.setattr(images, "listed", lambda _context: [IMAGE])
+    monkeypatch.setattr(images, "list_images", lambda _context: [IMAGE])
     return keyed
 
 
@@ -261,7 +268,7 @@ def test_an_error_carries_its_details(labctl: Callable[[str], Any], monkeypatch:
     def fail() -> NoReturn:
         raise LabError("no", id="no", hint="Do it.", details=("line 1", "line 2"))
 
-    monkeypatch.setattr(labs, "listed", fail)
+    monkeypatch.setattr(labs, "list_labs", fail)
     _, out = labctl("list")
 
     assert _error(DOCUMENTS[1], out) == {"id": "no", "message": "no", "hint": "Do it.", "details": ["line 1", "line 2"]}

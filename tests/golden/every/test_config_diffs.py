@@ -315,7 +315,7 @@ LINE_ENDS = (("\n", True), ("\n", False), ("\r\n", True), ("\r\n", False))
 def _open(folder: Path, text: str) -> edit.Source:
     path = folder / "labctl.yaml"
     path.write_bytes(text.encode())
-    return edit.opened(path)
+    return edit.read_source(path)
 
 
 @pytest.mark.parametrize("name", [*ADDED, *CREATED])

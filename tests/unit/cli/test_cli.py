@@ -96,7 +96,7 @@ def test_every_kind_of_failure_has_its_exit_code_and_is_printed_on_stderr(
     kind: type[LabError], code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = kind("the disk sda is full", id="disk-full", hint="Make room.", details=("No space left",))
-    monkeypatch.setattr(labs, "listed", _raise(error))
+    monkeypatch.setattr(labs, "list_labs", _raise(error))
 
     assert labctl("list") == code
     out, err = capsys.readouterr()
@@ -108,7 +108,7 @@ def test_every_kind_of_failure_has_its_exit_code_and_is_printed_on_stderr(
 def test_with_json_an_error_is_one_document_on_stdout(
     arguments: tuple[str, ...], labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(labs, "listed", _raise(MissingError("no disk", id="disk-missing", hint="Buy one.")))
+    monkeypatch.setattr(labs, "list_labs", _raise(MissingError("no disk", id="disk-missing", hint="Buy one.")))
 
     assert labctl(*arguments) == 3
     out, err = capsys.readouterr()
@@ -141,7 +141,7 @@ def test_unknown_arguments_are_a_usage_error(labctl: Run, arguments: tuple[str, 
 def test_an_interrupted_command_exits_with_128_plus_the_signal(
     stop: BaseException, code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(labs, "listed", _raise(stop))
+    monkeypatch.setattr(labs, "list_labs", _raise(stop))
 
     assert labctl("list") == code
     assert capsys.readouterr() == ("", "")
@@ -171,7 +171,7 @@ def test_a_run_that_fails_before_its_first_step_ends_with_a_result_event(
 
 
 def test_sigterm_is_distinguished_from_ctrl_c(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labs, "listed", lambda: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(labs, "list_labs", lambda: signal.raise_signal(signal.SIGTERM))
 
     assert labctl("list") == 143
 
@@ -180,7 +180,7 @@ def test_sigterm_is_distinguished_from_ctrl_c(labctl: Run, monkeypatch: pytest.M
 def test_a_bug_is_one_message_and_its_traceback_is_in_the_log(
     options: tuple[str, ...], labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(labs, "listed", _raise(KeyError("node")))
+    monkeypatch.setattr(labs, "list_labs", _raise(KeyError("node")))
 
     assert labctl("list", *options) == 1
     out, err = capsys.readouterr()
@@ -194,7 +194,7 @@ def test_a_bug_is_reported_even_if_no_log_can_be_written(
     labctl: Run, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "state").write_text("no folder")
-    monkeypatch.setattr(labs, "listed", _raise(KeyError("node")))
+    monkeypatch.setattr(labs, "list_labs", _raise(KeyError("node")))
 
     assert labctl("list", "-o", "json") == 1
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "bug"

@@ -155,7 +155,7 @@ def test_completed_steps_and_demos_are_the_existing_ones(home: Path, monkeypatch
     context: Any = None
 
     assert list(complete.STEPS) == [step.name for step in up.up(isolated=True)]
-    assert complete.demos(context, [], "") == [each["demo"] for each in script.listed()["demos"]]
+    assert complete.demos(context, [], "") == [each["demo"] for each in script.list_demos()["demos"]]
 
 
 def test_the_program_itself_has_examples() -> None:

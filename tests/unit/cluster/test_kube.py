@@ -201,7 +201,7 @@ def test_a_log_can_be_limited_to_a_container_or_its_previous_run(
 def test_a_pod_is_queried_through_the_api(cluster: Cluster, client: FakeClient, tls: bool, target: str) -> None:  # noqa: FBT001 - a column of the table
     path = f"get /api/v1/namespaces/default/pods/{target}/proxy/a?b=c"
     client.responses = {path: SimpleNamespace(status=200, read=lambda _size: b"hello \xff", close=lambda: None)}
-    assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (
+    assert cluster.get_from_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (
         200,
         "hello \N{REPLACEMENT CHARACTER}",
     )
@@ -214,14 +214,14 @@ def test_a_pod_is_queried_through_the_api(cluster: Cluster, client: FakeClient, 
         refused = ApiException(status=503)
         refused.body = body
         client.responses = {path: refused}
-        assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (503, text)
+        assert cluster.get_from_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (503, text)
 
 
 def test_a_slow_pod_is_not_mistaken_for_an_unreachable_api(impatient: Cluster, client: FakeClient) -> None:
     path = "get /api/v1/namespaces/default/pods/shop-1:80/proxy/"
     client.responses = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Response(kind="Node")}  # type: ignore[arg-type] # without a pool
     with pytest.raises(NotReadyError):
-        impatient.ask_pod("shop-1", "default", 80, "/", seconds=2)
+        impatient.get_from_pod("shop-1", "default", 80, "/", seconds=2)
 
     assert impatient.get("v1", "Node", "demo") == {"kind": "Node"}
 

@@ -28,7 +28,7 @@ from labctl.plans import up
 from labctl.render.ingress import CONTROLLERS
 from labctl.trace import MISSING_NAME
 
-add = partial(app_change.add, sentences=ui.seen)
+add = partial(app_change.add, sentences=ui.evidence_sentences)
 OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 SHOP = {"name": "shop", "image": "shop:1", "hostname": "shop.test"}
 FILE = """\
@@ -123,7 +123,7 @@ def _trace_report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
 
 
 def test_apps_are_listed_from_the_file(file: Path) -> None:
-    assert [app["name"] for app in app_change.listed(replace(OPTIONS, config_file=file))] == ["my-app", "shop"]
+    assert [app["name"] for app in app_change.list_apps(replace(OPTIONS, config_file=file))] == ["my-app", "shop"]
 
 
 @pytest.mark.usefixtures("home")
@@ -137,10 +137,10 @@ def test_without_a_file_the_apps_are_those_of_the_saved_or_default_lab() -> None
         "path": "/",
         "url": "http://my-app.local",
     }
-    assert app_change.listed(OPTIONS) == [default]
+    assert app_change.list_apps(OPTIONS) == [default]
 
     _save_lab(apps=[SHOP])
-    assert [app["url"] for app in app_change.listed(OPTIONS)] == ["http://shop.test"]
+    assert [app["url"] for app in app_change.list_apps(OPTIONS)] == ["http://shop.test"]
 
 
 def test_omitted_options_are_not_written(file: Path, golden: Golden) -> None:
@@ -295,7 +295,7 @@ def test_the_last_app_can_be_removed(home: Path, golden: Golden) -> None:
     change.write()
 
     assert (home / "labctl.yaml").read_text() == "apps: []\n"
-    assert app_change.listed(OPTIONS) == []
+    assert app_change.list_apps(OPTIONS) == []
     assert "verify" not in _names(change)
     golden(_problem(partial(app_change.remove, OPTIONS, "my-app")).hint)
 

@@ -116,7 +116,7 @@ def test_the_page_of_the_first_app_is_opened_in_a_detached_browser(
 ) -> None:
     _install_browser(monkeypatch, DESKTOP)
 
-    assert browser.opened(context, None) == OpenReport(version=1, url=URL, browser="xdg-open", warnings=[])
+    assert browser.open_page(context, None) == OpenReport(version=1, url=URL, browser="xdg-open", warnings=[])
     assert (programs.detached, programs.in_terminal) == ([["xdg-open", URL]], [])
 
 
@@ -124,7 +124,7 @@ def test_a_hostname_selects_the_app(context: Context, programs: FakePrograms, mo
     _install_browser(monkeypatch, DESKTOP)
     two = replace(context, lab=lab(apps=[{"name": "my-app"}, {"name": "shop", "hostname": "shop.test"}]))
 
-    assert browser.opened(two, "shop.test")["url"] == "http://shop.test"
+    assert browser.open_page(two, "shop.test")["url"] == "http://shop.test"
     assert programs.detached == [["xdg-open", "http://shop.test"]]
 
 
@@ -137,7 +137,7 @@ def test_any_page_that_the_lab_serves_can_be_opened(
 ) -> None:
     _install_browser(monkeypatch, DESKTOP)
 
-    assert browser.opened(context, wanted)["url"] == url
+    assert browser.open_page(context, wanted)["url"] == url
     assert programs.detached == [["xdg-open", url]]
 
 
@@ -149,14 +149,14 @@ def test_an_invalid_hostname_or_url_is_refused(
     wanted: str, error: str, context: Context, programs: FakePrograms
 ) -> None:
     with pytest.raises(UsageError) as raised:
-        browser.opened(context, wanted)
+        browser.open_page(context, wanted)
 
     assert (raised.value.id, programs.detached) == (error, [])
 
 
 def test_a_lab_without_apps_has_no_page(context: Context) -> None:
     with pytest.raises(UsageError) as raised:
-        browser.opened(replace(context, lab=lab(apps=[])), None)
+        browser.open_page(replace(context, lab=lab(apps=[])), None)
 
     assert raised.value.id == "no-app"
 
@@ -172,7 +172,7 @@ def test_an_unreachable_page_is_not_opened_and_the_broken_hop_is_reported(
     hops["rule"] = hop("rule", state="not reached")
 
     with pytest.raises(BrokenError, match=f"{URL} .*nobody answers ARP") as raised:
-        browser.opened(context, None)
+        browser.open_page(context, None)
     assert (raised.value.id, raised.value.exit_code) == ("arp-silent", 8)
     assert raised.value.hint.splitlines() == ["Run `labctl up` to fix it.", "labctl --name demo up"]
     assert programs.detached == []
@@ -189,7 +189,7 @@ def test_a_problem_that_does_not_break_the_page_is_reported_and_the_page_is_open
     _install_browser(monkeypatch, DESKTOP)
     hops["pod"] = hop("pod", "pod-not-ready", "one of two is not ready", state=state)
 
-    assert browser.opened(context, None)["warnings"] == [hops["pod"]]
+    assert browser.open_page(context, None)["warnings"] == [hops["pod"]]
     assert programs.detached == [["xdg-open", URL]]
 
 
@@ -202,7 +202,7 @@ def test_a_browser_that_exits_after_passing_the_page_to_a_running_one_counts_as_
     _install_browser(monkeypatch, webbrowser.Mozilla("firefox"))
     programs.code = 0
 
-    assert browser.opened(context, None)["browser"] == "firefox"
+    assert browser.open_page(context, None)["browser"] == "firefox"
     assert programs.detached == [["firefox", URL]]
 
 
@@ -215,7 +215,7 @@ def test_a_text_browser_runs_in_the_terminal_until_it_exits(
     _install_browser(monkeypatch, text_browser, terminal=True)
     programs.code = 0
 
-    assert browser.opened(context, None)["browser"] == text_browser.name
+    assert browser.open_page(context, None)["browser"] == text_browser.name
     assert (programs.detached, programs.in_terminal) == ([], [[text_browser.name, URL]])
 
 
@@ -226,7 +226,7 @@ def test_the_users_command_line_is_used_unchanged(
     monkeypatch.setenv("BROWSER", "chromium --headless %s")
     programs.code = 0
 
-    assert browser.opened(context, None)["browser"] == "chromium"
+    assert browser.open_page(context, None)["browser"] == "chromium"
     assert programs.in_terminal == [["chromium", "--headless", URL]]
 
 
@@ -245,10 +245,10 @@ def test_a_browser_with_a_python_interface_is_opened_through_it(
 
     _install_browser(monkeypatch, Script("default"))
     if works:
-        assert browser.opened(context, None) == OpenReport(version=1, url=URL, browser="default", warnings=[])
+        assert browser.open_page(context, None) == OpenReport(version=1, url=URL, browser="default", warnings=[])
     else:
         with pytest.raises(MissingError) as raised:
-            browser.opened(context, None)
+            browser.open_page(context, None)
         assert raised.value.id == "browser-failed"
     assert opened_urls == [URL]
 
@@ -260,7 +260,7 @@ def test_a_lab_on_this_machines_network_is_opened_with_the_users_environment(
     context: Context, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install_browser(monkeypatch, DESKTOP)
-    browser.opened(context, None)
+    browser.open_page(context, None)
 
     assert programs.environments == [{**os.environ, **without_proxy(context.lab, os.environ)}]
 
@@ -270,7 +270,7 @@ def test_the_browser_of_an_isolated_lab_has_a_home_of_its_own_and_shares_the_des
 ) -> None:
     _install_browser(monkeypatch, DESKTOP)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
-    browser.opened(replace(context, isolated=True), None)
+    browser.open_page(replace(context, isolated=True), None)
 
     [environment] = programs.environments
     own = context.folder / "browser"
@@ -289,7 +289,7 @@ def test_xauthority_of_the_user_is_kept(
 ) -> None:
     _install_browser(monkeypatch, DESKTOP)
     monkeypatch.setenv("XAUTHORITY", "/run/cookie")
-    browser.opened(replace(context, isolated=True), None)
+    browser.open_page(replace(context, isolated=True), None)
 
     assert programs.environments[0]["XAUTHORITY"] == "/run/cookie"
 
@@ -311,7 +311,7 @@ def test_without_a_browser_the_url_and_an_alternative_are_printed(
     monkeypatch.setattr(webbrowser, "get", _raise_not_found)
 
     with pytest.raises(MissingError) as raised:
-        browser.opened(replace(context, isolated=isolated), None)
+        browser.open_page(replace(context, isolated=isolated), None)
     assert (raised.value.id, URL in raised.value.message, URL in raised.value.hint) == ("browser-not-found", True, True)
     golden({"message": raised.value.message, "hint": raised.value.hint})
 
@@ -322,7 +322,7 @@ def test_a_text_browser_without_a_terminal_is_not_used(
     _install_browser(monkeypatch, TEXT)
 
     with pytest.raises(MissingError) as raised:
-        browser.opened(context, None)
+        browser.open_page(context, None)
     assert raised.value.id == "browser-not-found"
     assert (programs.detached, programs.in_terminal) == ([], [])
 
@@ -340,7 +340,7 @@ def test_a_browser_that_fails_at_once_is_an_error_with_its_last_lines(
     programs.code, programs.output = 1, b"Running as root without --no-sandbox is not supported.\n"
 
     with pytest.raises(MissingError) as raised:
-        browser.opened(context, None)
+        browser.open_page(context, None)
     error = raised.value
     assert (error.id, "chromium" in error.message, URL in error.message) == ("browser-failed", True, True)
     assert "`BROWSER=firefox labctl open`" in error.hint
@@ -355,7 +355,7 @@ def test_the_error_of_a_text_browser_does_not_repeat_its_output(
     programs.code = 1
 
     with pytest.raises(MissingError, match="w3m") as raised:
-        browser.opened(context, None)
+        browser.open_page(context, None)
     assert raised.value.details == ()
 
 
@@ -367,7 +367,7 @@ def test_a_missing_browser_is_named(
     programs.error = FileNotFoundError(2, "No such file or directory", missing_browser.name)
 
     with pytest.raises(MissingError) as raised:
-        browser.opened(context, None)
+        browser.open_page(context, None)
     assert raised.value.details == (f"{missing_browser.name}: No such file or directory",)
 
 
@@ -387,7 +387,7 @@ def test_open_enters_the_labs_network_and_prints_the_url_and_the_browser(
         return {"version": 1, "url": URL, "browser": "firefox", "warnings": []}
 
     monkeypatch.setattr(labs, "entered_if_up", lambda _session: context)
-    monkeypatch.setattr(browser, "opened", opened)
+    monkeypatch.setattr(browser, "open_page", opened)
 
     cli.app(["-o", "json", *typed], standalone_mode=False)
     assert json.loads(capsys.readouterr().out) == {

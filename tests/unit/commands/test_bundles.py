@@ -27,7 +27,7 @@ def test_bundles_in_the_cache_are_listed(home: Path) -> None:
     cached = bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2")
     write(cached)
 
-    (described,) = bundles.in_cache(home / "cache" / "labctl")["bundles"]
+    (described,) = bundles.list_cache(home / "cache" / "labctl")["bundles"]
 
     assert (described["id"], described["kubernetes"], described["traefik"]) == ("kubernetes-1.37.2", "1.37.2", None)
     assert described["folder"] == str(cached.folder)
@@ -36,18 +36,18 @@ def test_bundles_in_the_cache_are_listed(home: Path) -> None:
 def test_a_bundle_outside_of_the_cache_is_verified(home: Path, watched: Watched) -> None:
     stored = bundle(home / "stick")
     write(stored)
-    assert [each["id"] for each in bundles.verified(stored.folder, home / "cache", watched.report)] == [stored.id]
+    assert [each["id"] for each in bundles.verify(stored.folder, home / "cache", watched.report)] == [stored.id]
 
     system, moved = stored.path("base/node.tar"), home / "moved"
     system.rename(moved)
     system.symlink_to(moved)
     with pytest.raises(MissingError, match=r"base/node\.tar") as linked:
-        bundles.verified(stored.folder, home / "cache", watched.report)
+        bundles.verify(stored.folder, home / "cache", watched.report)
     assert linked.value.id == "bundle-linked"
 
     system.write_bytes(b"x")
     with pytest.raises(MissingError, match=r"base/node\.tar") as damaged:
-        bundles.verified(stored.folder, home / "cache", watched.report)
+        bundles.verify(stored.folder, home / "cache", watched.report)
     assert damaged.value.id == "bundle-damaged"
 
 
@@ -56,12 +56,12 @@ def test_a_bundle_is_named_by_its_folder_or_the_reference_it_was_pulled_from(hom
     pulled = bundle(cache / "bundles" / "kubernetes-1.37.2")
     write(pulled)
 
-    assert [bundles.named(text, cache) for text in (None, "stick")] == [None, Path("stick")]
+    assert [bundles.find_folder(text, cache) for text in (None, "stick")] == [None, Path("stick")]
     with pytest.raises(MissingError) as raised:
-        bundles.named("oci://registry.test/labs:1", cache)
+        bundles.find_folder("oci://registry.test/labs:1", cache)
     assert raised.value.id == "bundle-not-pulled"
     references.remember(parse("registry.test/labs:1"), references.Pulled("sha256:0", pulled.id), cache)
-    assert bundles.named("oci://registry.test/labs:1", cache) == pulled.folder
+    assert bundles.find_folder("oci://registry.test/labs:1", cache) == pulled.folder
 
 
 def test_the_default_bundle_of_up_is_also_pushed_and_kept(home: Path, watched: Watched) -> None:
@@ -83,9 +83,9 @@ def test_the_default_bundle_of_up_is_also_pushed_and_kept(home: Path, watched: W
     assert booted(cache, "1.36.0") == cache / "bundles/older"
     for expected in (download, build, "older", "imported"):
         requested = Context(lab(), home, cache)
-        assert (requested.bundle.id, bundles.chosen(None, cache).id) == (expected, expected)
+        assert (requested.bundle.id, bundles.choose(None, cache).id) == (expected, expected)
         removed = next(each for each in cached if each.id == expected)
-        assert bundles.users(removed.folder) == ["school"]
+        assert bundles.labs_using(removed.folder) == ["school"]
         with pytest.raises(UsageError):
             bundles.remove(removed.folder, cache, watched.report)
         shutil.rmtree(removed.folder)
@@ -105,7 +105,7 @@ def test_a_removed_bundle_is_deleted_and_forgotten_everywhere(home: Path, watche
         (cache / "bundles" / f".removed-{other}" / "bin").mkdir(parents=True)
     forgotten = []
 
-    (folder,) = bundles.removable([cached.id, cached.id], cache)
+    (folder,) = bundles.require_removable([cached.id, cached.id], cache)
     bundles.remove(folder, cache, watched.report, [lambda removed, _report: forgotten.append(removed)])
 
     assert forgotten == [cached.id]
@@ -141,7 +141,7 @@ UNREADABLE = {
 
 
 def test_unreadable_bundles_are_listed_as_problems_with_the_readable_ones(mixed_cache: Path) -> None:
-    report = bundles.in_cache(mixed_cache)
+    report = bundles.list_cache(mixed_cache)
 
     assert {each["id"]: each["boxes"] for each in report["bundles"]} == {"good": [], "half-image": []}
     problems = {each["bundle"]: each for each in report["problems"]}
@@ -163,7 +163,7 @@ def test_an_unreadable_bundle_is_removed_by_the_name_of_its_folder(
     others = {path.name for path in (mixed_cache / "bundles").iterdir()} - {name}
     forgotten = []
 
-    (folder,) = bundles.removable([name], mixed_cache)
+    (folder,) = bundles.require_removable([name], mixed_cache)
     bundles.remove(folder, mixed_cache, watched.report, [lambda removed, _report: forgotten.append(removed)])
 
     assert forgotten == [name]
@@ -179,7 +179,7 @@ def test_an_unreadable_bundle_that_a_lab_uses_is_not_removed(mixed_cache: Path, 
     )
 
     with pytest.raises(UsageError, match="school") as used:
-        bundles.removable([name], mixed_cache)
+        bundles.require_removable([name], mixed_cache)
     with pytest.raises(UsageError):
         bundles.remove(folder, mixed_cache, watched.report)
 
@@ -189,7 +189,7 @@ def test_an_unreadable_bundle_that_a_lab_uses_is_not_removed(mixed_cache: Path, 
 
 def test_all_bundles_are_verified_and_each_damaged_one_is_reported(mixed_cache: Path, watched: Watched) -> None:
     with pytest.raises(MissingError) as raised:
-        bundles.verified(None, mixed_cache, watched.report)
+        bundles.verify(None, mixed_cache, watched.report)
 
     lines = (raised.value.message, *raised.value.details)
     assert raised.value.id in UNREADABLE.values()
@@ -206,9 +206,9 @@ def test_a_bundle_in_use_or_an_unknown_one_is_not_removed(home: Path) -> None:
     )
 
     with pytest.raises(UsageError, match="school") as used:
-        bundles.removable([cached.id], cache)
+        bundles.require_removable([cached.id], cache)
     with pytest.raises(MissingError, match="kubernetes-0") as unknown:
-        bundles.removable([cached.id, "kubernetes-0"], cache)
+        bundles.require_removable([cached.id, "kubernetes-0"], cache)
 
     assert (used.value.id, unknown.value.id) == ("bundle-in-use", "bundle-not-found")
     assert cached.folder.exists()

@@ -149,7 +149,7 @@ def test_an_image_is_loaded_on_every_node_once_and_removed_again(
     assert nodes.images == {node.name: both for node in context.lab.nodes}
     assert (context.image("shop:1"), context.image("shop:2"), context.image("No name")) == (SHOP, None, None)
 
-    listed = [(each["image"], each["source"], each["nodes"]) for each in command.listed(labs.saved(OPTIONS))]
+    listed = [(each["image"], each["source"], each["nodes"]) for each in command.list_images(labs.saved(OPTIONS))]
     assert listed == [(SHOP, "loaded", [node.name for node in context.lab.nodes]), (NGINX, "bundle", [])]
 
     _run_plan(command.remove(OPTIONS, ["shop:1"]))
@@ -220,7 +220,7 @@ def test_a_node_where_loading_fails_is_named_and_gets_the_image_later(
     assert SHOP in nodes.images[control_plane]
 
     nodes.full, provider.nodes = set(), {control_plane, worker}
-    given = images.give(context, context.loaded_images.all(), Watched().report)
+    given = images.load_into_nodes(context, context.loaded_images.all(), Watched().report)
     assert (given.nodes, given.failures) == ((worker,), {})
 
 

@@ -201,7 +201,7 @@ def test_the_bundle_that_a_lab_boots_from_overrides_the_recorded_setting(
         record = saved_lab.SavedLab(lab(bundle=remembered), isolated=False, bundle=Path("/stick"))
         saved_lab.write(paths.state("demo"), record)
         context = labs.requested(OPTIONS, config.Overrides())
-        assert (context.bundle_folder, labs.to_pull(context, None)) == (Path("/stick"), None)
+        assert (context.bundle_folder, labs.reference_to_pull(context, None)) == (Path("/stick"), None)
 
     for written, folder in (("/old", "/old"), ("oci://registry.test/old:1", "/stick")):
         (home / "labctl.yaml").write_text(f"bundle: {written}")
@@ -216,7 +216,7 @@ def test_a_recipe_overrides_the_configured_and_the_recorded_bundle(home: Path, m
     policy = labs.bundle_policy(recipes.OWN, None, offline=False)
     context = labs.requested(OPTIONS, config.Overrides(), policy=policy)
 
-    assert (context.bundle_folder, labs.to_pull(context, None)) == (None, None)
+    assert (context.bundle_folder, labs.reference_to_pull(context, None)) == (None, None)
     assert (context.policy.recipe, context.lab.kubernetes) == (recipes.load(), recipes.load().kubernetes)
     with pytest.raises(UsageError) as raised:
         labs.bundle_policy(home / "absent", None, offline=False)
@@ -356,11 +356,11 @@ def test_up_refuses_to_start_at_a_step_that_needs_an_existing_lab(
     context = replace(context, isolated=isolated)
 
     with pytest.raises(MissingError) if is_refused else nullcontext() as raised:
-        labs.refuse_to_begin_late(context, first, has_bundle=has_bundle)
+        labs.require_earlier_steps(context, first, has_bundle=has_bundle)
 
     assert raised is None or raised.value.id == "lab-not-found"
     saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated))
-    labs.refuse_to_begin_late(context, first, has_bundle=has_bundle)
+    labs.require_earlier_steps(context, first, has_bundle=has_bundle)
 
 
 # Other programs
@@ -446,8 +446,8 @@ def test_the_lab_is_the_configured_one_or_the_default_if_the_file_is_invalid(
     _set_machine(monkeypatch, engine=True, root=True)
     (home / "labctl.yaml").write_text(text)
 
-    assert labs.known_or_default(OPTIONS).lab.name == name
-    assert labs.known_or_default(replace(OPTIONS, lab_name="other")).lab.name == "other"
+    assert labs.saved_or_default(OPTIONS).lab.name == name
+    assert labs.saved_or_default(replace(OPTIONS, lab_name="other")).lab.name == "other"
 
 
 # The list of labs
@@ -458,7 +458,7 @@ def test_saved_labs_are_listed_by_name() -> None:
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     paths.state("destroyed").mkdir()
 
-    assert labs.listed() == [
+    assert labs.list_labs() == [
         {
             "lab": "demo",
             "provider": "docker",
@@ -487,7 +487,7 @@ def test_a_lab_with_a_damaged_record_is_listed_with_the_others() -> None:
     (paths.state("broken") / "engine").mkdir(parents=True)
     (paths.state("broken") / lab_folder.RECORD).write_text('{"lab": ')
 
-    broken, demo = labs.listed()
+    broken, demo = labs.list_labs()
 
     assert (broken["lab"], broken["nodes"], broken["isolated"], broken["urls"]) == ("broken", None, True, [])
     assert str(paths.state("broken") / lab_folder.RECORD) in str(broken["problem"])
@@ -517,7 +517,7 @@ def test_an_option_that_the_next_up_would_undo_is_reported(
     vars(chosen)["bundle"] = controllers_bundle
     Path("labctl.yaml").write_text(f"ingress: {written}\n")
 
-    warning = labs.switched_back(OPTIONS, chosen, option)
+    warning = labs.ingress_warning(OPTIONS, chosen, option)
 
     assert bool(warning) is is_warned
     assert all(word in warning for word in (f"`ingress: {written}`", f"--ingress {option}") if is_warned)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 @pytest.fixture
 def lab(rendered: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A running lab with all its keys; no tool and no Engine is called."""
-    monkeypatch.setattr(versions, "_answer", lambda *_arguments: "1.2.3")
+    monkeypatch.setattr(versions, "_first_line", lambda *_arguments: "1.2.3")
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: [])
     provider.nodes |= {node.name for node in rendered.lab.nodes}
     provider.lines = ("{unit} on {node} began",)
@@ -178,8 +178,8 @@ def test_an_export_refuses_a_folder_that_is_not_empty(lab: Context, tmp_path: Pa
 
 
 def test_the_log_of_a_lab_and_the_journal_of_a_node_are_returned_as_lines(lab: Context) -> None:
-    assert logs.of_lab(lab)["lines"] == ["[1] $ vagrant up"]
-    assert logs.of_node(lab, lab.lab.nodes[1])["lines"] == [f"{unit} on demo-worker-1 began" for unit in logs.UNITS]
+    assert logs.lab_log(lab)["lines"] == ["[1] $ vagrant up"]
+    assert logs.node_log(lab, lab.lab.nodes[1])["lines"] == [f"{unit} on demo-worker-1 began" for unit in logs.UNITS]
 
 
 def test_a_missing_log_and_a_stopped_node_are_named(lab: Context, provider: FakeProvider) -> None:
@@ -187,6 +187,6 @@ def test_a_missing_log_and_a_stopped_node_are_named(lab: Context, provider: Fake
     lab.log.unlink()
 
     with pytest.raises(MissingError, match=re.escape(str(lab.log))):
-        logs.of_lab(lab)
+        logs.lab_log(lab)
     with pytest.raises(MissingError, match="demo-worker-1"):
-        logs.of_node(lab, lab.lab.nodes[1])
+        logs.node_log(lab, lab.lab.nodes[1])

@@ -12,7 +12,7 @@ from fakes import bundle, lab
 from labctl import ui
 from labctl.bundle.choice import own_ids
 from labctl.bundle.format import Bundle, write
-from labctl.commands.prune import prune, superfluous
+from labctl.commands.prune import find_prunable, prune
 from labctl.config import saved_lab
 from labctl.host import locks
 from labctl.model.options import GlobalOptions
@@ -56,7 +56,7 @@ def test_the_newest_bundles_of_each_kind_and_bundles_in_use_are_kept(home: Path)
     os.link(used.path("base/node.tar"), cache / "blobs/sha256/1")
 
     with locks.exclusive(cache / "bundles/worked-on.lock", pytest.fail, timeout=0):
-        prunable = superfluous(cache)
+        prunable = find_prunable(cache)
 
     assert [each.id for each in prunable.bundles] == ["old"]
     assert {each.folder.name for each in prunable.unreadable} == {"damaged", "newer"}
@@ -73,4 +73,4 @@ def test_the_newest_bundles_of_each_kind_and_bundles_in_use_are_kept(home: Path)
     }
     assert not os.path.lexists(cache / "blobs")
     assert not (home / "other disk").exists()
-    assert superfluous(cache).text == "nothing"
+    assert find_prunable(cache).text == "nothing"

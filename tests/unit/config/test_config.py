@@ -16,7 +16,7 @@ from golden_files import Golden
 
 from labctl import config
 from labctl.config import Overrides
-from labctl.config.problems import shown
+from labctl.config.problems import display_value
 from labctl.model.errors import ExitCode, UsageError
 from labctl.model.lab import AddressPool, App, Lab
 
@@ -599,8 +599,8 @@ def test_wrong_options_without_a_file_are_reported() -> None:
 
 @pytest.mark.parametrize("value", ["a\x1b[31mb", "a\nb", "", " ", None, {"a": "\x07"}, "x" * 500, "\u2028"])
 def test_a_shown_value_is_one_short_printable_line(value: object) -> None:
-    assert shown(value).isprintable()
-    assert 0 < len(shown(value).strip()) <= 81
+    assert display_value(value).isprintable()
+    assert 0 < len(display_value(value).strip()) <= 81
 
 
 def test_the_schema_describes_the_keys() -> None:

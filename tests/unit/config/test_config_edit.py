@@ -22,7 +22,7 @@ NO_OPTIONS: Mapping[str, str] = {}
 def _open(folder: Path, text: str) -> edit.Source:
     path = folder / "labctl.yaml"
     path.write_bytes(text.encode())
-    return edit.opened(path)
+    return edit.read_source(path)
 
 
 # Text
@@ -53,7 +53,7 @@ def test_text_that_looks_like_another_type_is_written_as_text(tmp_path: Path, te
 
     edit.write(source)
 
-    assert edit.opened(source.path).values == {"apps": [{"name": "a"}, app]}
+    assert edit.read_source(source.path).values == {"apps": [{"name": "a"}, app]}
     assert config.load(source.path, config.Overrides()).apps[1].name == app["name"]
 
 
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_edited_in_place_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_new_file_has_only_the_given_values(tmp_path: Path) -> None:
-    source = edit.new(tmp_path / "labctl.yaml", {"name": "class", "workers": 2}, [{"name": "my-app"}])
+    source = edit.new_source(tmp_path / "labctl.yaml", {"name": "class", "workers": 2}, [{"name": "my-app"}])
 
     edit.write(source.with_app(SHOP))
 
@@ -98,12 +98,12 @@ def test_a_new_file_has_only_the_given_values(tmp_path: Path) -> None:
 
 
 def test_a_new_file_can_have_no_apps(tmp_path: Path) -> None:
-    assert edit.new(tmp_path / "labctl.yaml", {}, []).text == "apps: []\n"
-    assert edit.new(tmp_path / "labctl.yaml", {}, [SHOP]).without_app("shop").text == "apps: []\n"
+    assert edit.new_source(tmp_path / "labctl.yaml", {}, []).text == "apps: []\n"
+    assert edit.new_source(tmp_path / "labctl.yaml", {}, [SHOP]).without_app("shop").text == "apps: []\n"
 
 
 def test_a_new_file_has_the_default_mode(tmp_path: Path) -> None:
-    edit.write(edit.new(tmp_path / "labctl.yaml", {}, [SHOP]))
+    edit.write(edit.new_source(tmp_path / "labctl.yaml", {}, [SHOP]))
     (tmp_path / "other").touch()
 
     assert (tmp_path / "labctl.yaml").stat().st_mode == (tmp_path / "other").stat().st_mode
@@ -116,7 +116,7 @@ def test_an_edited_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -
     real.chmod(0o640)
     link.symlink_to(real)
 
-    edit.write(edit.opened(link).with_app(SHOP))
+    edit.write(edit.read_source(link).with_app(SHOP))
 
     assert link.is_symlink()
     assert real.read_text().startswith("workers: 2\napps:\n")
@@ -137,7 +137,7 @@ def test_a_file_keeps_its_encoding(tmp_path: Path, mark: bytes, encoding: str) -
     path = tmp_path / "labctl.yaml"
     path.write_bytes(mark + "apps: # größer\n- name: a\n".encode(encoding))
 
-    edit.write(edit.opened(path).with_app(SHOP))
+    edit.write(edit.read_source(path).with_app(SHOP))
 
     assert path.read_bytes() == mark + "apps: # größer\n- name: a\n- name: shop\n  port: 8080\n".encode(encoding)
 
@@ -217,7 +217,7 @@ def test_a_file_that_was_changed_meanwhile_is_not_overwritten(tmp_path: Path, co
 
 
 def test_a_file_that_was_created_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    changed = edit.new(tmp_path / "labctl.yaml", {}, [SHOP])
+    changed = edit.new_source(tmp_path / "labctl.yaml", {}, [SHOP])
     changed.path.write_text("workers: 3\n")
 
     with pytest.raises(UsageError) as caught:

@@ -341,22 +341,24 @@ def test_live_names_are_resolved(fake_lab: FakeLab) -> None:
     fake_lab.service(CONTROLLER, ADDRESS)
     fake_lab.set_announcer("demo-worker-1")
 
-    names_found = names.live(fake_lab.context, frozenset({"address", "announcer", "standby", "lab"}))
+    names_found = names.live_values(fake_lab.context, frozenset({"address", "announcer", "standby", "lab"}))
 
     assert names_found == {"address": ADDRESS, "announcer": "demo-worker-1", "standby": "demo-control-plane"}
 
 
 @pytest.mark.parametrize("name", ["address", "announcer", "standby"])
 def test_an_unresolved_live_name_is_pending(fake_lab: FakeLab, name: str) -> None:
-    assert isinstance(names.live(fake_lab.context, frozenset({name})), Pending)
+    assert isinstance(names.live_values(fake_lab.context, frozenset({name})), Pending)
 
 
 def test_the_standby_is_another_ready_node(fake_lab: FakeLab) -> None:
     fake_lab.set_announcer("demo-control-plane")
-    assert names.live(fake_lab.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}
+    assert names.live_values(fake_lab.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}
 
     fake_lab.cluster.put("v1", "Node", "demo-worker-1", status={})
-    assert names.live(fake_lab.context, frozenset({"standby"})) == Pending("no node but demo-control-plane is Ready")
+    assert names.live_values(fake_lab.context, frozenset({"standby"})) == Pending(
+        "no node but demo-control-plane is Ready"
+    )
     worker = fake_lab.context.lab.nodes[1]
     fake_lab.cluster.put("v1", "Node", worker.name, **ready_node(worker))
-    assert names.live(fake_lab.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}
+    assert names.live_values(fake_lab.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}

@@ -170,7 +170,7 @@ def test_scenes_and_cleanup_are_run_in_order(
 def test_a_substituted_value_is_never_split_into_words(
     play: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "of_lab", lambda _lab: {"lab": "demo", "app": "a b; rm 'c"})
+    monkeypatch.setattr(names, "lab_values", lambda _lab: {"lab": "demo", "app": "a b; rm 'c"})
 
     assert play(scenes({"run": ["kubectl get 'pod x' $app"]})) == 0
 

@@ -110,7 +110,7 @@ def demos(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in (own, users):
         folder.mkdir(parents=True)
     _write_demo(own / "tour.yaml", "The tour")
-    monkeypatch.setattr(script, "OWN", own)
+    monkeypatch.setattr(script, "OWN_DEMOS", own)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     return users
 
@@ -193,21 +193,21 @@ def test_every_key_of_a_demo_is_read(tmp_path: Path) -> None:
     assert node == Node(node="$announcer", ready=False, within=30)
     assert scene.load is not None
     assert (scene.load.before, scene.load.after) == (1, 3)
-    assert names.used(whole.demo) == {"app", "hostname", "lab", "url", "address", "announcer"}
+    assert names.names_in(whole.demo) == {"app", "hostname", "lab", "url", "address", "announcer"}
 
 
 # Names
 
 
 def test_names_are_replaced_by_values_of_the_lab() -> None:
-    values = names.of_lab(lab())
+    values = names.lab_values(lab())
 
     assert names.fill("$lab $app $hostname $url $control_plane ${pool}: $pool_first to $pool_last, $$", values) == (
         "demo my-app my-app.local http://my-app.local demo-control-plane "
         "192.168.56.100-192.168.56.110: 192.168.56.100 to 192.168.56.110, $"
     )
     assert set(values) | names.LIVE | names.MEASURED == set(names.SAMPLES)
-    assert set(values) - set(names.of_lab(lab(apps=[]))) == names.OF_AN_APP
+    assert set(values) - set(names.lab_values(lab(apps=[]))) == names.APP_NAMES
 
 
 def test_names_are_replaced_in_texts_only() -> None:
@@ -224,7 +224,7 @@ def test_names_are_replaced_in_texts_only() -> None:
 def test_builtin_and_user_demos_are_listed(demos: Path) -> None:
     _write_demo(demos / "mine.yaml", "Mine")
 
-    assert script.listed()["demos"] == [
+    assert script.list_demos()["demos"] == [
         {"demo": "mine", "about": "Mine", "file": str(demos / "mine.yaml")},
         {"demo": "tour", "about": "The tour", "file": None},
     ]
@@ -236,7 +236,7 @@ def test_a_user_demo_overrides_a_builtin_demo(demos: Path) -> None:
     _write_demo(demos / "tour.yaml", "My tour")
 
     assert script.find("tour").demo.about == "My tour"
-    assert [row["about"] for row in script.listed()["demos"]] == ["My tour"]
+    assert [row["about"] for row in script.list_demos()["demos"]] == ["My tour"]
 
 
 @pytest.mark.usefixtures("demos")
@@ -258,7 +258,7 @@ def test_an_unknown_demo_lists_the_existing_ones(name: str) -> None:
 
 
 def test_every_builtin_demo_is_valid() -> None:
-    paths = list(script.OWN.glob("*"))
+    paths = list(script.OWN_DEMOS.glob("*"))
 
     assert len(paths) >= 5
     for path in paths:

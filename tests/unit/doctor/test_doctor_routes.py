@@ -12,7 +12,7 @@ from golden_files import Golden
 from recorded_machine import Recorded, run_check, text
 
 from labctl.context import Context
-from labctl.doctor.routes import conflict, hidden
+from labctl.doctor.routes import conflicting_route, containing_route
 from labctl.host.routes import DEFAULT_RULES, TableRoute, routes, rules
 
 NETWORK = IPv4Network("192.168.56.0/24")
@@ -63,7 +63,7 @@ def _route(network: str, **fields: Any) -> TableRoute:  # noqa: ANN401 - the fie
     ],
 )
 def test_only_a_more_specific_route_conflicts_with_the_lab(route: TableRoute, *, takes: bool) -> None:
-    assert conflict(NETWORK, [route], DEFAULT_RULES) == (route if takes else None)
+    assert conflicting_route(NETWORK, [route], DEFAULT_RULES) == (route if takes else None)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_only_a_more_specific_route_conflicts_with_the_lab(route: TableRoute, *,
 )
 def test_any_route_conflicts_if_a_rule_precedes_the_main_table(rule: dict[str, Any], *, takes: bool) -> None:
     ordered = sorted([{"priority": 100, **rule}, *DEFAULT_RULES], key=lambda each: each["priority"])
-    conflicting = conflict(NETWORK, [_route("192.168.0.0/16", table="52")], ordered)
+    conflicting = conflicting_route(NETWORK, [_route("192.168.0.0/16", table="52")], ordered)
 
     assert (conflicting is not None) == takes
     assert conflicting is None or conflicting.rule == 100
@@ -96,7 +96,9 @@ def test_any_route_conflicts_if_a_rule_precedes_the_main_table(rule: dict[str, A
 def test_a_throw_route_prevents_a_conflict() -> None:
     table_routes = [_route("192.168.0.0/16", table="52"), _route("192.168.56.0/24", table="52", kind="throw")]
 
-    assert conflict(NETWORK, table_routes, [{"priority": 1, "src": "all", "table": "52"}, *DEFAULT_RULES]) is None
+    assert (
+        conflicting_route(NETWORK, table_routes, [{"priority": 1, "src": "all", "table": "52"}, *DEFAULT_RULES]) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,8 +146,8 @@ def test_without_ip_routes_are_read_from_proc(context: Context) -> None:
     ],
 )
 def test_a_wider_route_that_the_lab_partly_hides_is_reported(network: str, *, wider: bool) -> None:
-    assert (hidden(NETWORK, [_route(network)]) is not None) == wider
-    assert hidden(NETWORK, [_route(network, kind="blackhole")]) is None
+    assert (containing_route(NETWORK, [_route(network)]) is not None) == wider
+    assert containing_route(NETWORK, [_route(network, kind="blackhole")]) is None
 
 
 @pytest.mark.parametrize(

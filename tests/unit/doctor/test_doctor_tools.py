@@ -38,8 +38,8 @@ def test_an_isolated_lab_uses_the_version_of_this_machines_dockerd(context: Cont
 
 
 def test_isolation_and_building_need_further_programs_which_all_have_a_package(context: Context) -> None:
-    assert tools.needed(context, Recorded()) == DOCKER.programs
-    everything = set(tools.needed(replace(context, isolated=True, bundle_folder=None), Recorded()))
+    assert tools.needed_programs(context, Recorded()) == DOCKER.programs
+    everything = set(tools.needed_programs(replace(context, isolated=True, bundle_folder=None), Recorded()))
 
     assert everything == {*DOCKER.programs, *tools.FOR_ISOLATION, *tools.FOR_BUILDING}
     assert everything | set(tools.COMPANIONS.values()) <= packages.APT.keys()
@@ -47,13 +47,13 @@ def test_isolation_and_building_need_further_programs_which_all_have_a_package(c
 
 def test_a_virtual_machine_without_an_image_needs_the_build_tools(context: Context) -> None:
     machines = replace(context, lab=replace(context.lab, provider="libvirt"))
-    assert set(tools.FOR_BUILDING) <= set(tools.needed(machines, Recorded()))
+    assert set(tools.FOR_BUILDING) <= set(tools.needed_programs(machines, Recorded()))
 
     assert machines.bundle_folder is not None
     image = machines.bundle_folder / DESCRIPTION
     image.parent.mkdir(parents=True)
     image.touch()
-    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed(machines, Recorded()))
+    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed_programs(machines, Recorded()))
 
 
 ENGINE_ANSWERS = {" ".join(PLATFORM): (f"linux/{architecture()}\n", 0)}
@@ -80,9 +80,9 @@ def test_the_engine_replaces_mmdebstrap_only_if_it_cannot_be_installed(
     bundleless, machine = replace(context, bundle_folder=None), Recorded(**differences)
     machines = replace(bundleless, lab=replace(context.lab, provider="libvirt"))
 
-    assert tools.for_download(machine) == programs
-    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed(bundleless, machine)) != bool(programs)
-    assert set(tools.FOR_BUILDING) <= set(tools.needed(machines, machine))
+    assert tools.programs_for_download(machine) == programs
+    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed_programs(bundleless, machine)) != bool(programs)
+    assert set(tools.FOR_BUILDING) <= set(tools.needed_programs(machines, machine))
 
 
 def test_the_fix_for_missing_mmdebstrap_mentions_an_engine_and_a_bundle(context: Context, golden: Golden) -> None:

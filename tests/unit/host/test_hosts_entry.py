@@ -359,10 +359,10 @@ def test_hosts_sync_requests_the_password_and_retries(
     monkeypatch.setattr(sudo, "can_prompt", lambda: True)
     monkeypatch.setattr(sudo, "prompt_and_run", ask_and_run)
     if error is None:
-        hosts_steps.with_rights(rendered, hosts_steps.write_hosts, may_ask=True)
+        hosts_steps.with_root_retry(rendered, hosts_steps.write_hosts, may_ask=True)
     else:
         with pytest.raises(error):
-            hosts_steps.with_rights(rendered, hosts_steps.write_hosts, may_ask=True)
+            hosts_steps.with_root_retry(rendered, hosts_steps.write_hosts, may_ask=True)
 
     assert (hosts.show(rendered.lab.hosts_file, "demo") is not None) is has_password
 

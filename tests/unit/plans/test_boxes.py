@@ -49,7 +49,7 @@ def test_purge_of_an_earlier_destroyed_lab_removes_its_box(
     lab = _machines_lab(context, provider)
     describe(context.bundle)
     execute(up.destroy(purge=False, are_containers=False), lab, watched)
-    assert boxes.kept(lab.folder) == ("libvirt", BOX)
+    assert boxes.left_box(lab.folder) == ("libvirt", BOX)
 
     purgeable = labs.removable(OPTIONS, purge=True)
     assert (purgeable.hypervisor, labs.is_destroyed(purgeable)) == (LIBVIRT, True)
@@ -59,21 +59,21 @@ def test_purge_of_an_earlier_destroyed_lab_removes_its_box(
 
 
 def test_a_kept_box_is_ignored_once_the_lab_exists_again(context: Context) -> None:
-    boxes.keep(context.folder, "libvirt", BOX)
+    boxes.record_left_box(context.folder, "libvirt", BOX)
     (context.folder / lab_folder.RECORD).touch()
-    assert boxes.kept(context.folder) is None
+    assert boxes.left_box(context.folder) is None
 
 
 @pytest.mark.parametrize("content", ["", "docker x\n", "libvirt\n", "a b c\n"])
 def test_an_invalid_record_of_a_box_is_ignored(context: Context, content: str) -> None:
     (context.folder / lab_folder.BOX).write_text(content)
-    assert boxes.kept(context.folder) is None
+    assert boxes.left_box(context.folder) is None
 
 
-@pytest.mark.parametrize("reason", [*boxes.LEFT, "tool-failed"])
+@pytest.mark.parametrize("reason", [*boxes.LEFT_BOX, "tool-failed"])
 def test_a_box_in_use_or_of_an_unreachable_hypervisor_is_kept(context: Context, watched: Watched, reason: str) -> None:
     vars(context).update(node_images=RefusingImages(reason))
-    if reason in boxes.LEFT:
+    if reason in boxes.LEFT_BOX:
         outcome = teardown.remove_images(context, watched.report)
         assert (outcome.changed, reason in outcome.text) == (False, True)
     else:

@@ -102,7 +102,7 @@ def test_a_switch_removes_all_objects_of_the_other_controller_its_webhook_first(
         existing.append([_exists(cluster, each) for each in NGINX.owned])
         return Pending("1 of 2 ready") if len(existing) < 3 else None
 
-    monkeypatch.setattr(ingress_step, "rolled_out", rolled_out)
+    monkeypatch.setattr(ingress_step, "pending_rollout", rolled_out)
 
     outcome = ingress_step.apply_ingress(rendered, watched.report)
 
@@ -230,7 +230,7 @@ def test_pods_that_keep_others_off_their_nodes_end_before_their_successors_start
         surges.append(_surge(cluster))
         cluster.delete("v1", "Pod", "lone", NGINX.namespace)
 
-    monkeypatch.setattr(ingress_step, "rolled_out", rolled_out)
+    monkeypatch.setattr(ingress_step, "pending_rollout", rolled_out)
 
     assert ingress_step.apply_ingress(nginx, watched.report).changed
 

@@ -10,7 +10,7 @@ from fakes import Watched
 
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Event, Progress
-from labctl.plans.plan import Outcome, Plan, Step, described, execute, select
+from labctl.plans.plan import Outcome, Plan, Step, describe, execute, select
 
 Acts = list[str]
 """The actions of a test's steps, in order."""
@@ -125,4 +125,4 @@ def test_repeated_progress_of_a_waiting_step_is_reported_once(watched: Watched) 
 
 
 def test_a_plan_can_be_described_without_running() -> None:
-    assert described(THREE)[1] == {"step": "second", "does": "does second"}
+    assert describe(THREE)[1] == {"step": "second", "does": "does second"}

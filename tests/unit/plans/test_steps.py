@@ -610,7 +610,7 @@ def test_a_missing_route_from_the_api_server_to_metallb_is_reported_within_secon
 ) -> None:
     cluster.webhook_refusals = [WEBHOOK] * 1000
     lost = hop("node", "pod-route-missing", "the route is missing")
-    monkeypatch.setattr(applying, "rolled_out", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(applying, "pending_rollout", lambda *_arguments, **_options: None)
     monkeypatch.setattr(trace, "cut_off", lambda _context, _namespace, _deployment: lost)
 
     with pytest.raises(NotReadyError) as raised:

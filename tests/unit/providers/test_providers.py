@@ -59,7 +59,7 @@ def test_a_libvirt_machine_that_is_not_running_is_reported_with_its_state(
 ) -> None:
     machines = LibvirtProvider(lab(provider="libvirt"), tmp_path, {})
     worker = machines.lab.nodes[1]
-    monkeypatch.setattr(virsh, "ask", lambda *_words: Finished(0, f"{state}\n\n", ()))
+    monkeypatch.setattr(virsh, "run_virsh", lambda *_words: Finished(0, f"{state}\n\n", ()))
     monkeypatch.setattr(machines, "ask", lambda *_arguments: Finished(0, "ActiveState=active\nNRestarts=0\n", ()))
 
     trouble = machines.trouble(worker)
@@ -146,4 +146,4 @@ def test_the_uplink_network_of_virtual_machines_uses_a_free_subnet(
     monkeypatch.setattr(libvirt_network, "routes", lambda _machine: table_routes)
     monkeypatch.setattr(libvirt_network, "interfaces", lambda _machine: ())
 
-    assert libvirt_network._free(lab(), [], [])[0] == IPv4Network(f"192.168.{first}.0/24")
+    assert libvirt_network._free_subnets(lab(), [], [])[0] == IPv4Network(f"192.168.{first}.0/24")

@@ -530,7 +530,7 @@ def test_used_addresses_are_not_free() -> None:
     ],
 )
 def test_a_selector_matches_as_in_kubernetes(selector: Fields, is_selected: bool) -> None:  # noqa: FBT001 - a column
-    assert selectors.chooses(selector, {"a": "b"}) == is_selected
+    assert selectors.matches(selector, {"a": "b"}) == is_selected
 
 
 @pytest.mark.parametrize(

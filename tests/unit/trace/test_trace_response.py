@@ -79,7 +79,7 @@ def set_responses(
             raise NotReadyError("no answer", id="api-unreachable")
         return direct_response
 
-    world.cluster.ask_pod = ask_pod  # type: ignore[assignment, method-assign]
+    world.cluster.get_from_pod = ask_pod  # type: ignore[assignment, method-assign]
     return world
 
 
@@ -748,7 +748,7 @@ def test_a_pod_is_silent_only_if_the_api_server_responds(
     def time_out(*_arguments: object, **_options: object) -> list[dict[str, Any]]:
         raise NotReadyError("GET /: timed out", id=identity)
 
-    monkeypatch.setattr(world.cluster, "ask_pod", time_out)
+    monkeypatch.setattr(world.cluster, "get_from_pod", time_out)
     if not is_up:
         monkeypatch.setattr(world.cluster, "find", time_out)
 

@@ -214,6 +214,6 @@ def shown(evidence_by_hop: Mapping[str, Any], broken: str = "", evidence: Mappin
 def test_an_opened_page_is_printed_with_the_warnings_on_its_path(golden: Golden) -> None:
     warning = hop_report("pod", "pod-not-ready", "one of two is not ready", state="warning", fix="Look at it.")
     screen = io.StringIO()
-    ui.opened({"version": 1, "url": "http://my-app.local", "browser": "firefox", "warnings": [warning]}, screen)
+    ui.opened_page({"version": 1, "url": "http://my-app.local", "browser": "firefox", "warnings": [warning]}, screen)
 
     golden(screen.getvalue())
