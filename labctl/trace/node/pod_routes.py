@@ -25,7 +25,7 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod, source: IPv4Address | None = None
     if owner is None or owner == facts.node or pod.address not in owner.pod_network:
         return None
     if rule := facts.ruling(pod.address, source, str(owner.address)):
-        return _ruled(lab, facts, owner, pod, routes.rule_wording(rule))
+        return _ruled(lab, facts, owner, pod, routes.rule_text(rule))
     if not facts.knows_route(str(pod.address)):
         return None
     if route and route.get("gateway") == str(owner.address):
