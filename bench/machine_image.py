@@ -32,7 +32,7 @@ def main() -> None:
         if match := PHASE.fullmatch(text):
             phases[match[1]] = match[2]
 
-    carried = next(bundle.installed(paths.cache()))
+    carried = next(bundle.readable_bundles(paths.cache()))
     with tempfile.TemporaryDirectory(dir=paths.cache()) as folder:
         copy = replace(carried, folder=Path(folder))
         for file in carried.files:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from labctl import machine_image
 from labctl.bundle import DESCRIPTION as BUNDLE_DESCRIPTION
 from labctl.bundle import Bundle, load
-from labctl.bundle.build.build import made_files, made_images, recipe_id
+from labctl.bundle.build.build import recipe_files, recipe_id, recipe_images
 from labctl.bundle.build.recipe import VERSIONS
-from labctl.bundle.choice import booted
+from labctl.bundle.choice import default_folder
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.download.order import Order
 from labctl.bundle.download.recipe import Recipe
@@ -144,13 +144,13 @@ class Context:
         recipe = self.download_order.recipe
         images, files = tuple(reference.partition("@")[0] for reference in recipe.references()), recipe.paths()
         if own is None:  # a build may replace the download
-            images, files = (*made_images(), *images), (*made_files(), *files)
+            images, files = (*recipe_images(), *images), (*recipe_files(), *files)
         ingress.choose(self.lab.ingress, images, files)
 
     def require_buildable(self) -> None:
         """Check that `labctl bundle build` makes a bundle with what the lab requests. Raises as `require_carried`."""
         self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
-        ingress.choose(self.lab.ingress, made_images(), made_files())
+        ingress.choose(self.lab.ingress, recipe_images(), recipe_files())
 
     @property
     def download_order(self) -> Order | None:
@@ -160,7 +160,9 @@ class Context:
         `mirrors-invalid`.
         """
         recipe, wanted = self.policy.recipe or recipes.load(), self._kubernetes
-        return Order(recipe, self.mirrors, wanted) if recipes.was_tried(wanted) or wanted == recipe.kubernetes else None
+        return (
+            Order(recipe, self.mirrors, wanted) if recipes.was_tested(wanted) or wanted == recipe.kubernetes else None
+        )
 
     @property
     def machine_box(self) -> str:
@@ -241,7 +243,7 @@ class Context:
     @property
     def mirrors(self) -> Mirrors:
         """The mirrors of upstream's servers. Raises UsageError `mirrors-invalid`."""
-        return mirrors.of(dict(self.lab.mirrors), os.environ.get(mirrors.ENVIRONMENT, ""))
+        return mirrors.parse_mirrors(dict(self.lab.mirrors), os.environ.get(mirrors.ENVIRONMENT, ""))
 
     @property
     def _environment(self) -> Mapping[str, str]:
@@ -279,7 +281,7 @@ class Context:
     def _cached_bundle(self) -> Path | None:
         folder = self._recipe_folder
         if folder is None:
-            return booted(self.cache, self.lab.kubernetes, self._has_ingress_controller)
+            return default_folder(self.cache, self.lab.kubernetes, self._has_ingress_controller)
         return folder if (folder / BUNDLE_DESCRIPTION).exists() else None
 
     @property

@@ -105,7 +105,7 @@ def fill(bundle: Bundle, folder: Path, registry: str) -> Path:
 
 def push(archive: Path, text: str, registry: str) -> str:
     """Push the image in an archive of a bundle under another reference; return its digest."""
-    client = Registry(mirrors.of(dict.fromkeys(REGISTRIES, registry), ""), _ignore)
+    client = Registry(mirrors.parse_mirrors(dict.fromkeys(REGISTRIES, registry), ""), _ignore)
     target = reference.parse(text)
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(archive) as tar:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from labctl.bundle.checksums import verify, verify_once
-from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, installed, load
+from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, readable_bundles
 
-__all__ = ["DESCRIPTION", "Bundle", "File", "Image", "installed", "load", "verify", "verify_once"]
+__all__ = ["DESCRIPTION", "Bundle", "File", "Image", "load", "readable_bundles", "verify", "verify_once"]

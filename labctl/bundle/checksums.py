@@ -29,8 +29,8 @@ def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
     An unchanged file is recognised by the size, modification time and inode recorded below `cache`. Return whether any
     file had to be hashed. Raises as `verify`.
     """
-    hashed = bool(_unknown(bundle, cache))
-    if problems := damage(bundle, cache, report):
+    hashed = bool(_changed_files(bundle, cache))
+    if problems := find_damage(bundle, cache, report):
         named = "; ".join(f"{path} {problem}" for path, problem in problems.items())
         raise MissingError(
             f"bundle {bundle.folder} is damaged: {named}",
@@ -40,22 +40,22 @@ def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
     return hashed
 
 
-def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
+def find_damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
     """Return the problem of each missing or changed file, by path. Hashes as `verify_once` does."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 15 ms, and most commands hash nothing
 
-    files = _unknown(bundle, cache)
+    files = _changed_files(bundle, cache)
     if not files:
         return {}
     report(f"checking {len(files)} files of bundle {bundle.id}, {sum(file.size for file in files) >> 20} MiB")
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         results = zip(files, pool.map(lambda file: _problem(bundle, file), files), strict=True)
         problems = {file.path: problem for file, problem in results if problem}
-    remember(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), cache)
+    record_hashed(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), cache)
     return problems
 
 
-def remember(bundle: Bundle, cache: Path) -> None:
+def record_hashed(bundle: Bundle, cache: Path) -> None:
     """Record every file of the bundle as hashed and correct until it changes."""
     record = _record(bundle.id, cache)
     stamps = [stamp for file in bundle.files if (stamp := _stamp(bundle, file))]
@@ -84,7 +84,7 @@ def _problem(bundle: Bundle, file: File) -> str:
     return "" if checksum == file.sha256 else f"has sha256 {checksum} instead of {file.sha256}"
 
 
-def _unknown(bundle: Bundle, cache: Path) -> tuple[File, ...]:
+def _changed_files(bundle: Bundle, cache: Path) -> tuple[File, ...]:
     """Return the files that changed since they were last hashed."""
     try:
         known = frozenset(json.loads(_record(bundle.id, cache).read_bytes()))

@@ -140,7 +140,7 @@ def load(folder: Path) -> Bundle:
     return read(folder, DESCRIPTION)
 
 
-def finished(cache: Path) -> Iterator[Bundle | UnreadableBundle]:
+def finished_bundles(cache: Path) -> Iterator[Bundle | UnreadableBundle]:
     """Yield the finished bundles below `cache`, newest first, with an UnreadableBundle for one that cannot be read."""
     for folder in folders(cache):
         try:
@@ -152,9 +152,9 @@ def finished(cache: Path) -> Iterator[Bundle | UnreadableBundle]:
                 yield bundle
 
 
-def installed(cache: Path) -> Iterator[Bundle]:
+def readable_bundles(cache: Path) -> Iterator[Bundle]:
     """Yield the finished bundles below `cache` that this labctl can read, newest first."""
-    return (bundle for bundle in finished(cache) if isinstance(bundle, Bundle))
+    return (bundle for bundle in finished_bundles(cache) if isinstance(bundle, Bundle))
 
 
 def folders(cache: Path) -> list[Path]:
@@ -211,7 +211,7 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
     try:
         bundle = _fields().validate_python({**document, "folder": folder})
     except pydantic.ValidationError as error:
-        raise _schema_error(path, *(_described(problem) for problem in error.errors())) from error
+        raise _schema_error(path, *(_describe(problem) for problem in error.errors())) from error
     paths = [*(file.path for file in bundle.files), *(image.archive for image in bundle.images)]
     words = [
         *filter(None, [bundle.recipe]),
@@ -251,7 +251,7 @@ def _schema_error(path: Path, *problems: str) -> MissingError:
     return MissingError(f"{path} does not describe a bundle: {'; '.join(problems)}", id="bundle-schema", hint=REBUILD)
 
 
-def _described(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails cannot be named without importing pydantic
+def _describe(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails cannot be named without importing pydantic
     return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl.bundle.spans import Content, Span, digest_of, whole
+from labctl.bundle.spans import Content, Span, digest_of, read_all
 from labctl.transfer import tars
 from labctl.transfer.documents import (
     IMAGE_CONFIG,
@@ -24,7 +24,7 @@ from labctl.transfer.documents import (
     Document,
     blob_path,
     image_manifest,
-    parsed,
+    parse_object,
 )
 
 SMALLEST_BLOB = 4096
@@ -47,7 +47,7 @@ class Parts:
     """The blobs that this manifest refers to, by digest."""
 
 
-def take_apart(archive: Path, architecture: str) -> Parts | None:
+def split_archive(archive: Path, architecture: str) -> Parts | None:
     """Return the parts of an archive; None if it cannot be split, and must be transferred as one file."""
     try:
         with tars.open_tar(archive, ValueError) as tar:
@@ -65,12 +65,12 @@ def take_apart(archive: Path, architecture: str) -> Parts | None:
     return Parts(_skeleton(archive, blobs), dict(blobs), manifest, image_blobs)
 
 
-def put_together(skeleton: bytes, blob: Callable[[str], Content]) -> Iterator[tuple[str | None, Content]]:
+def reassemble(skeleton: bytes, blob: Callable[[str], Content]) -> Iterator[tuple[str | None, Content]]:
     """Yield the archive's content in order: each blob with its expected digest, the skeleton's own bytes with None.
 
     Raises ValueError, LookupError or TypeError if the skeleton is invalid.
     """
-    for piece in parsed(skeleton)["pieces"]:
+    for piece in parse_object(skeleton)["pieces"]:
         if "bytes" in piece:
             yield None, base64.b64decode(piece["bytes"], validate=True)
         else:
@@ -78,9 +78,9 @@ def put_together(skeleton: bytes, blob: Callable[[str], Content]) -> Iterator[tu
             yield digest, blob(digest)
 
 
-def blobs_in(skeleton: bytes) -> list[str]:
-    """Return the digests of the blobs that a skeleton refers to. Raises as `put_together`."""
-    return [str(piece["digest"]) for piece in parsed(skeleton)["pieces"] if "digest" in piece]
+def referenced_blobs(skeleton: bytes) -> list[str]:
+    """Return the digests of the blobs that a skeleton refers to. Raises as `reassemble`."""
+    return [str(piece["digest"]) for piece in parse_object(skeleton)["pieces"] if "digest" in piece]
 
 
 def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:
@@ -88,7 +88,7 @@ def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:
     pieces: list[dict[str, object]] = []
     position = 0
     for digest, span in (*blobs, ("", Span(archive, archive.stat().st_size, 0))):
-        between = whole(Span(archive, position, span.offset - position))
+        between = read_all(Span(archive, position, span.offset - position))
         pieces.append({"bytes": base64.b64encode(between).decode()})
         if digest:
             pieces.append({"digest": digest, "size": span.size})
@@ -100,36 +100,40 @@ def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapp
     """Return the manifest and the blobs of the image in an OCI layout or an archive of `docker save`."""
     try:
         if INDEX_FILE in files:
-            return _of_layout(files, _small(files, INDEX_FILE), architecture)
+            return _layout_image(files, _read_json(files, INDEX_FILE), architecture)
         if "manifest.json" in files:
-            return _of_docker(files, json.loads(_bytes(files, "manifest.json")), architecture)
+            return _docker_image(files, json.loads(_bytes(files, "manifest.json")), architecture)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # content that labctl does not understand: the archive is transferred without an image
     return None
 
 
-def _of_layout(
+def _layout_image(
     files: Mapping[str, Span], index: dict[str, Any], architecture: str
 ) -> tuple[Document, Mapping[str, Content]] | None:
-    fitting = [each for each in index["manifests"] if _fits(each.get("platform", {}), architecture)]
+    fitting = [each for each in index["manifests"] if _matches_architecture(each.get("platform", {}), architecture)]
     if len(fitting) != 1:
         return None
     (descriptor,) = fitting
     if descriptor["mediaType"] in IMAGE_INDEXES:
-        return _of_layout(files, _small(files, _path(descriptor)), architecture)
+        return _layout_image(files, _read_json(files, _path(descriptor)), architecture)
     if descriptor["mediaType"] not in IMAGE_MANIFESTS:
         return None
     manifest = Document(descriptor["mediaType"], _bytes(files, _path(descriptor)))
     described = json.loads(manifest.content)
     blobs = {each["digest"]: files[_path(each)] for each in (described["config"], *described["layers"])}
-    return (manifest, blobs) if _fits(_small(files, _path(described["config"])), architecture) else None
+    return (
+        (manifest, blobs)
+        if _matches_architecture(_read_json(files, _path(described["config"])), architecture)
+        else None
+    )
 
 
-def _of_docker(
+def _docker_image(
     files: Mapping[str, Span], saved: list[dict[str, Any]], architecture: str
 ) -> tuple[Document, Mapping[str, Content]] | None:
     (image,) = saved
-    if not _fits(_small(files, image["Config"]), architecture):
+    if not _matches_architecture(_read_json(files, image["Config"]), architecture):
         return None
     config, *layers = [(digest_of(files[name]), files[name]) for name in (image["Config"], *image["Layers"])]
     manifest = image_manifest(
@@ -138,7 +142,7 @@ def _of_docker(
     return manifest, dict([config, *layers])
 
 
-def _fits(platform: Mapping[str, Any], architecture: str) -> bool:
+def _matches_architecture(platform: Mapping[str, Any], architecture: str) -> bool:
     """Return whether a platform, or an image's configuration, is for this architecture or names none."""
     return bool(platform.get("architecture", architecture) == architecture)
 
@@ -147,11 +151,11 @@ def _path(descriptor: Mapping[str, Any]) -> str:
     return blob_path(str(descriptor["digest"]))
 
 
-def _small(files: Mapping[str, Span], name: str) -> dict[str, Any]:
-    return parsed(_bytes(files, name))
+def _read_json(files: Mapping[str, Span], name: str) -> dict[str, Any]:
+    return parse_object(_bytes(files, name))
 
 
 def _bytes(files: Mapping[str, Span], name: str) -> bytes:
     if files[name].size > _LARGEST_DOCUMENT:
         raise ValueError(f"{name} has {files[name].size} bytes")
-    return whole(files[name])
+    return read_all(files[name])

@@ -26,7 +26,7 @@ from labctl.transfer.documents import (
     Document,
     blob_path,
     image_manifest,
-    written,
+    serialise,
 )
 
 EPOCH = 1_790_000_000
@@ -127,7 +127,7 @@ def _index(named: Named, manifest: bytes) -> bytes:
         platform={"architecture": named.architecture, "os": "linux"},
         annotations={IMAGE_NAME: named.reference, REF_NAME: named.reference.rpartition(":")[2]},
     )
-    return written(IMAGE_INDEX, {"manifests": [described]}).content
+    return serialise(IMAGE_INDEX, {"manifests": [described]}).content
 
 
 def _docker_manifest(reference: str, image_digest: str, layer_digests: Sequence[str]) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, NAME, NEWER, PARTIAL, SCHEMA, Bundle, File, Image
-from labctl.bundle.image_archives import take_apart
+from labctl.bundle.image_archives import split_archive
 from labctl.bundle.spans import Content, Span, digest_of, size_of
 from labctl.model.errors import MissingError
 from labctl.transfer.documents import (
@@ -32,9 +32,9 @@ from labctl.transfer.documents import (
     Entry,
     descriptor,
     entry,
-    member,
-    parsed,
-    written,
+    object_at,
+    parse_object,
+    serialise,
 )
 from labctl.transfer.indexes import BROKEN, LINUX, Read, listed
 
@@ -114,7 +114,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Arriving:
+class IncomingBundle:
     """An incoming bundle, as its manifest describes it."""
 
     manifest: Document
@@ -152,7 +152,7 @@ def artefact(bundle: Bundle, additions: Sequence[File] = ()) -> Artefact:
     """Return the bundle, with additional files of its folder, as an artefact. The caller has verified all files."""
     archives = {image.archive: image for image in bundle.images}
     with ThreadPoolExecutor() as pool:
-        taken = pool.map(lambda path: take_apart(bundle.path(path), bundle.architecture), archives)
+        taken = pool.map(lambda path: split_archive(bundle.path(path), bundle.architecture), archives)
         parts = {path: each for path, each in zip(archives, taken, strict=True) if each}
     layers = _Layers()
     description = bundle.path(DESCRIPTION).read_bytes()
@@ -167,7 +167,7 @@ def artefact(bundle: Bundle, additions: Sequence[File] = ()) -> Artefact:
         for digest, content in {**each.blobs, **each.image_blobs}.items():
             layers.add(BLOB, digest, content)
     config = _config(bundle)
-    manifest = written(
+    manifest = serialise(
         IMAGE_MANIFEST,
         {
             "artifactType": ARTIFACT,
@@ -189,7 +189,7 @@ def with_entries(index: bytes | None, architecture: str, descriptors: Iterable[M
     there = json.loads(index)["manifests"] if index else []
     others = [each for each in there if _architecture(each) != architecture]
     entries = sorted([*others, *descriptors], key=_architecture)
-    return written(IMAGE_INDEX, {"manifests": entries})
+    return serialise(IMAGE_INDEX, {"manifests": entries})
 
 
 def holds_bundle(document: Document, architecture: str, read: Read) -> bool:
@@ -205,12 +205,12 @@ def holds_image(document: Document, reference: str) -> bool:
     """Return whether a document is an index that lists only the image of this name, as labctl pushes it."""
     name = reference.partition("@")[0]
     return document.media_type in IMAGE_INDEXES and all(
-        str(member(each, "annotations").get(IMAGE_NAME)).partition("@")[0] == name
+        str(object_at(each, "annotations").get(IMAGE_NAME)).partition("@")[0] == name
         for each in json.loads(document.content)["manifests"]
     )
 
 
-def chosen(document: Document, architecture: str, where: str, read: Read) -> str:
+def choose(document: Document, architecture: str, where: str, read: Read) -> str:
     """Return the digest of the manifest of this architecture's bundle in an index, or of a manifest itself.
 
     `read` reads nested indexes. Raises MissingError `bundle-artefact` if there is no bundle, `bundle-architecture` if
@@ -218,26 +218,26 @@ def chosen(document: Document, architecture: str, where: str, read: Read) -> str
     """
     bundles = _bundles(document, f"{LINUX}/{architecture}", read)
     if not bundles:
-        raise not_a_bundle(where, f"it is {document.media_type}")
+        raise not_a_bundle_error(where, f"it is {document.media_type}")
     digests = {entry_architecture or architecture: digest for entry_architecture, digest in reversed(bundles)}
     if architecture not in digests:
-        raise other_architecture(where, ", ".join(sorted(digests)), architecture)
+        raise other_architecture_error(where, ", ".join(sorted(digests)), architecture)
     return digests[architecture]
 
 
-def arriving(manifest: Document, where: str) -> Arriving:
+def incoming_bundle(manifest: Document, where: str) -> IncomingBundle:
     """Return the bundle that a manifest describes. Raises MissingError `bundle-artefact` if there is none."""
     try:
-        document = parsed(manifest.content)
+        document = parse_object(manifest.content)
         config, *layers = (entry(each) for each in (document["config"], *document["layers"]))
     except (ValueError, LookupError, TypeError) as error:
-        raise not_a_bundle(where, _told(error)) from error
+        raise not_a_bundle_error(where, _describe(error)) from error
     parts = tuple(_part(each) for each in layers if TITLE in each.annotations)
     if problem := _problem(document, parts):
-        raise not_a_bundle(where, problem)
+        raise not_a_bundle_error(where, problem)
     if max(config.size, *(part.size for part in parts if part.is_document)) > _LARGEST_DOCUMENT:
-        raise not_a_bundle(where, f"a description in it has more than {_LARGEST_DOCUMENT} bytes")
-    return Arriving(manifest, config.digest, {each.digest: each.size for each in (config, *layers)}, parts)
+        raise not_a_bundle_error(where, f"a description in it has more than {_LARGEST_DOCUMENT} bytes")
+    return IncomingBundle(manifest, config.digest, {each.digest: each.size for each in (config, *layers)}, parts)
 
 
 def identity(config: bytes, architecture: str, where: str) -> Identity:
@@ -246,11 +246,11 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
     Raises MissingError `bundle-artefact`, `bundle-schema` if a newer labctl made it, `bundle-architecture`.
     """
     try:
-        document = parsed(config)
+        document = parse_object(config)
         schemas = (int(document["schema"]), int(document["bundle_schema"]))
         bundle = Identity(str(document["id"]), str(document["architecture"]))
     except (ValueError, OverflowError, LookupError, TypeError) as error:
-        raise not_a_bundle(where, _told(error)) from error
+        raise not_a_bundle_error(where, _describe(error)) from error
     if schemas[0] > _LAYOUT_SCHEMA or schemas[1] > SCHEMA:
         raise MissingError(
             f"{where}: the bundle {bundle.id} was made by a newer labctl: it has schemas {schemas[0]} and {schemas[1]}, "
@@ -259,13 +259,13 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
             hint=NEWER,
         )
     if not NAME.fullmatch(bundle.id) or bundle.id.endswith(_RESERVED):
-        raise not_a_bundle(where, f"{bundle.id!r} is not the id of a bundle")
+        raise not_a_bundle_error(where, f"{bundle.id!r} is not the id of a bundle")
     if bundle.architecture != architecture:
-        raise other_architecture(where, bundle.architecture, architecture)
+        raise other_architecture_error(where, bundle.architecture, architecture)
     return bundle
 
 
-def not_a_bundle(where: str, why: str) -> MissingError:
+def not_a_bundle_error(where: str, why: str) -> MissingError:
     """Return the error for something that is not a bundle."""
     return MissingError(
         f"{where} is not a bundle: {why}",
@@ -274,7 +274,7 @@ def not_a_bundle(where: str, why: str) -> MissingError:
     )
 
 
-def other_architecture(where: str, there: str, architecture: str) -> MissingError:
+def other_architecture_error(where: str, there: str, architecture: str) -> MissingError:
     """Return the error for a bundle that this machine cannot run."""
     return MissingError(
         f"{where} has a bundle for {there}, but this machine is {architecture}",
@@ -305,7 +305,7 @@ def _tag(image: Image) -> str:
 def _bundles(document: Document, platform: str, read: Read) -> list[tuple[str, str]]:
     """Return the architecture and digest of each bundle in an index; for a manifest, the architecture is empty."""
     try:
-        content = parsed(document.content)
+        content = parse_object(document.content)
         if document.media_type not in IMAGE_INDEXES:
             return [("", document.digest)] if content.get("artifactType") == ARTIFACT else []
         entries = [(each.platform, entry(each.described)) for each in listed(content, platform, read)]
@@ -315,7 +315,7 @@ def _bundles(document: Document, platform: str, read: Read) -> list[tuple[str, s
 
 
 def _architecture(described: object) -> str:
-    return str(member(described, "platform").get("architecture", ""))
+    return str(object_at(described, "platform").get("architecture", ""))
 
 
 def _part(layer: Entry) -> Part:
@@ -342,5 +342,5 @@ def _is_inside(path: str) -> bool:
     return len(path) <= _LONGEST_PATH and all(NAME.fullmatch(part) for part in path.split("/"))
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"it lacks {error}" if isinstance(error, KeyError) else str(error)

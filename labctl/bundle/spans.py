@@ -40,7 +40,7 @@ def chunks(content: Content) -> Iterator[bytes]:
             yield chunk
 
 
-def whole(content: Content) -> bytes:
+def read_all(content: Content) -> bytes:
     """Return the whole content. For documents, which are small."""
     return b"".join(chunks(content))
 

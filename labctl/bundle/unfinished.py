@@ -72,21 +72,21 @@ def reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> Non
     bundle.folder.rename(partial)
 
 
-def begun(folder: Path, maker: str) -> Bundle:
+def open_unfinished(folder: Path, maker: str) -> Bundle:
     """Open the unfinished bundle of `folder` as an interrupted run left it; remove that run's scratch folders."""
     partial = _partial(folder)
     partial.mkdir(exist_ok=True)
     for leftover in partial.glob(f"{SCRATCH}*"):
         wait.until(
-            functools.partial(removed, leftover),
+            functools.partial(try_remove, leftover),
             what=f"the removal of {leftover}",
             timeout=ORPHAN_SECONDS,
             hint="A tool of an earlier run that was killed still writes there: stop that process.",
         )
-    return described(partial, PROGRESS, maker)
+    return read_description(partial, PROGRESS, maker)
 
 
-def removed(folder: Path) -> Literal[True] | Pending:
+def try_remove(folder: Path) -> Literal[True] | Pending:
     """Remove a folder; return Pending while a tool of a killed run still writes to it."""
     try:
         shutil.rmtree(folder)
@@ -96,7 +96,7 @@ def removed(folder: Path) -> Literal[True] | Pending:
     return Pending("it is not empty") if folder.exists() else True
 
 
-def described(folder: Path, name: str, maker: str) -> Bundle:
+def read_description(folder: Path, name: str, maker: str) -> Bundle:
     """Return the bundle that file `name` describes; a bundle without files if the file is missing or invalid."""
     try:
         return read(folder, name)
@@ -112,7 +112,7 @@ def is_made(bundle: Bundle, path: str) -> bool:
     )
 
 
-def moved(finished: Path, bundle: Bundle, path: str, source: str) -> File:
+def move_into_place(finished: Path, bundle: Bundle, path: str, source: str) -> File:
     """Sync a file to disk and move it into place, so that a crash leaves the whole file or none."""
     with finished.open("rb") as file:
         os.fsync(file.fileno())

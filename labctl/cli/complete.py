@@ -99,7 +99,7 @@ def loaded_images(context: typer.Context) -> Iterable[str]:
     from labctl.images.store import LoadedImages
 
     loaded = LoadedImages(paths.state(_lab(context).name) / lab_folder.IMAGES)
-    return (image.reference for image in loaded.all())
+    return (image.reference for image in loaded.images())
 
 
 @_completion

@@ -9,8 +9,8 @@ from pathlib import Path
 from labctl import machine_image
 from labctl.bundle import checksums
 from labctl.bundle.build.build import recipe_id
-from labctl.bundle.choice import booted, own_ids
-from labctl.bundle.format import Bundle, UnreadableBundle, finished, folders, load
+from labctl.bundle.choice import default_folder, own_ids
+from labctl.bundle.format import Bundle, UnreadableBundle, finished_bundles, folders, load
 from labctl.bundle.links import require_inside
 from labctl.bundle.oci import references
 from labctl.bundle.unfinished import OTHER_SECONDS
@@ -32,7 +32,7 @@ def list_cache(cache: Path) -> CacheReport:
     """Return every bundle in the cache, the problems of those that cannot be read, and the size of the cache."""
     bundles: list[BundleEntry] = []
     problems: list[BundleProblem] = []
-    for bundle in finished(cache):
+    for bundle in finished_bundles(cache):
         if isinstance(bundle, UnreadableBundle):
             problems.append(_problem(bundle.folder, bundle.error, f" {removal_hint(bundle)}"))
             continue
@@ -114,7 +114,7 @@ def find_folder(text: str | None, cache: Path) -> Path | None:
     if text is None or not text.startswith(paths.OCI):
         return Path(text) if text else None
     reference = parse(text.removeprefix(paths.OCI))
-    known = references.pulled(reference, cache)
+    known = references.find_pulled(reference, cache)
     if known is None:
         raise MissingError(
             f"{reference} was not pulled into {cache} yet",
@@ -132,7 +132,7 @@ def choose(named: Path | None, cache: Path) -> Bundle:
     if named is not None:
         in_cache = cache / "bundles" / named
         return load(in_cache if not named.exists() and in_cache.exists() else named)
-    return load(booted(cache) or cache / "bundles" / recipe_id())
+    return load(default_folder(cache) or cache / "bundles" / recipe_id())
 
 
 def require_removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
@@ -141,7 +141,7 @@ def require_removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
     A bundle's folder is named after its id. Raises MissingError `bundle-not-found`, and UsageError `bundle-in-use`
     that names the labs.
     """
-    there = {bundle.folder.name: bundle.folder for bundle in finished(cache)}
+    there = {bundle.folder.name: bundle.folder for bundle in finished_bundles(cache)}
     if unknown := [name for name in names if name not in there]:
         raise MissingError(
             f"there is no bundle {', '.join(unknown)} in {cache / 'bundles'}",
@@ -202,6 +202,6 @@ def _boots_from(folder: Path, bundle: Path) -> bool:
     if saved is None:
         return False
     if saved.bundle is None:
-        boots = booted(bundle.parent.parent, saved.lab.kubernetes)
+        boots = default_folder(bundle.parent.parent, saved.lab.kubernetes)
         return bundle.name in own_ids(saved.lab.kubernetes) or bundle == boots
     return paths.real(saved.bundle) == paths.real(bundle)

@@ -67,7 +67,7 @@ def list_images(context: Context) -> list[ImageEntry]:
     """Return the images of the lab's bundle and those that were loaded, each with the nodes that have it."""
     held = images.on_every_node(context, lambda node: images.images_on_node(context, node)) if is_up(context) else {}
     carried = [_bundled_image(context, image.archive, image.reference) for image in context.bundle.images]
-    loaded = context.loaded_images.all()
+    loaded = context.loaded_images.images()
     entries = [_entry(image, "bundle", held) for image in carried] + [_entry(image, "loaded", held) for image in loaded]
     return sorted(entries, key=lambda entry: entry["image"])
 
@@ -96,7 +96,7 @@ def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], rep
             new_images = sources.read(word)
             _refuse_bundled(context, new_images)
             loaded += new_images
-        return store.put(loaded)
+        return store.add(loaded)
     finally:
         store.tidy()
 
@@ -119,7 +119,7 @@ def _find_removable(context: Context, name: str) -> LoadedImage:
             id="image-of-bundle",
             hint="`labctl image remove` removes images that `labctl image load` loaded.",
         )
-    there = references(context.loaded_images.all())
+    there = references(context.loaded_images.images())
     raise MissingError(
         f"no image {full_name(name)} was loaded into the lab {context.lab.name}",
         id="image-not-loaded",
@@ -143,12 +143,12 @@ def _refuse_used(options: GlobalOptions, context: Context, gone: Sequence[Loaded
 def _bundled_image(context: Context, file: str, reference: str) -> LoadedImage:
     """Return the image with this reference in an archive of the bundle."""
     path = context.bundle.path(file)
-    with archive.opened(path) as opened:
+    with archive.open_archive(path) as opened:
         for archived in opened.images(context.bundle.architecture):
             if reference in map(full_name, archived.names):
                 image = archived.image
                 return LoadedImage(image.manifest, image.media_type, image.architecture, reference)
-    raise archive.unreadable(path, f"{reference} is not in it")
+    raise archive.unreadable_error(path, f"{reference} is not in it")
 
 
 def _entry(image: LoadedImage, source: Literal["bundle", "loaded"], held: Mapping[str, images.Digests]) -> ImageEntry:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from labctl import config
-from labctl.bundle.build.build import made_files
+from labctl.bundle.build.build import recipe_files
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.download.recipe import Recipe
 from labctl.bundle.oci import references
@@ -48,7 +48,7 @@ def requested(
 ) -> Context:
     """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.
 
-    With `to_boot`, the speed of its nodes is measured: see `measured`.
+    With `to_boot`, the speed of its nodes is measured: see `with_measured_slowness`.
 
     Raises UsageError `isolation-of-machines` if virtual machines are to be isolated.
     """
@@ -116,7 +116,7 @@ def bundle_reference(named: str | None) -> Reference | None:
 def _bundle_folder(named: str | None) -> Path | None:
     """Return the folder of a bundle; for a reference, the folder that it was pulled into, or None."""
     if reference := bundle_reference(named):
-        known = references.pulled(reference, paths.cache())
+        known = references.find_pulled(reference, paths.cache())
         return known.folder(paths.cache()) if known else None
     return Path(named) if named else None
 
@@ -251,7 +251,7 @@ def require_earlier_steps(context: Context, first: str, *, has_bundle: bool) -> 
 def saved_or_configured(options: GlobalOptions) -> Context:
     """Return the context of the lab as it was last brought up, else as configured, else by its name alone.
 
-    Reports use it, because they cover a lab in any state. Raises UsageError as `named` does.
+    Reports use it, because they cover a lab in any state. Raises UsageError as `lab_name` does.
     """
     for read in (saved, partial(requested, overrides=config.Overrides())):
         try:
@@ -263,7 +263,7 @@ def saved_or_configured(options: GlobalOptions) -> Context:
 
 
 def saved_or_default(options: GlobalOptions) -> Context:
-    """Return the context as `known` does or, if no name can be read, that of the default lab."""
+    """Return the context as `saved_or_configured` does or, if no name can be read, that of the default lab."""
     try:
         return saved_or_configured(options)
     except UsageError:
@@ -294,7 +294,7 @@ def entered_if_up(options: GlobalOptions) -> Context:
 
 
 def saved_or_configured_entered(options: GlobalOptions) -> Context:
-    """Return the context as `known` does; enter the lab's network if that exists."""
+    """Return the context as `saved_or_configured` does; enter the lab's network if that exists."""
     context = saved_or_configured(options)
     if context.isolation.exists():
         enter(context)
@@ -328,7 +328,7 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
 
 def _not_found(context: Context, program: str) -> MissingError:
     """Return the error for a missing program or, if it belongs to a missing bundle, that of the bundle."""
-    if f"bin/{program}" in made_files():
+    if f"bin/{program}" in recipe_files():
         try:
             _ = context.bundle
         except MissingError as error:

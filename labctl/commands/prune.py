@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.bundle.choice import own_ids
-from labctl.bundle.format import PARTIAL, Bundle, UnreadableBundle, finished
+from labctl.bundle.format import PARTIAL, Bundle, UnreadableBundle, finished_bundles
 from labctl.bundle.oci.install import INCOMING
 from labctl.bundle.oci.references import forget_absent
 from labctl.bundle.unfinished import OTHER_SECONDS
@@ -56,7 +56,7 @@ def find_prunable(cache: Path) -> Prunable:
     newest: set[tuple[str, ...]] = set()
     old: list[Bundle] = []
     unreadable: list[UnreadableBundle] = []
-    for bundle in finished(cache):  # the newest first
+    for bundle in finished_bundles(cache):  # the newest first
         if isinstance(bundle, UnreadableBundle):
             unreadable.append(bundle)
             continue

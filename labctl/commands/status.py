@@ -98,7 +98,7 @@ def report_on(context: Context) -> StatusReport:
             ready = _ready_nodes(context, cluster, problems)
             return _report_with_api(context, cluster, problems, ready)
     except LabError as error:
-        problem = trace.unasked(context.lab, error)
+        problem = trace.api_problem(context.lab, error)
         known = (problem.fix, problem.commands) if problem.commands else (error.hint or trace.UP, None)
         problems.add(error.id, error.message, *known)
     return _report_without_api(

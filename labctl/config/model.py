@@ -117,7 +117,7 @@ def _reference(text: str) -> None:
 
 def _mirrors(table: dict[str, str]) -> dict[str, str]:
     try:
-        mirrors.of(table, "")
+        mirrors.parse_mirrors(table, "")
     except UsageError as error:
         raise ValueError(error.message.removeprefix(f"{mirrors.CONFIG_KEY}: ")) from error
     return table

@@ -39,7 +39,7 @@ from labctl.transfer.documents import (
     blob_path,
     image_manifest,
 )
-from labctl.transfer.indexes import BROKEN, LINUX, best, listed, with_platform
+from labctl.transfer.indexes import BROKEN, LINUX, best, listed, resolve_platform
 from labctl.transfer.store import Blob
 
 if sys.version_info >= (3, 14):
@@ -77,7 +77,7 @@ class Archived:
 
 
 @contextmanager
-def opened(path: Path, scratch: Path | None = None) -> Iterator[Archive]:
+def open_archive(path: Path, scratch: Path | None = None) -> Iterator[Archive]:
     """Open the archive at `path`; unpack a compressed one to the file `scratch`, which the caller removes.
 
     Without `scratch`, it must not be compressed.
@@ -90,12 +90,12 @@ def opened(path: Path, scratch: Path | None = None) -> Iterator[Archive]:
         if begin.startswith(magic) and scratch:
             plain = scratch
             _unpack(path, reader, scratch)
-    tar = tars.open_tar(plain, partial(unreadable, path))
+    tar = tars.open_tar(plain, partial(unreadable_error, path))
     try:
         with tar:
             yield Archive(path, tar)
     except tarfile.TarError as error:
-        raise damaged(path, str(error)) from error
+        raise damaged_error(path, str(error)) from error
 
 
 def _unpack(path: Path, reader: Reader, target: Path) -> None:
@@ -103,11 +103,11 @@ def _unpack(path: Path, reader: Reader, target: Path) -> None:
         with reader(path) as packed, target.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked, 1 << 20)
     except NOT_UNPACKED as error:
-        raise damaged(path, str(error) or type(error).__name__) from error
+        raise damaged_error(path, str(error) or type(error).__name__) from error
     except OSError as error:
         if error.errno is not None:  # an error of the system, such as a full disk
             raise
-        raise damaged(path, str(error)) from error
+        raise damaged_error(path, str(error)) from error
 
 
 class Archive:
@@ -116,25 +116,25 @@ class Archive:
     def __init__(self, path: Path, tar: tarfile.TarFile) -> None:
         self.path = path
         self._tar = tar
-        members = tars.members(tar, partial(damaged, path))
+        members = tars.members(tar, partial(damaged_error, path))
         self._members = {member.name.removeprefix("./"): member for member in members}
 
     def images(self, architecture: str) -> tuple[Archived, ...]:
         """Return the named images of the archive.
 
         Raises MissingError `architecture-missing` if one is not available for this architecture, UsageError
-        `image-unnamed` if none has a name, and the errors of `opened`.
+        `image-unnamed` if none has a name, and the errors of `open_archive`.
         """
         try:
-            images = self._of_layout(architecture) if INDEX_FILE in self._members else []
+            images = self._layout_images(architecture) if INDEX_FILE in self._members else []
             if not images and DOCKER_FILE in self._members:
-                images = [self._of_docker(entry, architecture) for entry in self._json(DOCKER_FILE)]
+                images = [self._docker_image(entry, architecture) for entry in self._json(DOCKER_FILE)]
         except BROKEN as error:
-            raise unreadable(self.path, f"it does not describe images ({error!r})") from error
+            raise unreadable_error(self.path, f"it does not describe images ({error!r})") from error
         if INDEX_FILE not in self._members and DOCKER_FILE not in self._members:
             if self._is_cut_off():
-                raise damaged(self.path, "it is truncated")
-            raise unreadable(self.path, f"it has neither {INDEX_FILE} nor {DOCKER_FILE}")
+                raise damaged_error(self.path, "it is truncated")
+            raise unreadable_error(self.path, f"it has neither {INDEX_FILE} nor {DOCKER_FILE}")
         named = tuple(each for each in images if each.names)
         if not named:
             raise UsageError(
@@ -152,9 +152,9 @@ class Archive:
                 digest.update(chunk)
                 size += file.write(chunk)
         if (f"sha256:{digest.hexdigest()}", size) != (blob.digest, blob.size):
-            raise damaged(self.path, f"the content of {name} does not match its digest {blob.digest}")
+            raise damaged_error(self.path, f"the content of {name} does not match its digest {blob.digest}")
 
-    def _of_layout(self, architecture: str) -> list[Archived]:
+    def _layout_images(self, architecture: str) -> list[Archived]:
         """Return the named images of an OCI layout."""
         indexes: dict[str, list[Mapping[str, Any]]] = {}
         for each in self._json(INDEX_FILE)["manifests"]:
@@ -166,14 +166,14 @@ class Archive:
         for name, manifests in indexes.items():
             chosen = self._chosen(name, {"manifests": manifests}, architecture)
             by_digest.setdefault(chosen["digest"], (chosen, []))[1].append(name)
-        return [self._of_manifest(chosen, names, architecture) for chosen, names in by_digest.values()]
+        return [self._manifest_image(chosen, names, architecture) for chosen, names in by_digest.values()]
 
     def _chosen(self, name: str, index: Mapping[str, Any], architecture: str) -> Mapping[str, Any]:
         """Return the descriptor of the image for this architecture in an index."""
         platform = f"{LINUX}/{architecture}"
         # Of a multi-platform image, Docker saves only the platforms that it has.
         there = [each for each in listed(index, platform, self._document) if self._has(each.described)]
-        manifests = [with_platform(each, self._document) for each in there]
+        manifests = [resolve_platform(each, self._document) for each in there]
         chosen = best(manifests, platform)
         if chosen is None:
             raise self._other_architecture(name, architecture, [each.platform for each in manifests])
@@ -183,28 +183,28 @@ class Archive:
         return _file(described["digest"]) in self._members
 
     def _document(self, described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
-        return json.loads(self._verified(described)) if self._has(described) else None
+        return json.loads(self._read_verified(described)) if self._has(described) else None
 
-    def _verified(self, described: Mapping[str, Any]) -> bytes:
+    def _read_verified(self, described: Mapping[str, Any]) -> bytes:
         """Return a document. Raises UsageError `archive-damaged` if its content does not match its digest."""
         content = self._read(_file(described["digest"]))
         if _digest(content) != described["digest"]:
-            raise damaged(self.path, f"the content of a document does not match its digest {described['digest']}")
+            raise damaged_error(self.path, f"the content of a document does not match its digest {described['digest']}")
         return content
 
-    def _of_manifest(self, described: Mapping[str, Any], names: Sequence[str], architecture: str) -> Archived:
-        content = self._verified(described)
+    def _manifest_image(self, described: Mapping[str, Any], names: Sequence[str], architecture: str) -> Archived:
+        content = self._read_verified(described)
         image = NewImage(content, described.get("mediaType") or IMAGE_MANIFEST, architecture)
         if not all(isinstance(blob.size, int) for blob in image.blobs):
             raise ValueError(f"{names[0]} has a blob without a size")
         files = {blob.digest: _file(blob.digest) for blob in image.blobs}
         if missing := [digest for digest, file in files.items() if file not in self._members]:
-            raise damaged(self.path, f"{missing[0]} of {names[0]} is missing")
-        config = json.loads(self._verified(json.loads(content)["config"]))
+            raise damaged_error(self.path, f"{missing[0]} of {names[0]} is missing")
+        config = json.loads(self._read_verified(json.loads(content)["config"]))
         self._require_architecture(names[0], {"architecture": architecture, **config}, architecture)
         return Archived(tuple(names), image, files)
 
-    def _of_docker(self, entry: Mapping[str, Any], architecture: str) -> Archived:
+    def _docker_image(self, entry: Mapping[str, Any], architecture: str) -> Archived:
         """Return an image of a `docker save` archive, with a generated manifest."""
         names = tuple(entry.get("RepoTags") or ())
         if not all(isinstance(name, str) for name in names):
@@ -216,7 +216,7 @@ class Archive:
         for file, diff_id in zip(entry["Layers"], document["rootfs"]["diff_ids"], strict=True):
             media_type, digest, size = self._layer(file)
             if media_type == IMAGE_LAYER and digest != diff_id:
-                raise damaged(self.path, f"the content of {file} does not match its digest {diff_id}")
+                raise damaged_error(self.path, f"the content of {file} does not match its digest {diff_id}")
             layers.append((media_type, digest, size))
             files[digest] = file
         manifest = image_manifest((IMAGE_CONFIG, _digest(config), len(config)), layers)
@@ -249,7 +249,7 @@ class Archive:
         is_file = member is not None and member.isreg() and not member.issparse()
         content = self._tar.extractfile(member) if member and is_file else None
         if content is None:
-            raise damaged(self.path, f"it has no file {name}")
+            raise damaged_error(self.path, f"it has no file {name}")
         return content
 
     def _read(self, name: str) -> bytes:
@@ -278,7 +278,7 @@ class Archive:
         )
 
 
-def unreadable(path: Path, why: str) -> UsageError:
+def unreadable_error(path: Path, why: str) -> UsageError:
     """Return the error for a file that is not an image archive."""
     return UsageError(
         f"{path} is not an image archive: {why}",
@@ -287,7 +287,7 @@ def unreadable(path: Path, why: str) -> UsageError:
     )
 
 
-def damaged(path: Path, why: str) -> UsageError:
+def damaged_error(path: Path, why: str) -> UsageError:
     """Return the error for an image archive with missing or changed content."""
     return UsageError(
         f"{path} is damaged: {why}", id="archive-damaged", hint="Copy the file again, or save the image again."

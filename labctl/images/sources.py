@@ -56,7 +56,7 @@ class Sources:
     def _archive(self, path: Path, said: str = "") -> tuple[LoadedImage, ...]:
         _require_file(path)
         self.report(f"reading {said or path}")
-        with archive.opened(path, self.store.scratch("unpacked.tar")) as opened:
+        with archive.open_archive(path, self.store.scratch("unpacked.tar")) as opened:
             images = opened.images(self.architecture)
             for archived in images:
                 for blob in archived.image.blobs:
@@ -64,7 +64,7 @@ class Sources:
                         partial = self.store.blobs.partial(blob.digest)
                         opened.extract(archived, blob, partial)
                         self.store.blobs.adopt(partial, blob.digest)
-        return tuple(_named(archived.image, name) for archived in images for name in archived.names)
+        return tuple(_with_name(archived.image, name) for archived in images for name in archived.names)
 
     def _docker(self, word: str) -> tuple[LoadedImage, ...]:
         saved = self.store.scratch("saved.tar")
@@ -78,9 +78,9 @@ class Sources:
         self.report(f"pulling {name} from {reference.host}")
         lock = self.cache.folder.with_suffix(".lock")
         with locks.shared(lock, self.report, timeout=OTHER_SECONDS):  # keeps others from removing blobs
-            return (_named(self._fetched(word, reference, without_docker), name),)
+            return (_with_name(self._fetch(word, reference, without_docker), name),)
 
-    def _fetched(self, word: str, reference: Reference, without_docker: str) -> NewImage:
+    def _fetch(self, word: str, reference: Reference, without_docker: str) -> NewImage:
         """Fetch an image through the cache into the store. Raises LabError."""
         try:
             image = self.registry.image(reference, self.architecture)
@@ -143,5 +143,5 @@ def _require_file(path: Path) -> None:
         raise UsageError(f"{path} is not a regular file", id="archive-unreadable", hint="Give one archive file.")
 
 
-def _named(image: NewImage, name: str) -> LoadedImage:
+def _with_name(image: NewImage, name: str) -> LoadedImage:
     return LoadedImage(image.manifest, image.media_type, image.architecture, full_name(name))

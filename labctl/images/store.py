@@ -85,11 +85,11 @@ class LoadedImages:
         self.folder = folder
         self.blobs = BlobStore(folder / "blobs")
 
-    def all(self) -> tuple[LoadedImage, ...]:
+    def images(self) -> tuple[LoadedImage, ...]:
         """Return the images, sorted by reference. Raises MissingError `images-damaged`."""
         return self._read(LISTED)
 
-    def removed(self) -> tuple[LoadedImage, ...]:
+    def removed_images(self) -> tuple[LoadedImage, ...]:
         """Return the images that were removed while nodes were down; only their manifests are kept. Raises as `all`."""
         return self._read(REMOVED)
 
@@ -112,7 +112,7 @@ class LoadedImages:
             wanted = full_name(name)
         except UsageError:
             return None
-        return next((image for image in self.all() if image.reference == wanted), None)
+        return next((image for image in self.images() if image.reference == wanted), None)
 
     def scratch(self, name: str) -> Path:
         """Return the path of a temporary file; `tidy` removes it."""
@@ -120,9 +120,9 @@ class LoadedImages:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def put(self, images: Sequence[LoadedImage]) -> bool:
+    def add(self, images: Sequence[LoadedImage]) -> bool:
         """List these images, whose blobs are stored, in place of others of the same name; return whether any changed."""
-        before = {image.reference: image for image in self.all()}
+        before = {image.reference: image for image in self.images()}
         after = {**before, **{image.reference: image for image in images}}
         if after == before:
             return False
@@ -132,22 +132,24 @@ class LoadedImages:
                 partial.write_bytes(image.manifest)
                 self.blobs.adopt(partial, image.digest)
         self._list(LISTED, after.values())
-        self._list(REMOVED, _without(self.removed(), images))
+        self._list(REMOVED, _excluding(self.removed_images(), images))
         return True
 
     def remove(self, images: Collection[LoadedImage], *, is_pending: bool = False) -> None:
         """Remove these images from the list; if `is_pending`, record them, as nodes that are down still have them."""
         pending = images if is_pending else ()
-        self._list(REMOVED, [*_without(self.removed(), images), *pending])
-        self._list(LISTED, _without(self.all(), images))
+        self._list(REMOVED, [*_excluding(self.removed_images(), images), *pending])
+        self._list(LISTED, _excluding(self.images(), images))
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the blobs that no image needs, and the leftovers of interrupted runs."""
         for folder in (self.folder / "scratch", self.blobs.folder / "partial"):
             remove_tree(folder)
-        needed = {digest for image in self.all() for digest in (image.digest, *(blob.digest for blob in image.blobs))}
-        needed |= {image.digest for image in self.removed()}
+        needed = {
+            digest for image in self.images() for digest in (image.digest, *(blob.digest for blob in image.blobs))
+        }
+        needed |= {image.digest for image in self.removed_images()}
         for path in self.blobs.folder.glob("sha256/*"):
             if f"sha256:{path.name}" not in needed:
                 path.unlink()
@@ -178,7 +180,7 @@ class LoadedImages:
             (self.folder / file).unlink(missing_ok=True)
 
 
-def _without(images: Iterable[LoadedImage], gone: Iterable[LoadedImage]) -> list[LoadedImage]:
+def _excluding(images: Iterable[LoadedImage], gone: Iterable[LoadedImage]) -> list[LoadedImage]:
     """Return the images whose names are not among those of `gone`."""
     names = {image.reference for image in gone}
     return [image for image in images if image.reference not in names]

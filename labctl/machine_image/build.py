@@ -15,7 +15,7 @@ from pathlib import Path
 from labctl.bundle.build.debian import ROOTFS
 from labctl.bundle.checksums import sha256
 from labctl.bundle.format import Bundle, File
-from labctl.bundle.unfinished import ORPHAN_SECONDS, removed
+from labctl.bundle.unfinished import ORPHAN_SECONDS, try_remove
 from labctl.host import locks, paths, wait
 from labctl.host.failpoints import failpoint
 from labctl.machine_image import boxes, disk, initrd, integrity, system
@@ -47,7 +47,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
     with image_errors(bundle), locks.exclusive(lock, report, timeout=OTHER_SECONDS):
         for leftover in bundle.folder.glob(f"{_SCRATCH}*"):
             wait.until(
-                functools.partial(removed, leftover),
+                functools.partial(try_remove, leftover),
                 what=f"the removal of {leftover}",
                 timeout=ORPHAN_SECONDS,
                 hint="A tool of an earlier run that was killed still writes there: stop that process.",

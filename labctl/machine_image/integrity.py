@@ -34,7 +34,7 @@ def verify(bundle: Bundle, image: MachineImage, cache: Path, report: Progress) -
 
 def damage(bundle: Bundle, image: MachineImage, cache: Path, report: Progress) -> Mapping[str, str]:
     """Return the problem of each missing or changed file, by path. Hashes as `verify_once` does."""
-    problems = checksums.damage(_as_bundle(bundle, image), cache, report)
+    problems = checksums.find_damage(_as_bundle(bundle, image), cache, report)
     try:
         is_right = content(image.path(CATALOGUE)) == catalogue(image).encode()
     except OSError as error:
@@ -44,7 +44,7 @@ def damage(bundle: Bundle, image: MachineImage, cache: Path, report: Progress) -
 
 def remember(bundle: Bundle, image: MachineImage, cache: Path) -> None:
     """Record every box as hashed and correct until it changes."""
-    checksums.remember(_as_bundle(bundle, image), cache)
+    checksums.record_hashed(_as_bundle(bundle, image), cache)
 
 
 def forget(bundle_id: str, cache: Path) -> None:

@@ -148,7 +148,7 @@ def remove_from_nodes(context: Context, images: Sequence[LoadedImage]) -> tuple[
         return ()
     running = context.provider.running()
     gone = {image.reference for image in images}
-    kept = {image.config.digest for image in context.loaded_images.all() if image.reference not in gone}
+    kept = {image.config.digest for image in context.loaded_images.images() if image.reference not in gone}
     for node in context.lab.nodes:
         if node.name in running:
             _remove_from_node(context, node, images, kept)

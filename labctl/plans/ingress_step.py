@@ -14,7 +14,7 @@ from labctl.plans.applying import METALLB, apply_objects, manifest, pending_with
 from labctl.plans.plan import Outcome
 from labctl.plans.verify import ingress_address, pending_rollout, rollout_seconds
 from labctl.render.ingress import CONTROLLERS, IngressController, Owned, ending_first, find_by_images, is_alone
-from labctl.trace.rules.switching import lost_by
+from labctl.trace.rules.switching import lost_rules
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -31,7 +31,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
     if controller.deprecation:
         report(controller.deprecation)
     before = live_controller(cluster, controller)
-    losses = lost_by(cluster, controller) if before not in {None, controller} else []
+    losses = lost_rules(cluster, controller) if before not in {None, controller} else []
     for loss in losses:
         report(loss)
     obsolete = _obsolete(controller, wanted)

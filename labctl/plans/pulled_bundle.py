@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labctl.bundle import Bundle, load
-from labctl.bundle.oci.references import pulled
+from labctl.bundle.oci.references import find_pulled
 from labctl.context import Context
 from labctl.host.processor import architecture
 from labctl.model.errors import MissingError
@@ -71,7 +71,7 @@ def _pull_from_registry(reference: Reference, context: Context, report: Progress
 
 def _earlier_pull(reference: Reference, cache: Path) -> _PullResult:
     """Return the bundle of an earlier pull. Raises MissingError `bundle-not-pulled`."""
-    known = pulled(reference, cache)
+    known = find_pulled(reference, cache)
     if known is None:
         raise MissingError(
             f"{reference} was not pulled into {cache} yet",

@@ -173,8 +173,8 @@ def await_cluster(context: Context, report: Progress) -> Outcome:
     """Wait until every node is Ready; then label the control plane and update the loaded images on the nodes."""
     assembly.await_nodes(context, report)
     marked = apply(context, report, "control-plane.yaml")
-    images.remove_from_nodes(context, context.loaded_images.removed())
-    loaded = context.loaded_images.all()
+    images.remove_from_nodes(context, context.loaded_images.removed_images())
+    loaded = context.loaded_images.images()
     given = images.load_into_nodes(context, loaded, report)
     images.require_on_nodes(context, loaded, given)
     new = (f"loaded images are new on {', '.join(given.nodes)}",) if given.nodes else ()

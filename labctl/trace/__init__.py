@@ -15,16 +15,16 @@ from labctl.trace.causes import CAUSES
 from labctl.trace.metallb.pools import read as pools
 from labctl.trace.name import name as name_hop
 from labctl.trace.node import node, pod_routes
-from labctl.trace.node.clocks import problem as clock_off
+from labctl.trace.node.clocks import clock_problem as clock_off
 from labctl.trace.probes.client import Client
 from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, ProblemError, labctl
 from labctl.trace.response import response
 from labctl.trace.rule import rule
 from labctl.trace.rules.rules import ROOT
-from labctl.trace.stopped import engine as no_engine
 from labctl.trace.stopped import not_running
+from labctl.trace.stopped import stopped_engine as no_engine
 from labctl.trace.trail import Hop, Trail, target
-from labctl.trace.unasked import unasked
+from labctl.trace.unasked import api_problem
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -38,6 +38,7 @@ __all__ = [
     "UP",
     "WARNING",
     "Client",
+    "api_problem",
     "broken_hop",
     "clock_off",
     "cut_off",
@@ -48,12 +49,11 @@ __all__ = [
     "pools",
     "shared",
     "traces",
-    "unasked",
 ]
 
 NOT_REACHED: Final = "not reached"
 WATCH_SECONDS = 1.0
-LOOK_SECONDS = 0.3
+POLL_SECONDS = 0.3
 HOPS: Mapping[str, Hop] = {
     "name": name_hop.name,
     "address": address_hop.address,
@@ -87,7 +87,7 @@ def follow(
     trail = Trail(
         context, client or Client(context.lab.limits), *target(context, wanted), cluster or context.cluster.impatient()
     )
-    reports, enough = _stopped(trail) or {}, trail.limits.trace_enough
+    reports, enough = _unreachable_nodes(trail) or {}, trail.limits.trace_enough
     for name in HOPS:
         is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports.values())
         if name in reports:
@@ -96,14 +96,14 @@ def follow(
             reports[name] = _not_reached(name)
         elif known and name in known:
             reports[name] = known[name]
-            trail.seen[name] = known[name]["evidence"]
-        elif name == "pod" and reports["rule"]["state"] == UNKNOWN and not trail.seen["rule"]:
+            trail.evidence[name] = known[name]["evidence"]
+        elif name == "pod" and reports["rule"]["state"] == UNKNOWN and not trail.evidence["rule"]:
             reports[name] = {**reports["rule"], "hop": name}
-            trail.seen[name] = {}
+            trail.evidence[name] = {}
         elif name == "response" and not trail.is_unanswered and trail.left(enough) < enough:
-            reports[name] = _reported(name, trail, _late())
+            reports[name] = _problem_report(name, trail, _time_limit_problem())
         else:
-            reports[name] = _explained(trail, reports, _settled(name, trail))
+            reports[name] = _with_shared_cause(trail, reports, _check_until_settled(name, trail))
     ok = all(report["state"] not in {BROKEN, NOT_REACHED} for report in reports.values())
     return {"version": 1, "hostname": trail.hostname, "ok": ok, "hops": list(reports.values())}
 
@@ -114,21 +114,25 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
     If the address is unknown, each hostname may resolve to its own, so the hop to the node is left out.
     """
     trail = Trail(context, Client(context.lab.limits), "", ROOT, cluster or context.cluster.impatient())
-    if no_network := _stopped(trail):
+    if no_network := _unreachable_nodes(trail):
         return {name: no_network[name] for name in SHARED}
-    address = _settled("address", trail)
+    address = _check_until_settled("address", trail)
     if address["state"] == UNKNOWN and trail.controllers_address() is None:
         return {"address": address}
     is_cut_off = address["state"] == BROKEN
-    to_node = _not_reached("node") if is_cut_off else _explained(trail, {"address": address}, _settled("node", trail))
+    to_node = (
+        _not_reached("node")
+        if is_cut_off
+        else _with_shared_cause(trail, {"address": address}, _check_until_settled("node", trail))
+    )
     return {"address": address, "node": to_node}
 
 
 def cut_off(context: Context, namespace: str, deployment: str) -> HopReport | None:
     """Return a report of what prevents the API server from reaching a Deployment's pods; None if nothing does."""
     trail = Trail(context, Client(context.lab.limits), "", ROOT, context.cluster.impatient())
-    problem = pod_routes.from_api_server(trail, namespace, deployment)
-    return None if problem is None else _reported("node", trail, problem)
+    problem = pod_routes.unreachable_from_api_server(trail, namespace, deployment)
+    return None if problem is None else _problem_report("node", trail, problem)
 
 
 def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0.0) -> Iterator[TraceReport]:
@@ -154,12 +158,12 @@ def finding(hop: HopReport) -> str:
     return str(hop["evidence"].get("finding", ""))
 
 
-def _stopped(trail: Trail) -> dict[str, HopReport] | None:
+def _unreachable_nodes(trail: Trail) -> dict[str, HopReport] | None:
     """Return the hops up to the node if no node is reachable; None if this machine is in the lab's network."""
-    problem = stopped.network(trail.context, trail.client)
+    problem = stopped.missing_network(trail.context, trail.client)
     if problem is None:
         return None
-    broken = _reported("node", trail, problem)
+    broken = _problem_report("node", trail, problem)
     return {
         "name": {**broken, "hop": "name", "state": UNKNOWN},
         "address": {**broken, "hop": "address", "state": UNKNOWN},
@@ -167,45 +171,45 @@ def _stopped(trail: Trail) -> dict[str, HopReport] | None:
     }
 
 
-def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport) -> HopReport:
+def _with_shared_cause(trail: Trail, before: Mapping[str, HopReport], report: HopReport) -> HopReport:
     """Return the hop; if one cause explains both a problem at the node and a silent API, report that cause instead."""
     if report["hop"] != "node" or report["cause"] is None or before["address"]["state"] != UNKNOWN:
         return report
-    problem = stopped.engine(trail.context) or stopped.nodes(trail.context)
-    return report if problem is None else _reported("node", trail, problem)
+    problem = stopped.stopped_engine(trail.context) or stopped.stopped_nodes(trail.context)
+    return report if problem is None else _problem_report("node", trail, problem)
 
 
-def _settled(name: str, trail: Trail) -> HopReport:
+def _check_until_settled(name: str, trail: Trail) -> HopReport:
     """Check a hop, and repeat the check while its cause may be temporary."""
     end = time.monotonic() + trail.left(trail.limits.trace_again)
     while True:
         began = time.monotonic()
-        report = _looked_at(name, trail)
+        report = _check_once(name, trail)
         now = time.monotonic()
         may_pass = report["cause"] is not None and CAUSES[report["cause"]].passes
         if not may_pass or now >= end or trail.left(now - began) < now - began:
             return report
-        time.sleep(LOOK_SECONDS)
-        trail.forget()
+        time.sleep(POLL_SECONDS)
+        trail.discard()
 
 
-def _looked_at(name: str, trail: Trail) -> HopReport:
+def _check_once(name: str, trail: Trail) -> HopReport:
     try:
         evidence = HOPS[name](trail)
     except ProblemError as problem:
-        return _reported(name, trail, problem)
+        return _problem_report(name, trail, problem)
     except LabError as error:
-        return _reported(name, trail, unasked(trail.lab, error))
-    trail.seen[name] = evidence
+        return _problem_report(name, trail, api_problem(trail.lab, error))
+    trail.evidence[name] = evidence
     return {"hop": name, "state": "ok", "cause": None, "fix": None, "commands": [], "evidence": evidence}
 
 
-def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
+def _problem_report(name: str, trail: Trail, problem: ProblemError) -> HopReport:
     evidence: Evidence = {**problem.evidence, "finding": problem.text}
-    trail.seen[name] = problem.evidence
+    trail.evidence[name] = problem.evidence
     is_unknown = problem.cause in MISSING_NAME or not evidence.get("address")
     if name == "name" and is_unknown and (address := trail.controllers_address()):
-        trail.seen[name] = {**problem.evidence, "address": str(address)}
+        trail.evidence[name] = {**problem.evidence, "address": str(address)}
     up = (labctl(trail.lab.name, "up"),)
     return {
         "hop": name,
@@ -217,7 +221,7 @@ def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
     }
 
 
-def _late() -> ProblemError:
+def _time_limit_problem() -> ProblemError:
     return ProblemError(
         "no-time-left",
         "the earlier hops used up the time limit, so the response was not checked: this machine or its disk is busy",

@@ -28,13 +28,13 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     return ready and "deletionTimestamp" not in pod["metadata"]
 
 
-def is_awaited(pod: Mapping[str, Any]) -> bool:
+def is_expected(pod: Mapping[str, Any]) -> bool:
     """Return whether the pod is expected to become ready."""
     is_over = "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in OVER
     return not is_over and not is_ready(pod)
 
 
-def placed(pod: Mapping[str, Any]) -> Evidence:
+def pod_evidence(pod: Mapping[str, Any]) -> Evidence:
     """Return the pod's name and its node."""
     return {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName")}
 
@@ -45,7 +45,9 @@ def controller_pods(cluster: Cluster, controller: IngressController) -> list[dic
     return [] if workload is None else selected_pods(cluster, workload)
 
 
-def logs_of(controller: IngressController, pods: Sequence[Mapping[str, Any]], announcing: str | None) -> list[Evidence]:
+def log_sources(
+    controller: IngressController, pods: Sequence[Mapping[str, Any]], announcing: str | None
+) -> list[Evidence]:
     """Return the pods of the ingress controller, each with its container, that may have logged a request.
 
     Pods on the announcing node come first. Pods elsewhere that are not ready are left out, unless no other pod is left:
@@ -53,24 +55,27 @@ def logs_of(controller: IngressController, pods: Sequence[Mapping[str, Any]], an
     """
     there = [pod for pod in pods if pod["spec"].get("nodeName") == announcing]
     elsewhere = [pod for pod in pods if pod not in there and is_ready(pod)]
-    return [{"pod": pod["metadata"]["name"], "container": _own(controller, pod)} for pod in there + elsewhere or pods]
+    return [
+        {"pod": pod["metadata"]["name"], "container": _own_container(controller, pod)}
+        for pod in there + elsewhere or pods
+    ]
 
 
-def _own(controller: IngressController, pod: Mapping[str, Any]) -> str:
+def _own_container(controller: IngressController, pod: Mapping[str, Any]) -> str:
     """Return the container in which the ingress controller runs; empty if the pod has no other."""
     containers = pod["spec"].get("containers") or ()
     own = (each["name"] for each in containers if controller.publish_argument in (each.get("args") or ()))
     return str(next(own, "")) if len(containers) > 1 else ""
 
 
-def why_no_controller(cluster: Cluster, controller: IngressController) -> str:
+def no_controller_reason(cluster: Cluster, controller: IngressController) -> str:
     """Return why no pod of the ingress controller is ready."""
     workload = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
     reasons = unready.problems(cluster, workload) if workload else []
     return "; ".join(map(str, reasons)) or "it has no pods"
 
 
-def _is_taken(conditions: Mapping[str, bool], controller: str) -> bool:
+def _is_used(conditions: Mapping[str, bool], controller: str) -> bool:
     """Return whether an ingress controller forwards requests to an endpoint.
 
     The controllers differ for a Service with `publishNotReadyAddresses`: the endpoints of its pods that are not ready
@@ -81,7 +86,7 @@ def _is_taken(conditions: Mapping[str, bool], controller: str) -> bool:
     return conditions.get("ready", True) and conditions.get("serving", True)
 
 
-def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int, controller: str) -> Evidence:
+def endpoints_behind(cluster: Cluster, service: Mapping[str, Any], port: str | int, controller: str) -> Evidence:
     """Return the endpoints behind a port of a Service to which an ingress controller forwards requests."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     evidence: Evidence = {"namespace": namespace, "service": name, "endpoint_slices": [], "pods": []}
@@ -94,7 +99,7 @@ def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int, contro
         for endpoint_slice in slices
         if (number := _number(endpoint_slice, wanted))
         for endpoint in endpoint_slice.get("endpoints") or []
-        if _is_taken(endpoint.get("conditions") or {}, controller)
+        if _is_used(endpoint.get("conditions") or {}, controller)
         for address in endpoint["addresses"][:1]
     }
     names = [endpoint_slice["metadata"]["name"] for endpoint_slice in slices]
@@ -107,7 +112,7 @@ def port_of(service: Mapping[str, Any], port: str | int) -> dict[str, Any] | Non
     return next((each for each in ports if port in {"", each.get("name"), each["port"]}), None)
 
 
-def service_with(cluster: Cluster, address: str) -> Backend | None:
+def find_service(cluster: Cluster, address: str) -> Backend | None:
     """Return the Service that has an endpoint with this address; None if there is none."""
     for endpoint_slice in cluster.find(SLICE, "EndpointSlice"):
         for endpoint in endpoint_slice.get("endpoints") or []:
@@ -117,7 +122,7 @@ def service_with(cluster: Cluster, address: str) -> Backend | None:
     return None
 
 
-def logged(cluster: Cluster, namespace: str, pods: Sequence[Evidence], mark: str) -> str | None:
+def pod_that_logged(cluster: Cluster, namespace: str, pods: Sequence[Evidence], mark: str) -> str | None:
     """Return the pod that logged the mark of a request, in any container; None if no pod did."""
     return next((pod["pod"] for pod in pods if pod["pod"] and mark in _logs(cluster, pod["pod"], namespace)), None)
 

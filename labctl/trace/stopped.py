@@ -8,7 +8,7 @@ from labctl.trace.probes.client import Client
 from labctl.trace.problem import ProblemError, labctl
 
 
-def engine(context: Context) -> ProblemError | None:
+def stopped_engine(context: Context) -> ProblemError | None:
     """Return what is missing for an isolated lab's nodes to run: the namespace or the Docker Engine."""
     isolation, resume = context.isolation, (labctl(context.lab.name, "resume"),)
     if not context.isolated:
@@ -21,19 +21,19 @@ def engine(context: Context) -> ProblemError | None:
     return None
 
 
-def network(context: Context, client: Client) -> ProblemError | None:
+def missing_network(context: Context, client: Client) -> ProblemError | None:
     """Return why the lab's network is missing; None if this machine is in it, or only the route is missing.
 
     Without the network, packets to the lab's addresses would leave this machine.
     """
     if context.isolated and not context.isolation.exists():
-        return engine(context)
+        return stopped_engine(context)
     route = client.route(context.lab.control_plane.address)
     is_there = route is not None and not route.gateway
-    return None if is_there else engine(context) or nodes(context)
+    return None if is_there else stopped_engine(context) or stopped_nodes(context)
 
 
-def nodes(context: Context) -> ProblemError | None:
+def stopped_nodes(context: Context) -> ProblemError | None:
     """Return a problem if the control plane, or every node, is not running."""
     running = context.provider.running()
     if context.lab.control_plane.name in running:

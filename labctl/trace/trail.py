@@ -24,7 +24,7 @@ from labctl.trace import backend
 from labctl.trace.probes import access_log
 from labctl.trace.probes.access_log import LogSearch, Record
 from labctl.trace.probes.client import Client
-from labctl.trace.probes.exchange import Exchange, Line
+from labctl.trace.probes.exchange import Connection, Exchange
 from labctl.trace.problem import Evidence
 from labctl.trace.rules import rules
 
@@ -46,7 +46,7 @@ class Trail:
     path: str
     cluster: Cluster
     """The client of the lab's API, which sends no more requests once one was not answered."""
-    seen: dict[str, Evidence] = field(default_factory=dict)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
     """The evidence by hop, except of hops that could not be checked."""
     match: rules.Match | None = None
     """The rule that matches the request, once known."""
@@ -56,7 +56,7 @@ class Trail:
     """Whether the nodes were already checked for packets lost between them."""
     had_time_to_log: bool = False
     """Whether a search of the controller's log had its full time limit, within which requests are logged."""
-    _asked: tuple[Exchange, LogSearch] | None = None
+    _request_result: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
     _controller_pods: list[dict[str, Any]] | None = None
     _end: float = 0.0
@@ -100,7 +100,7 @@ class Trail:
     @property
     def announcing(self) -> str | None:
         """The node that has the address: the one that answers ARP, or that MetalLB reports; None if unknown."""
-        evidence = self.seen.get("node", {})
+        evidence = self.evidence.get("node", {})
         answering = (each["node"] for each in evidence.get("answers_arp") or () if each["node"])
         return next(answering, evidence.get("announced_by"))
 
@@ -115,7 +115,7 @@ class Trail:
 
         Raises NotReadyError `address-missing` if neither is known.
         """
-        named = ip_address(self.seen.get("name", {}).get("address") or "::")
+        named = ip_address(self.evidence.get("name", {}).get("address") or "::")
         address = named if isinstance(named, IPv4Address) else self.controllers_address()
         if address is None:
             raise NotReadyError(f"the address of {self.hostname} is unknown", id="address-missing")
@@ -143,40 +143,40 @@ class Trail:
 
     def request(self) -> tuple[Exchange, LogSearch]:
         """Return the request and its log search; the request is made once."""
-        if self._asked is None:
+        if self._request_result is None:
             has_time = self.left(self.limits.http_answer) >= self.limits.http_answer
             exchange = self.fetch()
             self.is_unanswered = has_time and exchange.status is None
-            self._asked = exchange, self.search(exchange)
-        return self._asked
+            self._request_result = exchange, self.search(exchange)
+        return self._request_result
 
     def record(self) -> Record | None:
         """Return the controller's log record of the request; None if there is none."""
         exchange, search = self.request()
         return search.records.get(exchange.mark)
 
-    def is_labctls(self, ingress: str) -> bool:
+    def is_own(self, ingress: str) -> bool:
         """Return whether an Ingress (namespace/name) belongs to one of the lab's apps."""
         return ingress in {f"default/{app.name}" for app in self.lab.apps}
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Discard what was read, so that the next check reads it again."""
-        self._asked, self._rules, self._controller_pods, self.is_compared = None, None, None, False
+        self._request_result, self._rules, self._controller_pods, self.is_compared = None, None, None, False
 
     def fetch(self) -> Exchange:
         """Make a request."""
         return self.client.fetch(self.hostname, self.address, self.path, seconds=self.left(self.limits.http_answer))
 
-    def line(self) -> Line:
+    def connection(self) -> Connection:
         """Return a connection for further requests."""
-        return self.client.line_to(self.hostname, self.address)
+        return self.client.connection_to(self.hostname, self.address)
 
     def search(self, *exchanges: Exchange) -> LogSearch:
         """Search the controller's log for requests."""
         marks = [each.mark for each in exchanges if each.is_connected]
         if not marks:
             return LogSearch()
-        logs = backend.logs_of(self.controller, self.controller_pods(), self.announcing)
+        logs = backend.log_sources(self.controller, self.controller_pods(), self.announcing)
         seconds = self.left(self.limits.trace_log)
         log_search = access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
         self.had_time_to_log = self.had_time_to_log or seconds >= self.limits.trace_log

@@ -12,7 +12,7 @@ EXPIRED = "certificate has expired"
 RENEW = ("sudo", "kubeadm", "certs", "renew", "all", "--config", "/etc/labctl/kubeadm.yaml")
 
 
-def unasked(lab: Lab, error: LabError) -> ProblemError:
+def api_problem(lab: Lab, error: LabError) -> ProblemError:
     """Return an error of the API as a problem."""
     cause = error.id if error.id in CAUSES else "lab-not-asked"
     if cause == "api-not-trusted" and EXPIRED in error.message:

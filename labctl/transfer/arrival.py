@@ -15,7 +15,7 @@ from labctl.model.errors import MissingError
 from labctl.transfer import refusals
 from labctl.transfer.client import Client, Response
 from labctl.transfer.exchange import Request
-from labctl.transfer.failures import PassingError, shown
+from labctl.transfer.failures import TransientError, without_secrets
 from labctl.transfer.login import Login
 from labctl.transfer.meter import Meter
 from labctl.transfer.retries import Retries
@@ -74,7 +74,7 @@ class Arrival:
             try:
                 while self._offset != self._size:
                     self._receive(client, login, retries, check)
-            except PassingError as error:
+            except TransientError as error:
                 retries.pause(error)
                 continue
             if self._wanted.digest in {None, self.digest}:
@@ -120,7 +120,7 @@ class Arrival:
             while chunk := response.read1(CHUNK, decode_content=False):
                 check()
                 if not self._offset and refusals.is_page({}, chunk):
-                    raise refusals.captive(self._wanted.url)
+                    raise refusals.captive_portal_error(self._wanted.url)
                 self._take(chunk)
                 if self._offset > self._furthest:
                     self._furthest = self._offset
@@ -128,8 +128,8 @@ class Arrival:
         if self._size is None:
             self._size = self._offset
         if self._offset < self._size:
-            raise PassingError(
-                f"{shown(self._wanted.url)}: the connection was lost after {self._offset} of {self._size} bytes",
+            raise TransientError(
+                f"{without_secrets(self._wanted.url)}: the connection was lost after {self._offset} of {self._size} bytes",
                 id="source-cut-off",
                 hint="Run the same command again; received data is kept.",
             )
@@ -139,8 +139,8 @@ class Arrival:
         start, total = _range(response)
         if start not in {0, self._offset}:
             if not self._offset:
-                raise PassingError(
-                    f"{shown(self._wanted.url)}: the server sent a different part than requested",
+                raise TransientError(
+                    f"{without_secrets(self._wanted.url)}: the server sent a different part than requested",
                     id="source-confused",
                     hint="Run the same command again; if the error persists, check the source.",
                 )
@@ -185,14 +185,14 @@ class Arrival:
 
     def _wrong_size(self, size: str) -> MissingError:
         return MissingError(
-            f"{self._wanted.name} from {shown(self._wanted.url)} has {size} bytes instead of {self._size}",
+            f"{self._wanted.name} from {without_secrets(self._wanted.url)} has {size} bytes instead of {self._size}",
             id="size-mismatch",
             hint="It is a different file. Check the version. If the host has a mirror, check the mirror's file.",
         )
 
     def _mismatch(self) -> MissingError:
         return MissingError(
-            f"{self._wanted.name} from {shown(self._wanted.url)} has the digest {self.digest} instead of {self._wanted.digest}",
+            f"{self._wanted.name} from {without_secrets(self._wanted.url)} has the digest {self.digest} instead of {self._wanted.digest}",
             id="digest-mismatch",
             hint="The file is damaged or was replaced. Run the same command again; if the error persists, check the source.",
         )

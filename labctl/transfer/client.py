@@ -16,12 +16,12 @@ from labctl.host import log
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer import failures, pools, refusals
-from labctl.transfer.exchange import Answer, Request, origin
-from labctl.transfer.failures import PassingError, shown
+from labctl.transfer.exchange import FullResponse, Request, origin
+from labctl.transfer.failures import TransientError, without_secrets
 from labctl.transfer.login import Keyring, Login
 from labctl.transfer.mirrors import allows_plain_http
 from labctl.transfer.pools import Pools
-from labctl.transfer.refusals import ANYBODY, Identity
+from labctl.transfer.refusals import ANONYMOUS, Identity
 from labctl.transfer.retries import Retries
 
 REDIRECTS = 10
@@ -52,11 +52,11 @@ class Client:
 
     def login(self, url: str, scope: str = "") -> Login:
         """Return a login for requests to the URL's origin. It sends no credentials until the server requires them."""
-        return Login(url, self._keyring, self.ask, scope)
+        return Login(url, self._keyring, self.send, scope)
 
-    def ask(
-        self, request: Request, identity: Identity = ANYBODY, login: Login | None = None, fine: Collection[int] = ()
-    ) -> Answer:
+    def send(
+        self, request: Request, identity: Identity = ANONYMOUS, login: Login | None = None, fine: Collection[int] = ()
+    ) -> FullResponse:
         """Return the whole response; retry transient failures. `fine` are statuses that are not failures here.
 
         Raises MissingError.
@@ -66,12 +66,12 @@ class Client:
             try:
                 with self.open(request, login, identity, fine) as response:
                     content = response.read(LONGEST, decode_content=True)
-            except PassingError as error:
+            except TransientError as error:
                 retries.pause(error)
                 continue
             if response.status < refusals.FIRST_REDIRECT and refusals.is_page({}, content):
-                raise refusals.captive(request.url)
-            return Answer(request.url, response.status, response.headers, content)
+                raise refusals.captive_portal_error(request.url)
+            return FullResponse(request.url, response.status, response.headers, content)
 
     def retries(self) -> Retries:
         """Return the retries of a request."""
@@ -79,16 +79,16 @@ class Client:
 
     @contextmanager
     def open(
-        self, request: Request, login: Login | None = None, identity: Identity = ANYBODY, fine: Collection[int] = ()
+        self, request: Request, login: Login | None = None, identity: Identity = ANONYMOUS, fine: Collection[int] = ()
     ) -> Iterator[Response]:
         """Send the request once; yield the response before its content is read.
 
         Raises MissingError, also while the content is read; PassingError for a transient failure.
         """
-        response, url = self._logged_in(request, login)
+        response, url = self._send_logged_in(request, login)
         with self._reading(response, url):
             if login:
-                identity = login.identity if login.is_for(url) else ANYBODY
+                identity = login.identity if login.applies_to(url) else ANONYMOUS
             if response.status not in fine and (refusal := self._refusal(response, url, identity)):
                 raise refusal
             yield response
@@ -101,24 +101,24 @@ class Client:
                     response.shutdown()
         self._pools.close()
 
-    def _logged_in(self, request: Request, login: Login | None) -> tuple[Response, str]:
+    def _send_logged_in(self, request: Request, login: Login | None) -> tuple[Response, str]:
         """Return the response and the URL that it came from, after a login if the server requires one."""
-        if login is None or not login.is_for(request.url):
-            return self._redirected(request, {})
+        if login is None or not login.applies_to(request.url):
+            return self._send_redirected(request, {})
         used = login.headers
-        response, url = self._redirected(request, used)
-        is_asked = response.status == refusals.UNAUTHORIZED and login.is_for(url)
-        if not is_asked or not login.renew(response.headers.get("WWW-Authenticate", ""), used):
+        response, url = self._send_redirected(request, used)
+        is_asked = response.status == refusals.UNAUTHORIZED and login.applies_to(url)
+        if not is_asked or not login.log_in(response.headers.get("WWW-Authenticate", ""), used):
             return response, url
         _release(response)
-        return self._redirected(request, login.headers)
+        return self._send_redirected(request, login.headers)
 
-    def _redirected(self, request: Request, secrets: Mapping[str, str]) -> tuple[Response, str]:
+    def _send_redirected(self, request: Request, secrets: Mapping[str, str]) -> tuple[Response, str]:
         """Send the request and follow redirects; drop the Authorization header if one leads to another origin."""
         url, method = request.url, request.method
         headers = {**_HEADERS, **request.headers, **secrets}
         for _ in range(REDIRECTS):
-            response = self._sent(method, url, headers, request)
+            response = self._send(method, url, headers, request)
             target = joined(url, response.headers.get("Location"))
             can_repeat = method in {"GET", "HEAD"} or (response.status in _SAME_METHOD and request.body is None)
             if response.status not in _REDIRECTED or not target or not can_repeat:
@@ -126,16 +126,16 @@ class Client:
             response.close()
             url, last = target, url
             if urlsplit(url).scheme == "http" != urlsplit(last).scheme:
-                raise failures.plain_http_refused(url)
+                raise failures.plain_http_error(url)
             if origin(url) != origin(last):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
         raise MissingError(
-            f"{shown(request.url)} redirects too often, last to {shown(url)}",
+            f"{without_secrets(request.url)} redirects too often, last to {without_secrets(url)}",
             id="redirected-forever",
             hint="Check the address; a login page or a proxy may have answered.",
         )
 
-    def _sent(self, method: str, url: str, headers: Mapping[str, str], request: Request) -> Response:
+    def _send(self, method: str, url: str, headers: Mapping[str, str], request: Request) -> Response:
         self._check_plain_http(url)
         host = urlsplit(url).netloc
         try:
@@ -151,18 +151,18 @@ class Client:
                 timeout=urllib3.Timeout(connect=pools.CONNECT_SECONDS, read=request.silence or pools.READ_SECONDS),
             )
         except HTTPError as error:
-            failure = failures.of(error, url, self._pools.proxy(url), reached=host in self._reached)
-            log.write(os.getpid(), f"{method} {shown(url)}: {failure.message}")
+            failure = failures.from_error(error, url, self._pools.proxy(url), reached=host in self._reached)
+            log.write(os.getpid(), f"{method} {without_secrets(url)}: {failure.message}")
             raise failure from error
         self._reached.add(host)
-        log.write(os.getpid(), f"{method} {shown(url)}: HTTP {response.status}")
+        log.write(os.getpid(), f"{method} {without_secrets(url)}: HTTP {response.status}")
         return response
 
     def _check_plain_http(self, url: str) -> None:
         parts = urlsplit(url)
         is_plain = parts.scheme == "http" and origin(url) in self._named and allows_plain_http(parts.hostname or "")
         if parts.scheme != "https" and not is_plain:
-            raise failures.plain_http_refused(url)
+            raise failures.plain_http_error(url)
 
     @contextmanager
     def _reading(self, response: Response, url: str) -> Iterator[None]:
@@ -172,7 +172,7 @@ class Client:
             yield
             _release(response)
         except HTTPError as error:
-            raise failures.of(error, url, self._pools.proxy(url), reached=True) from error
+            raise failures.from_error(error, url, self._pools.proxy(url), reached=True) from error
         finally:
             with self._lock:
                 self._open.discard(response)
@@ -183,11 +183,11 @@ class Client:
         if response.status < refusals.FIRST_REDIRECT:
             # A captive portal sends 200. Some registries, such as Quay, label their empty 201 and 202 as HTML.
             is_page = response.status == refusals.OK and refusals.is_page(response.headers, b"")
-            return refusals.captive(url) if is_page else None
+            return refusals.captive_portal_error(url) if is_page else None
         explanation = b""
         with suppress(HTTPError):  # the status is enough
             explanation = response.read(EXPLANATION)
-        return refusals.of(response.status, response.headers, explanation, url, identity)
+        return refusals.from_response(response.status, response.headers, explanation, url, identity)
 
 
 def joined(url: str, location: str | None) -> str:

@@ -21,7 +21,7 @@ class StoppedError(Exception):
     """A thread's work was abandoned because another thread failed or the transfer was stopped."""
 
 
-def at_once(
+def run_in_parallel(
     act: Callable[[Item], Result],
     items: Collection[Item],
     *,

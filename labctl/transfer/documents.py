@@ -61,10 +61,10 @@ def blob_path(digest: str) -> str:
 def image_manifest(config: Described, layers: Iterable[Described]) -> Document:
     """Return the manifest of an image."""
     described = {"config": descriptor(*config), "layers": [descriptor(*layer) for layer in layers]}
-    return written(IMAGE_MANIFEST, described)
+    return serialise(IMAGE_MANIFEST, described)
 
 
-def written(media_type: str, described: Mapping[str, object]) -> Document:
+def serialise(media_type: str, described: Mapping[str, object]) -> Document:
     """Serialise a document; the same content gives the same bytes."""
     whole = {"schemaVersion": 2, "mediaType": media_type, **described}
     return Document(media_type, json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
@@ -81,7 +81,7 @@ class Entry:
     annotations: Mapping[str, Any]
 
 
-def parsed(content: bytes) -> dict[str, Any]:
+def parse_object(content: bytes) -> dict[str, Any]:
     """Return the JSON object. Raises ValueError if the content is not JSON, and TypeError if it is not an object."""
     try:
         document = json.loads(content)
@@ -98,11 +98,11 @@ def entry(described: Any) -> Entry:  # noqa: ANN401 - foreign JSON
         case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)}:
             if DIGEST.fullmatch(digest) and size >= 0:
                 artifact_type = str(described.get("artifactType", ""))
-                return Entry(media_type, digest, size, artifact_type, member(described, "annotations"))
+                return Entry(media_type, digest, size, artifact_type, object_at(described, "annotations"))
     raise ValueError(f"{reprlib.repr(described)} lacks a media type, a SHA-256 digest or a size")
 
 
-def member(described: object, key: str) -> Mapping[str, Any]:
+def object_at(described: object, key: str) -> Mapping[str, Any]:
     """Return the JSON object at a key of another one; an empty one if either is not an object."""
     value = described.get(key) if isinstance(described, dict) else None
     return value if isinstance(value, dict) else {}

@@ -24,7 +24,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FullResponse:
     """A short response, read completely."""
 
     url: str

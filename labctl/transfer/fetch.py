@@ -17,7 +17,7 @@ from labctl.host.wait import Pending, until
 from labctl.model.events import Progress
 from labctl.transfer.arrival import Arrival, Wanted
 from labctl.transfer.client import Client
-from labctl.transfer.crew import StoppedError, at_once
+from labctl.transfer.crew import StoppedError, run_in_parallel
 from labctl.transfer.meter import Meter
 from labctl.transfer.store import Blob, BlobStore
 
@@ -29,7 +29,7 @@ def fetch(wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> tuple
 
     Raises LabError for the first failure. Bytes received by then, or before Ctrl-C, are kept.
     """
-    blobs = {_key(each): blob for each in wanted if (blob := _stored(each, store))}
+    blobs = {_key(each): blob for each in wanted if (blob := _find_stored(each, store))}
     missing = {_key(each): each for each in wanted if _key(each) not in blobs}
     if missing:
         _check_room(missing.values(), store)
@@ -52,13 +52,13 @@ class _Fetching:
     def run(self) -> list[Blob]:
         """Fetch the blobs; return them in order."""
         try:
-            return at_once(self._fetch, self._wanted, stop=self._stop, tick=self._meter.tick)
+            return run_in_parallel(self._fetch, self._wanted, stop=self._stop, tick=self._meter.tick)
         finally:
             self._client.stop()
 
     def _fetch(self, wanted: Wanted) -> Blob:
         with self._alone(wanted) as file:
-            if stored := _stored(wanted, self._store):  # the labctl that held the lock has fetched it
+            if stored := _find_stored(wanted, self._store):  # the labctl that held the lock has fetched it
                 Path(file.name).unlink()
                 return stored
             arrival = Arrival(wanted, file, self._meter)
@@ -107,7 +107,7 @@ def _name(url: str) -> str:
     return f"sha256:{hashlib.sha256(url.encode()).hexdigest()}"
 
 
-def _stored(wanted: Wanted, store: BlobStore) -> Blob | None:
+def _find_stored(wanted: Wanted, store: BlobStore) -> Blob | None:
     if wanted.digest is None or not store.has(wanted.digest):
         return None
     return Blob(wanted.digest, store.path(wanted.digest).stat().st_size)

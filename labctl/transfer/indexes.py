@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_CONFIGS, IMAGE_INDEXES, member
+from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_CONFIGS, IMAGE_INDEXES, object_at
 
 LINUX = "linux"
 BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -49,11 +49,11 @@ def listed(index: Mapping[str, Any], wanted: str, read: Read) -> Iterator[Listed
         waiting.extend(_entries(read(each.described) or {"manifests": ()}, each))
 
 
-def with_platform(each: Listed, read: Read) -> Listed:
+def resolve_platform(each: Listed, read: Read) -> Listed:
     """Return a manifest with its platform, read from its configuration if no index has it. Raises one of BROKEN."""
     if each.platform:
         return each
-    config = {"mediaType": IMAGE_CONFIG, **member(read(each.described), "config")}
+    config = {"mediaType": IMAGE_CONFIG, **object_at(read(each.described), "config")}
     document = read(config) if config["mediaType"] in IMAGE_CONFIGS else None
     return replace(each, platform=_platform(document or {"os": _UNKNOWN}))
 
@@ -65,9 +65,9 @@ def best(manifests: Iterable[Listed], platform: str) -> Listed | None:
 
 def _entries(index: Mapping[str, Any], outer: Listed) -> Iterator[Listed]:
     for described in index["manifests"]:
-        if _ATTESTATION in member(described, "annotations"):
+        if _ATTESTATION in object_at(described, "annotations"):
             continue
-        own = member(described, "platform")
+        own = object_at(described, "platform")
         platform = _platform(own) if own else outer.platform
         yield Listed(described, platform, str(own.get("variant") or outer.variant))
 

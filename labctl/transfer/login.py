@@ -14,11 +14,11 @@ from labctl.model.errors import LabError, MissingError
 from labctl.transfer import credentials
 from labctl.transfer.challenges import BASIC, BEARER, Challenge, challenges
 from labctl.transfer.credentials import Credentials
-from labctl.transfer.exchange import Answer, Request, origin
-from labctl.transfer.failures import plain_http_refused
+from labctl.transfer.exchange import FullResponse, Request, origin
+from labctl.transfer.failures import plain_http_error
 from labctl.transfer.refusals import Identity
 
-Ask: TypeAlias = Callable[[Request, Identity], Answer]
+Ask: TypeAlias = Callable[[Request, Identity], FullResponse]
 """Sends a request without a login. Raises MissingError if it fails."""
 CLIENT = "labctl"
 FORM = "application/x-www-form-urlencoded"
@@ -61,7 +61,7 @@ class Login:
 
     url: str
     keyring: Keyring
-    ask: Ask
+    send: Ask
     scope: str = ""
     _header: str = field(default="", repr=False)
     _expires: float = 0.0
@@ -72,7 +72,7 @@ class Login:
         """The host, with its port, whose credentials are used."""
         return urlsplit(self.url).netloc
 
-    def is_for(self, url: str) -> bool:
+    def applies_to(self, url: str) -> bool:
         """Return whether requests to this URL may carry the login: a server can direct them to any other origin."""
         return origin(url) == origin(self.url)
 
@@ -88,7 +88,7 @@ class Login:
         account = self.keyring.credentials(self.host) if self._header else None
         return Identity(self.host, str(account or ""), self.keyring.problem(self.host))
 
-    def renew(self, header: str, used: Mapping[str, str]) -> bool:
+    def log_in(self, header: str, used: Mapping[str, str]) -> bool:
         """Log in as the WWW-Authenticate header requires; return whether to send the request again.
 
         `used` are the login's headers of the refused request.
@@ -110,9 +110,9 @@ class Login:
         realm = challenge.parameters.get("realm", "")
         scheme, _ = origin(realm)
         if scheme not in {"http", "https"}:
-            raise _no_token(self.host, f"its challenge has no valid realm: {realm!r}")
+            raise _token_error(self.host, f"its challenge has no valid realm: {realm!r}")
         if scheme != "https" == origin(self.url)[0]:
-            raise plain_http_refused(realm)
+            raise plain_http_error(realm)
         query = {
             "service": challenge.parameters.get("service", ""),
             "scope": self.scope or challenge.parameters.get("scope", ""),
@@ -120,13 +120,13 @@ class Login:
         asked = time.monotonic()
         account = self.keyring.credentials(self.host)
         identity = Identity(self.host, str(account or ""), self.keyring.problem(self.host))
-        answer = self.ask(_request(realm, {name: value for name, value in query.items() if value}, account), identity)
+        answer = self.send(_request(realm, {name: value for name, value in query.items() if value}, account), identity)
         try:
             content = answer.json()
-            token = _one_word(content.get("token") or content["access_token"])
+            token = _require_one_word(content.get("token") or content["access_token"])
             lifetime = float(content.get("expires_in") or LIFETIME)
         except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise _no_token(self.host, f"the response of {urlsplit(realm).netloc} has none") from error
+            raise _token_error(self.host, f"the response of {urlsplit(realm).netloc} has none") from error
         return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
 
 
@@ -140,7 +140,7 @@ def _request(realm: str, query: Mapping[str, str], account: Credentials | None) 
     return Request("GET", _with_query(realm, {**query, "account": account.user}), {"Authorization": account.basic})
 
 
-def _one_word(token: object) -> str:
+def _require_one_word(token: object) -> str:
     """Return the token if a header can carry it. Raises ValueError otherwise."""
     if isinstance(token, str) and token.isascii() and token.isprintable():
         return token
@@ -151,7 +151,7 @@ def _with_query(url: str, query: Mapping[str, str]) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(query)}" if query else url
 
 
-def _no_token(host: str, problem: str) -> MissingError:
+def _token_error(host: str, problem: str) -> MissingError:
     return MissingError(
         f"{host} requires a token, but {problem}",
         id="token-not-given",

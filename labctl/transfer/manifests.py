@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.model.errors import MissingError
-from labctl.transfer.documents import DIGEST, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parsed
-from labctl.transfer.exchange import Answer
-from labctl.transfer.failures import shown
-from labctl.transfer.indexes import BROKEN, LINUX, Read, best, listed, with_platform
+from labctl.transfer.documents import DIGEST, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parse_object
+from labctl.transfer.exchange import FullResponse
+from labctl.transfer.failures import without_secrets
+from labctl.transfer.indexes import BROKEN, LINUX, Read, best, listed, resolve_platform
 from labctl.transfer.reference import Reference
 from labctl.transfer.store import Blob
 
@@ -27,12 +27,12 @@ class ImageManifest:
     layers: tuple[Blob, ...]
 
 
-def of_answer(reference: Reference, answer: Answer) -> Document:
+def from_response(reference: Reference, answer: FullResponse) -> Document:
     """Return the manifest in a registry's response. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
     said = answer.headers.get("Docker-Content-Digest", "")
     for expected in (reference.digest, said if said.startswith(SHA256) else None):  # it may be a SHA-512 digest
-        check(reference, answer, expected)
-    content = _parsed(reference, answer.content)
+        check_digest(reference, answer, expected)
+    content = _parse(reference, answer.content)
     header = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     media_type = str(content.get("mediaType") or header)  # unlike the header, the digest covers it
     if "manifests" in content and "layers" in content:  # the server's header would decide how it is read
@@ -50,14 +50,14 @@ def of_answer(reference: Reference, answer: Answer) -> Document:
 
 def container_image(reference: Reference, manifest: Document) -> ImageManifest:
     """Parse the manifest of a container image. Raises MissingError `manifest-invalid`, also for an artifact."""
-    if artifact := _parsed(reference, manifest.content).get("artifactType"):
+    if artifact := _parse(reference, manifest.content).get("artifactType"):
         raise _invalid(reference, f"it is {str(artifact)[:100]}")
     return image(reference, manifest)
 
 
 def image(reference: Reference, manifest: Document) -> ImageManifest:
     """Parse the manifest of an image or an artifact. Raises MissingError `manifest-invalid`."""
-    content = _parsed(reference, manifest.content)
+    content = _parse(reference, manifest.content)
     layers = content.get("layers")
     if not isinstance(layers, list):
         raise _invalid(reference, "it has no layers")
@@ -72,12 +72,12 @@ def choose(reference: Reference, index: Document, architecture: str, read: Read)
     """
     platform = f"{LINUX}/{architecture}"
     try:
-        manifests = [with_platform(each, read) for each in listed(parsed(index.content), platform, read)]
+        manifests = [resolve_platform(each, read) for each in listed(parse_object(index.content), platform, read)]
     except BROKEN as error:
         raise _invalid(reference, str(error)) from error
     chosen = best(manifests, platform)
     if chosen is None:
-        raise without_architecture(reference, architecture, [each.platform for each in manifests])
+        raise no_architecture_error(reference, architecture, [each.platform for each in manifests])
     return replace(reference, digest=blob(reference, chosen.described).digest)
 
 
@@ -87,15 +87,15 @@ def require_architecture(reference: Reference, config: bytes, architecture: str)
     Raises MissingError `architecture-missing`.
     """
     try:
-        described = parsed(config)
+        described = parse_object(config)
         platform = f"{described.get('os') or LINUX}/{described['architecture']}"
     except (ValueError, TypeError, KeyError):
         platform = "unknown"  # not a container image
     if platform != f"{LINUX}/{architecture}":
-        raise without_architecture(reference, architecture, [platform])
+        raise no_architecture_error(reference, architecture, [platform])
 
 
-def without_architecture(reference: Reference, architecture: str, platforms: list[str]) -> MissingError:
+def no_architecture_error(reference: Reference, architecture: str, platforms: list[str]) -> MissingError:
     """Return the error for an image that exists for other platforms only."""
     known = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "none"
     return MissingError(
@@ -105,20 +105,20 @@ def without_architecture(reference: Reference, architecture: str, platforms: lis
     )
 
 
-def check(reference: Reference, answer: Answer, expected: str | None) -> None:
+def check_digest(reference: Reference, answer: FullResponse, expected: str | None) -> None:
     """Raise MissingError `digest-mismatch` if a manifest does not have the expected digest."""
     digest = f"{SHA256}{hashlib.sha256(answer.content).hexdigest()}"
     if expected not in {None, digest}:
         raise MissingError(
-            f"the manifest of {reference} from {shown(answer.url)} has the digest {digest} instead of {expected}",
+            f"the manifest of {reference} from {without_secrets(answer.url)} has the digest {digest} instead of {expected}",
             id="digest-mismatch",
             hint="It is damaged or was replaced. Run the same command again; if the error persists, check the source.",
         )
 
 
-def _parsed(reference: Reference, content: bytes) -> Mapping[str, Any]:
+def _parse(reference: Reference, content: bytes) -> Mapping[str, Any]:
     try:
-        return parsed(content)
+        return parse_object(content)
     except (ValueError, TypeError) as error:
         raise _invalid(reference, str(error)) from error
 

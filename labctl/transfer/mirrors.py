@@ -39,14 +39,14 @@ class Mirrors:
         return base._replace(path="/".join(filter(None, ("", *path.split("/"), repository)))).geturl()
 
 
-def of(config_table: Mapping[str, str], environment_text: str) -> Mirrors:
+def parse_mirrors(config_table: Mapping[str, str], environment_text: str) -> Mirrors:
     """Return the mirrors of labctl.yaml and of `LABCTL_MIRRORS` (`HOST=URL,HOST=URL`), which takes precedence.
 
     Raises UsageError `mirrors-invalid`.
     """
     entries = [(CONFIG_KEY, host, url) for host, url in config_table.items()]
     entries += [(ENVIRONMENT, *entry) for entry in _entries(environment_text)]
-    return Mirrors({host.strip().lower(): _checked(source, host, url) for source, host, url in entries})
+    return Mirrors({host.strip().lower(): _validated(source, host, url) for source, host, url in entries})
 
 
 def allows_plain_http(host: str) -> bool:
@@ -69,7 +69,7 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
             raise _invalid(ENVIRONMENT, entry.strip(), "it is not of the form HOST=URL")
 
 
-def _checked(source: str, host: str, text: str) -> str:
+def _validated(source: str, host: str, text: str) -> str:
     """Validate an entry; return its base URL."""
     entry = f"{host.strip()}={text.strip()}"
     if not host.strip() or "/" in host:

@@ -34,7 +34,7 @@ CONNECTIONS = 8
 
 class _PlainConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
-        return _dialled(self)
+        return _connect(self)
 
     def connect(self) -> None:
         """Connect within the connect timeout; then allow the longer read timeout, for sending too."""
@@ -79,7 +79,7 @@ class Pools:
         key = (urlsplit(url).scheme, self.proxy(url))
         with self._lock:
             if key not in self._managers:
-                self._managers[key] = self._made(*key)
+                self._managers[key] = self._create(*key)
             return self._managers[key]
 
     def close(self) -> None:
@@ -87,12 +87,12 @@ class Pools:
         for manager in self._managers.values():
             manager.clear()
 
-    def _made(self, scheme: str, proxy: tuple[str, str] | None) -> urllib3.PoolManager:
+    def _create(self, scheme: str, proxy: tuple[str, str] | None) -> urllib3.PoolManager:
         proxy_url = _proxy_url(*proxy) if proxy else None
         uses_tls = "https" in {scheme, proxy_url.scheme if proxy_url else scheme}
         certificates = trust.context(self._environment) if uses_tls else None  # takes some milliseconds
         manager = (
-            _through(proxy_url, certificates)
+            _proxy_manager(proxy_url, certificates)
             if proxy_url
             else urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=certificates)
         )
@@ -120,7 +120,7 @@ def _without_login(url: SplitResult) -> str:
     return url._replace(netloc=url.netloc.rpartition("@")[2], path="").geturl()
 
 
-def _through(url: SplitResult, certificates: ssl.SSLContext | None) -> urllib3.ProxyManager:
+def _proxy_manager(url: SplitResult, certificates: ssl.SSLContext | None) -> urllib3.ProxyManager:
     user = f"{unquote(url.username)}:{unquote(url.password or '')}" if url.username else None
     return urllib3.ProxyManager(
         _without_login(url),
@@ -131,7 +131,7 @@ def _through(url: SplitResult, certificates: ssl.SSLContext | None) -> urllib3.P
     )
 
 
-def _dialled(connection: HTTPConnection) -> socket.socket:
+def _connect(connection: HTTPConnection) -> socket.socket:
     """Connect to the host, or to its proxy, within the connect timeout; raise urllib3's own exceptions."""
     seconds = connection.timeout if isinstance(connection.timeout, int | float) else CONNECT_SECONDS
     began = time.monotonic()

@@ -30,7 +30,7 @@ def unreachable(url: str, environment: Mapping[str, str] = os.environ) -> str:
         )
         response.close()
     except HTTPError as error:
-        return failures.of(error, url, pools.proxy(url), reached=False).message
+        return failures.from_error(error, url, pools.proxy(url), reached=False).message
     except LabError as error:  # the proxy, or the file with certificates, cannot be used
         return error.message
     finally:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from labctl.host.redaction import redact
 from labctl.model.errors import MissingError
 from labctl.transfer.challenges import retry_after
-from labctl.transfer.failures import AGAIN, PassingError, proxy_refused, shown, tls_expected
+from labctl.transfer.failures import AGAIN, TransientError, proxy_refused_error, tls_expected_error, without_secrets
 
 OK, FIRST_REDIRECT = 200, 300
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, PROXY_LOGIN, TOO_SLOW, TOO_MANY, PORTAL = 401, 403, 404, 407, 408, 429, 511
@@ -27,7 +27,7 @@ class Identity:
     """The identity with which a request was sent: the login's host, and the user in words; empty if anonymous."""
 
     host: str = ""
-    who: str = ""
+    user_text: str = ""
     problem: str = ""
     """Why the user's credentials could not be read."""
 
@@ -37,26 +37,28 @@ class Identity:
         return "`docker login`" if name in HUB else f"`docker login {name}`"
 
 
-ANYBODY = Identity()
+ANONYMOUS = Identity()
 
 
-def of(status: int, headers: Mapping[str, str], content: bytes, url: str, identity: Identity) -> MissingError | None:
+def from_response(
+    status: int, headers: Mapping[str, str], content: bytes, url: str, identity: Identity
+) -> MissingError | None:
     """Return the error for a status; None if it is no failure. `content` is the beginning of the response."""
     if status < FIRST_REDIRECT:
         return None
-    host, where = urlsplit(url).netloc.rpartition("@")[2], f"{shown(url)}: HTTP {status}"
+    host, where = urlsplit(url).netloc.rpartition("@")[2], f"{without_secrets(url)}: HTTP {status}"
     details = tuple(filter(None, [_explanation(content), identity.problem]))
     if status == PORTAL:
-        return captive(url)
+        return captive_portal_error(url)
     if status in {UNAUTHORIZED, FORBIDDEN}:
-        return _denied(status, where, host, identity, details)
+        return _access_error(status, where, host, identity, details)
     if status == TOO_MANY:
-        return _limited(where, host, headers, identity, details)
+        return _rate_limit_error(where, host, headers, identity, details)
     if status >= FIRST_OF_SERVER or status == TOO_SLOW:
-        failing = PassingError(f"{where}: the server has a problem", id="source-failing", hint=AGAIN, details=details)
+        failing = TransientError(f"{where}: the server has a problem", id="source-failing", hint=AGAIN, details=details)
         failing.after = retry_after(headers.get("Retry-After"))
         return failing
-    return _refused(status, where, url, content, details)
+    return _status_error(status, where, url, content, details)
 
 
 def is_page(headers: Mapping[str, str], beginning: bytes) -> bool:
@@ -65,16 +67,16 @@ def is_page(headers: Mapping[str, str], beginning: bytes) -> bool:
     return kind in {"text/html", "application/xhtml+xml"} or beginning[:100].lstrip().lower().startswith(_HTML)
 
 
-def captive(url: str) -> MissingError:
+def captive_portal_error(url: str) -> MissingError:
     """Return the error for a web page in place of the requested file."""
     return MissingError(
-        f"{shown(url)}: the server sent a web page instead of the file",
+        f"{without_secrets(url)}: the server sent a web page instead of the file",
         id="captive-portal",
         hint="Open the address in a browser: a network's login page or a proxy may have answered. Log in there, then run the same command again.",
     )
 
 
-def _refused(status: int, where: str, url: str, content: bytes, details: tuple[str, ...]) -> MissingError:
+def _status_error(status: int, where: str, url: str, content: bytes, details: tuple[str, ...]) -> MissingError:
     if status == NOT_FOUND:
         return MissingError(
             f"{where}: no such file or image",
@@ -83,16 +85,16 @@ def _refused(status: int, where: str, url: str, content: bytes, details: tuple[s
             details=details,
         )
     if status == PROXY_LOGIN:
-        return proxy_refused("the proxy", "HTTP_PROXY", "it requires a login")
+        return proxy_refused_error("the proxy", "HTTP_PROXY", "it requires a login")
     if b"HTTPS" in content and url.startswith("http:"):
-        return tls_expected(url)
+        return tls_expected_error(url)
     return MissingError(where, id="source-refused", hint="Ask the server's administrator.", details=details)
 
 
-def _denied(status: int, where: str, host: str, identity: Identity, details: tuple[str, ...]) -> MissingError:
-    if identity.who:
+def _access_error(status: int, where: str, host: str, identity: Identity, details: tuple[str, ...]) -> MissingError:
+    if identity.user_text:
         return MissingError(
-            f"{where}: access was refused {identity.who}",
+            f"{where}: access was refused {identity.user_text}",
             id="login-refused",
             hint=f"Run {identity.command(host)} with a user who has access, and check the name.",
             details=details,
@@ -106,7 +108,7 @@ def _denied(status: int, where: str, host: str, identity: Identity, details: tup
     )
 
 
-def _limited(
+def _rate_limit_error(
     where: str, host: str, headers: Mapping[str, str], identity: Identity, details: tuple[str, ...]
 ) -> MissingError:
     after = retry_after(headers.get("Retry-After"))
@@ -114,17 +116,17 @@ def _limited(
     is_hub = host in HUB
     hub = (
         " Docker Hub limits anonymous pulls by address: `docker login` raises the limit."
-        if is_hub and not identity.who
+        if is_hub and not identity.user_text
         else ""
     )
-    kind = MissingError if is_hub and after is None else PassingError  # Docker Hub's limit lasts for hours
+    kind = MissingError if is_hub and after is None else TransientError  # Docker Hub's limit lasts for hours
     limited = kind(
         f"{where}: {host} refuses further requests{wait}",
         id="rate-limited",
         hint=f"Wait, then run the same command again; received data is kept.{hub} A mirror in LABCTL_MIRRORS has no such limit.",
         details=details,
     )
-    if isinstance(limited, PassingError):
+    if isinstance(limited, TransientError):
         limited.after = after
     return limited
 

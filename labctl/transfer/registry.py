@@ -15,7 +15,7 @@ from labctl.transfer import manifests
 from labctl.transfer.arrival import Wanted
 from labctl.transfer.client import Client
 from labctl.transfer.crew import StoppedError
-from labctl.transfer.documents import IMAGE_CONFIGS, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parsed
+from labctl.transfer.documents import IMAGE_CONFIGS, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parse_object
 from labctl.transfer.exchange import Request
 from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest
@@ -52,10 +52,10 @@ class Registry:
             return known
         url = self._url(reference, f"manifests/{_wanted(reference)}")
         login = self._login(reference, actions)
-        answer = self._client.ask(Request("GET", url, {"Accept": ACCEPT}), login=login, fine=[NOT_FOUND])
+        answer = self._client.send(Request("GET", url, {"Accept": ACCEPT}), login=login, fine=[NOT_FOUND])
         if answer.status == NOT_FOUND:
             raise _not_found(reference, url)
-        manifest = manifests.of_answer(reference, answer)
+        manifest = manifests.from_response(reference, answer)
         self._manifests[*place, manifest.digest] = manifest
         return manifest
 
@@ -79,11 +79,11 @@ class Registry:
         blob = manifests.blob(reference, described)
         own = replace(reference, digest=blob.digest)
         if described.get("mediaType") not in IMAGE_CONFIGS:
-            return parsed(self.manifest(own).content)
+            return parse_object(self.manifest(own).content)
         request = Request("GET", self._url(reference, f"blobs/{blob.digest}"))
-        answer = self._client.ask(request, login=self._login(reference, PULL))
-        manifests.check(own, answer, blob.digest)
-        return parsed(answer.content)
+        answer = self._client.send(request, login=self._login(reference, PULL))
+        manifests.check_digest(own, answer, blob.digest)
+        return parse_object(answer.content)
 
     def wanted(self, reference: Reference, blob: Blob) -> Wanted:
         """Return the request to fetch a blob of the repository."""
@@ -98,7 +98,7 @@ class Registry:
     def has_blob(self, reference: Reference, digest: str) -> bool:
         """Return whether the repository has the blob."""
         request = Request("HEAD", self._url(reference, f"blobs/{digest}"))
-        return self._client.ask(request, login=self._login(reference, PUSH), fine=[NOT_FOUND]).status == OK
+        return self._client.send(request, login=self._login(reference, PUSH), fine=[NOT_FOUND]).status == OK
 
     def upload(self, reference: Reference, digest: str, path: Path, report: Progress) -> None:
         """Push a file as a blob of the repository; resume after a lost connection.
@@ -113,7 +113,7 @@ class Registry:
         url = self._url(reference, f"manifests/{reference.tag or manifest.digest}")
         headers = {"Content-Type": manifest.media_type}
         request = Request("PUT", url, headers, manifest.content, silence=VERIFYING_SECONDS)
-        self._client.ask(request, login=self._login(reference, PUSH))
+        self._client.send(request, login=self._login(reference, PUSH))
 
     def stop(self) -> None:
         """Abort the transfers of all threads; none of them retries."""

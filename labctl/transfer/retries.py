@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from labctl.model.events import Progress
-from labctl.transfer.failures import PassingError
+from labctl.transfer.failures import TransientError
 
 PAUSES = (1.0, 2.0, 4.0)
 """Seconds before each retry. A request that got further than before has all of them again."""
@@ -26,7 +26,7 @@ class Retries:
         """Reset the count of failures: the transfer got further than before."""
         self._failures = 0
 
-    def pause(self, error: PassingError) -> None:
+    def pause(self, error: TransientError) -> None:
         """Wait before the next attempt. Raises MissingError if no retry is left, or if the wait would be too long."""
         if self._failures == len(PAUSES) or (error.after or 0) > self._patience:
             raise error.final from error

@@ -14,18 +14,18 @@ _BROKEN = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionEr
 
 def open_tar(path: Path, error: Callable[[str], Exception]) -> tarfile.TarFile:
     """Open an uncompressed archive; raise `error`, with the reason, if the file is not one."""
-    with _told_as(error):
+    with _translate_errors(error):
         return tarfile.open(path, "r:")
 
 
 def members(tar: tarfile.TarFile, error: Callable[[str], Exception]) -> Iterator[tarfile.TarInfo]:
     """Yield the members of an archive; raise `error`, with the reason, if it is damaged."""
-    with _told_as(error):
+    with _translate_errors(error):
         yield from tar
 
 
 @contextmanager
-def _told_as(error: Callable[[str], Exception]) -> Iterator[None]:
+def _translate_errors(error: Callable[[str], Exception]) -> Iterator[None]:
     try:
         yield
     except _BROKEN as broken:

@@ -12,7 +12,7 @@ from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer.client import Client, joined
 from labctl.transfer.exchange import Request
-from labctl.transfer.failures import PassingError, plain_http_refused, shown
+from labctl.transfer.failures import TransientError, plain_http_error, without_secrets
 from labctl.transfer.login import Login
 from labctl.transfer.meter import Meter
 from labctl.transfer.refusals import NOT_FOUND, OK, TOO_MANY
@@ -51,9 +51,9 @@ class Upload:
                 while self._offset < self._size:
                     self._send(meter)
                 self._end()
-            except PassingError as error:
+            except TransientError as error:
                 retries.pause(error)
-                if self._is_there():  # only the response was lost
+                if self._has_blob():  # only the response was lost
                     return
                 self._find(meter)
                 if self._offset > self._furthest:
@@ -70,7 +70,7 @@ class Upload:
 
     def _begin(self, meter: Meter) -> None:
         url = f"{self._blobs}/uploads/"
-        answer = self._client.ask(Request("POST", url, {"Content-Length": "0"}), login=self._login)
+        answer = self._client.send(Request("POST", url, {"Content-Length": "0"}), login=self._login)
         self._move(meter, 0)
         self._is_resumed = False
         self._follow(url, answer.headers)
@@ -84,7 +84,7 @@ class Upload:
         request = Request("PATCH", self._session, headers, content, silence=VERIFYING_SECONDS)
         with self._client.open(request, self._login, fine=self._restarts) as response:
             if response.status in self._restarts:
-                raise self._lost()
+                raise self._lost_session()
             self._move(meter, self._size)
             self._follow(self._session, response.headers)
 
@@ -93,10 +93,10 @@ class Upload:
         request = Request("PUT", url, {"Content-Length": "0"}, silence=VERIFYING_SECONDS)
         with self._client.open(request, self._login, fine=[*self._restarts, _BAD_REQUEST]) as response:
             if response.status in self._restarts:
-                raise self._lost()
+                raise self._lost_session()
             if response.status == _BAD_REQUEST:
                 raise MissingError(
-                    f"{shown(self._blobs)} rejects {self._digest}: it received other bytes than were sent",
+                    f"{without_secrets(self._blobs)} rejects {self._digest}: it received other bytes than were sent",
                     id="digest-mismatch",
                     hint=f"Run the same command again; if the error persists, check the file {self._path}.",
                 )
@@ -106,7 +106,7 @@ class Upload:
         if not self._session:  # it was abandoned
             self._move(meter, 0)
             return
-        answer = self._client.ask(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, TOO_MANY))
+        answer = self._client.send(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, TOO_MANY))
         has = _RANGE.fullmatch(answer.headers.get("Range", ""))
         if answer.status not in {OK, _NO_CONTENT} or has is None:
             self._session = ""
@@ -116,9 +116,9 @@ class Upload:
         self._is_resumed = True
         self._follow(self._session, answer.headers)
 
-    def _is_there(self) -> bool:
+    def _has_blob(self) -> bool:
         request = Request("HEAD", f"{self._blobs}/{self._digest}")
-        return self._client.ask(request, login=self._login, fine=[NOT_FOUND]).status == OK
+        return self._client.send(request, login=self._login, fine=[NOT_FOUND]).status == OK
 
     def _pieces(self, meter: Meter, offset: int) -> Iterator[bytes]:
         self._move(meter, offset)
@@ -137,14 +137,14 @@ class Upload:
         """Set the session's URL for the next request from the Location header."""
         session = joined(url, headers.get("Location")) or self._session or url
         if urlsplit(session).scheme != "https" == urlsplit(self._blobs).scheme:
-            raise plain_http_refused(session)
+            raise plain_http_error(session)
         self._session = session
 
-    def _lost(self) -> PassingError:
+    def _lost_session(self) -> TransientError:
         """Abandon the session, so that the next attempt starts another; return the error."""
         self._session = ""
-        return PassingError(
-            f"{shown(self._blobs)} lost the upload of {self._digest}",
+        return TransientError(
+            f"{without_secrets(self._blobs)} lost the upload of {self._digest}",
             id="upload-lost",
             hint="Run the same command again.",
         )

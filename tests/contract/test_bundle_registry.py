@@ -18,12 +18,12 @@ from labctl.bundle import checksums
 from labctl.bundle.format import Bundle
 from labctl.bundle.layout import ARTIFACT, SKELETON, Artefact, artefact
 from labctl.bundle.oci import pull as pulling
-from labctl.bundle.oci.pull import Arrived
-from labctl.bundle.oci.push import Pushed, push
+from labctl.bundle.oci.pull import PullResult
+from labctl.bundle.oci.push import PushResult, push
 from labctl.bundle.spans import size_of
 from labctl.model.errors import LabError
 from labctl.transfer import mirrors, reference, retries
-from labctl.transfer.documents import IMAGE_INDEX, written
+from labctl.transfer.documents import IMAGE_INDEX, serialise
 from labctl.transfer.registry import Registry
 from labctl.transfer.store import BlobStore
 
@@ -58,11 +58,11 @@ class ClassRoom:
     def bundle(self, architecture: str = "amd64", shop: str = "shop") -> Bundle:
         return travelling.bundle(self.folder / f"built-{shop}", architecture, shop)
 
-    def push(self, bundle: Bundle) -> Pushed:
+    def push(self, bundle: Bundle) -> PushResult:
         self.wire.reset()
         return push(artefact(bundle), self.reference, Registry(mirrors.Mirrors(), _silent), self.folder, _silent)
 
-    def pull(self, architecture: str = "amd64", *, may_move: bool = True, needs_registry: bool = True) -> Arrived:
+    def pull(self, architecture: str = "amd64", *, may_move: bool = True, needs_registry: bool = True) -> PullResult:
         self.wire.reset()
         client = Registry(mirrors.Mirrors(), _silent)
         options = {"may_move": may_move, "needs_registry": needs_registry}
@@ -160,7 +160,7 @@ def test_a_bundle_is_pulled_from_a_nested_index(room: ClassRoom) -> None:
         room.push(bundle)
         nested.append(client.manifest(room.reference).descriptor())
     room.tag = "all"
-    client.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": nested}))
+    client.put_manifest(room.reference, serialise(IMAGE_INDEX, {"manifests": nested}))
 
     for name, bundle in built.items():
         assert travelling.same_files(room.pull(name).bundle.folder, bundle.folder)
@@ -175,7 +175,7 @@ def test_a_push_into_a_nested_index_keeps_its_entries_if_one_has_a_bundle(room: 
         room.tag = tag
         entry = client.manifest(room.reference).descriptor()
         room.tag = f"index-of-{tag}"
-        client.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": [entry]}))
+        client.put_manifest(room.reference, serialise(IMAGE_INDEX, {"manifests": [entry]}))
         return entry
 
     room.tag = "arm64"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from fault_server import Fault, Server, free_port, serving
 
-from labctl.bundle import Bundle, checksums, images, installed
+from labctl.bundle import Bundle, checksums, images, readable_bundles
 from labctl.bundle.download import by_engine, tools, ways
 from labctl.bundle.download import download as downloading
 from labctl.bundle.download import recipe as recipes
@@ -31,7 +31,7 @@ from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer import probe
 from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST
-from labctl.transfer.mirrors import Mirrors, of
+from labctl.transfer.mirrors import Mirrors, parse_mirrors
 from labctl.transfer.probe import unreachable
 
 KUBEADM = "#!/bin/sh\nprintf '%s\\n' registry.k8s.io/pause:3.10.2 registry.k8s.io/etcd:3.7.0-0\n"
@@ -125,7 +125,7 @@ class Upstream:
             ("registry.k8s.io", "docker.io", "dl.k8s.io", "raw.githubusercontent.com", "deb.debian.org"),
             self.server.url,
         )
-        return download(self.cache, report, Order(recipes.load(file), of(table, ""), kubernetes), self.tools)
+        return download(self.cache, report, Order(recipes.load(file), parse_mirrors(table, ""), kubernetes), self.tools)
 
     def paths(self) -> list[str]:
         """Return the requested paths."""
@@ -153,7 +153,7 @@ def test_a_downloaded_bundle_is_complete_and_installed(upstream: Upstream) -> No
     bundle = upstream.download()
 
     assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub limits these requests
-    assert bundle == next(installed(upstream.cache))
+    assert bundle == next(readable_bundles(upstream.cache))
     assert (bundle.maker, bundle.recipe) == ("download", "small")
     assert bundle.versions == {
         "kubernetes": "1.37.2",
@@ -215,7 +215,7 @@ def test_files_verified_by_an_interrupted_download_are_not_fetched_again(upstrea
     upstream.tools.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         upstream.download()
-    assert not [*installed(upstream.cache)]
+    assert not [*readable_bundles(upstream.cache)]
     upstream.tools.error = None
     upstream.server.reset()
 
@@ -257,9 +257,9 @@ def test_servers_are_probed_in_parallel_without_following_redirects(
         port = mute.getsockname()[1]
         table = dict.fromkeys(("quay.io", "docker.io", "dl.k8s.io", "raw.githubusercontent.com"), upstream.server.url)
         table |= {"registry.k8s.io": leading.url, "deb.debian.org": upstream.server.url}
-        answering = Order(recipes.load(), of(table, ""))
+        answering = Order(recipes.load(), parse_mirrors(table, ""))
         mutes = {"quay.io": f"http://127.0.0.1:{port}", "docker.io": f"https://127.0.0.1:{port}"}
-        quiet = Order(recipes.load(), of({**table, **mutes}, ""))
+        quiet = Order(recipes.load(), parse_mirrors({**table, **mutes}, ""))
 
         assert unreachable_reasons(answering.servers(), unreachable) == ()
         assert [request.path for request in leading.requests] == ["/v2/"]
@@ -364,7 +364,7 @@ def test_invalid_upstream_content_is_one_error_and_leaves_no_bundle(
         upstream.download()
 
     assert raised.value.id == identity
-    assert not [*installed(upstream.cache)]
+    assert not [*readable_bundles(upstream.cache)]
 
 
 def test_another_patch_version_has_the_images_that_its_kubeadm_lists(upstream: Upstream) -> None:

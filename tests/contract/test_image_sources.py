@@ -37,7 +37,10 @@ esac
 @pytest.fixture
 def sources(tmp_path: Path) -> Iterator[Sources]:
     """Sources whose registry has one image, for amd64 and without an index."""
-    with archive.opened(_archive(tmp_path / "api.tar", "api:2"), tmp_path / "scratch") as opened, serving() as server:
+    with (
+        archive.open_archive(_archive(tmp_path / "api.tar", "api:2"), tmp_path / "scratch") as opened,
+        serving() as server,
+    ):
         (archived,) = opened.images("amd64")
         for blob in archived.image.blobs:
             opened.extract(archived, blob, tmp_path / "blob")
@@ -108,7 +111,7 @@ def test_an_image_that_neither_has_is_an_error(
 
     assert raised.value.id == identity
     assert text in raised.value.message
-    assert sources.store.all() == ()
+    assert sources.store.images() == ()
 
 
 @pytest.mark.parametrize("part", [0, -1], ids=["config", "layer"])
@@ -152,7 +155,7 @@ def test_an_image_of_docker_for_another_architecture_is_refused(
 
     assert (raised.value.id, raised.value.exit_code) == ("architecture-missing", 3)
     assert "linux/amd64" in raised.value.message
-    assert sources.store.all() == ()
+    assert sources.store.images() == ()
 
 
 def test_an_image_of_a_registry_for_another_architecture_is_refused(

@@ -57,7 +57,7 @@ def test_an_arp_request_finds_the_right_mac_despite_a_wrong_entry() -> None:
         _enter_network()
         check(["ip", "neigh", "add", str(NEIGHBOUR), "lladdr", WRONG, "dev", "lan", "nud", "permanent"])
 
-        assert Client().ask_arp([NEIGHBOUR], ROUTE) == {NEIGHBOUR: {MAC}}
+        assert Client().query_arp([NEIGHBOUR], ROUTE) == {NEIGHBOUR: {MAC}}
         assert _probe(NEIGHBOUR).outcome == SILENT
 
         check(["ip", "neigh", "del", str(NEIGHBOUR), "dev", "lan"])
@@ -70,7 +70,7 @@ def test_after_a_reply_arp_waits_only_for_a_second_one() -> None:
     def in_child() -> None:
         _enter_network()
         began = time.monotonic()
-        assert Client().ask_arp([NEIGHBOUR], ROUTE) == {NEIGHBOUR: {MAC}}
+        assert Client().query_arp([NEIGHBOUR], ROUTE) == {NEIGHBOUR: {MAC}}
 
         assert arp.GRACE_SECONDS <= time.monotonic() - began < NORMAL.arp
 
@@ -80,10 +80,10 @@ def test_after_a_reply_arp_waits_only_for_a_second_one() -> None:
 def test_only_root_may_send_arp_and_read_filters() -> None:
     def in_child() -> None:
         _enter_network()
-        assert Client().may_ask_arp
+        assert Client().may_query_arp
 
         os.setuid(ORDINARY_USER)
-        assert not Client().may_ask_arp
+        assert not Client().may_query_arp
         assert Client().filters() is None
 
     assert wait_for_exit(start(in_child)) == 0

@@ -14,7 +14,7 @@ import pytest
 
 from labctl.model.limits import NORMAL, Limits
 from labctl.trace.probes import exchange
-from labctl.trace.probes.exchange import Exchange, Line, fetch
+from labctl.trace.probes.exchange import Connection, Exchange, fetch
 
 HOST, HERE = "my-app.local", IPv4Address("127.0.0.1")
 HEAD = b"HTTP/1.1 200 OK\r\nX-Pod-Name: my-app-1\r\n"
@@ -184,7 +184,7 @@ def test_requests_share_a_connection_and_each_has_its_mark() -> None:
             requests.append(request)
             connection.sendall(HEAD + b"Content-Length: 2\r\n\r\nok")
 
-    with serving(serves) as port, Line(HOST, HERE, port) as line:
+    with serving(serves) as port, Connection(HOST, HERE, port) as line:
         exchanges = [line.ask("/a b?c=\u00e9") for _ in range(3)]
 
     assert [each.status for each in exchanges] == [200, 200, 200]
@@ -202,7 +202,7 @@ def test_requests_share_a_connection_and_each_has_its_mark() -> None:
     ids=["said", "unsaid"],
 )
 def test_a_connection_closed_by_the_server_is_reopened(responds: Act) -> None:
-    with serving(responds) as port, Line(HOST, HERE, port) as line:
+    with serving(responds) as port, Connection(HOST, HERE, port) as line:
         first = line.ask("/")
         time.sleep(0.05)  # let the end of the connection arrive
         second = line.ask("/")

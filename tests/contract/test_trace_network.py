@@ -37,7 +37,7 @@ def test_every_arp_reply_for_an_address_is_collected(owners: list[IPv4Address]) 
     def in_child() -> None:
         _enter_network(owners)
 
-        assert Client().ask_arp(ADDRESSES, _route()) == {
+        assert Client().query_arp(ADDRESSES, _route()) == {
             FIRST: {MACS[FIRST]},
             SECOND: {MACS[SECOND]},
             SHARED: {MACS[owner] for owner in owners},
@@ -55,7 +55,7 @@ def test_a_silent_address_is_queried_again() -> None:
         )
         late.start()
 
-        assert Client().ask_arp([SHARED], _route()) == {SHARED: {MACS[SECOND]}}
+        assert Client().query_arp([SHARED], _route()) == {SHARED: {MACS[SECOND]}}
         late.join()
 
     assert wait_for_exit(start(in_child)) == 0
@@ -80,7 +80,7 @@ def test_without_root_arp_entries_come_from_the_kernel() -> None:
         _enter_network([SECOND])
         os.setuid(ORDINARY_USER)
 
-        assert Client().ask_arp(ADDRESSES, _route()) == {
+        assert Client().query_arp(ADDRESSES, _route()) == {
             FIRST: {MACS[FIRST]},
             SECOND: {MACS[SECOND]},
             SHARED: {MACS[SECOND]},

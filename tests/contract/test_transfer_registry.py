@@ -28,7 +28,7 @@ from labctl.transfer.documents import (
     IMAGE_MANIFEST,
     Document,
     image_manifest,
-    written,
+    serialise,
 )
 from labctl.transfer.fetch import fetch
 from labctl.transfer.manifests import ImageManifest
@@ -65,7 +65,7 @@ def trusted(debian: DockerRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def _registry(base: str) -> Registry:
-    return Registry(mirrors.of({"reg.test": base}, ""), _ignore)
+    return Registry(mirrors.parse_mirrors({"reg.test": base}, ""), _ignore)
 
 
 def _ignore(_text: str) -> None:
@@ -95,7 +95,7 @@ def _index(**manifests_by_architecture: Document) -> Document:
         each.descriptor(platform={"os": "linux", "architecture": architecture})
         for architecture, each in manifests_by_architecture.items()
     ]
-    return written(IMAGE_INDEX, {"manifests": listed})
+    return serialise(IMAGE_INDEX, {"manifests": listed})
 
 
 def _push(registry: Registry, folder: Path, architecture: str, *layers: bytes) -> ImageManifest:
@@ -138,14 +138,14 @@ def test_an_image_is_pulled_from_a_nested_index(trusted: DockerRegistry, tmp_pat
     statement = image_manifest((IMAGE_CONFIG, amd64.config.digest, amd64.config.size), [])
     about = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": amd64.digest}
     inner = [
-        written(IMAGE_INDEX, {"manifests": [statement.descriptor(annotations=about), image.descriptor()]})
+        serialise(IMAGE_INDEX, {"manifests": [statement.descriptor(annotations=about), image.descriptor()]})
         for image in images
     ]
-    attested = written(IMAGE_INDEX, {"manifests": [each.descriptor() for each in inner]})
+    attested = serialise(IMAGE_INDEX, {"manifests": [each.descriptor() for each in inner]})
     platforms = [{"os": "linux", "architecture": name} for name in ("amd64", "arm64")]
     described = [each.descriptor(platform=platform) for each, platform in zip(inner, platforms, strict=True)]
     unknown = {"os": "unknown", "architecture": "unknown"}
-    named = written(IMAGE_INDEX, {"manifests": [statement.descriptor(platform=unknown), *described]})
+    named = serialise(IMAGE_INDEX, {"manifests": [statement.descriptor(platform=unknown), *described]})
     for document in (statement, *inner, attested, named):
         registry.put_manifest(Reference(REFERENCE.host, REFERENCE.repository), document)
 
@@ -286,7 +286,9 @@ def test_a_login_is_sent_only_to_its_registry(tmp_path: Path, is_named: bool) ->
         log_in(tmp_path, hosts[0])
         target.requires_login, target.redirect = True, named.url
         table = {"reg.test": target.url, **({"other.test": named.url} if is_named else {})}
-        upload = partial(Registry(mirrors.of(table, ""), _ignore).upload, parse("reg.test/lab"), blob.digest, path)
+        upload = partial(
+            Registry(mirrors.parse_mirrors(table, ""), _ignore).upload, parse("reg.test/lab"), blob.digest, path
+        )
 
         if is_named:
             upload(_ignore)

@@ -86,7 +86,7 @@ def place(bundle: Path, state_home: Path) -> Iterator[Place]:
             push(base, NODE_IMAGE, registry.url)
             patch.setenv("DOCKER_HOST", engine)
             patch.setenv("SSL_CERT_FILE", str(certificate))
-            table = mirrors.of({"docker.io": registry.url, DEBIAN: debian.url}, "")
+            table = mirrors.parse_mirrors({"docker.io": registry.url, DEBIAN: debian.url}, "")
             [image] = sources.images([NODE_IMAGE], described.architecture, table, _ignore)
             sources.fetch_layers([image], store := BlobStore(folder / "blobs"), _ignore)
             sources.pack(store, replace(image, reference=by_engine.base_name(target)), target)
@@ -129,7 +129,7 @@ def test_the_engine_builds_the_same_system_as_mmdebstrap(
 def build_from_arguments() -> None:
     """Build a node's system in a separate process, from its command-line arguments."""
     architecture, debian, folder = sys.argv[1:]
-    tools.make_node(NODE, architecture, mirrors.of({DEBIAN: debian}, ""), Path(folder))
+    tools.make_node(NODE, architecture, mirrors.parse_mirrors({DEBIAN: debian}, ""), Path(folder))
 
 
 def _members(system: Path) -> dict[str, tuple[bytes, int, int, int, int, str]]:

@@ -22,10 +22,10 @@ from labctl.bundle.unfinished import (
     PROGRESS,
     SCRATCH,
     architecture,
-    begun,
-    described,
     is_made,
-    moved,
+    move_into_place,
+    open_unfinished,
+    read_description,
     reopen,
 )
 from labctl.host import locks
@@ -64,15 +64,15 @@ def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
     folder = cache / "bundles" / recipe_id()
     with disk_errors(folder), locks.exclusive(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
         if folder.exists():
-            bundle = described(folder, DESCRIPTION, MAKER)
-            problems = checksums.damage(bundle, cache, report)
+            bundle = read_description(folder, DESCRIPTION, MAKER)
+            problems = checksums.find_damage(bundle, cache, report)
             if bundle.files and not problems:
                 return bundle
             reopen(bundle, problems, report)
         using.check_tools()
         go = using.find_go(cache, architecture(), report)
-        bundle = _complete(_make_missing(begun(folder, MAKER), report, using, go), folder.name, go)
-        checksums.remember(bundle, cache)  # each file was hashed when it was made
+        bundle = _finish(_make_missing(open_unfinished(folder, MAKER), report, using, go), folder.name, go)
+        checksums.record_hashed(bundle, cache)  # each file was hashed when it was made
         bundle.folder.rename(folder)
         return load(folder)
 
@@ -98,13 +98,13 @@ def _own_files(here: Path) -> bytes:
     )
 
 
-def made_images() -> tuple[str, ...]:
+def recipe_images() -> tuple[str, ...]:
     """Return the references of the images that `build` makes; a version that only the build finds is a placeholder."""
     images = (artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage))
     return tuple(image.reference for image in images)
 
 
-def made_files() -> tuple[str, ...]:
+def recipe_files() -> tuple[str, ...]:
     """Return the paths of the files that `build` makes."""
     return tuple(path for artefact in RECIPE for path in artefact.files)
 
@@ -122,7 +122,7 @@ def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bu
             f"{artefact.name} {artefact.version}: {artefact.verb}, {number} of {len(RECIPE)}, about {_duration(left)} left"
         )
         started = time.monotonic()
-        files = _made(artefact, bundle, using, go)
+        files = _make(artefact, bundle, using, go)
         spent, planned = spent + time.monotonic() - started, planned + artefact.seconds
         kept = tuple(file for file in bundle.files if file.path not in artefact.files)
         bundle = replace(bundle, files=(*kept, *files))
@@ -130,7 +130,7 @@ def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bu
     return bundle
 
 
-def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[File, ...]:
+def _make(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[File, ...]:
     """Make an artefact, move its files into place, and return them."""
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=bundle.folder) as scratch:
         try:
@@ -138,21 +138,22 @@ def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[Fi
         except LabError as error:
             raise build_error(artefact, error, bundle.folder) from error
         return tuple(
-            moved(Path(scratch) / Path(path).name, bundle, path, artefact.made_from.source) for path in artefact.files
+            move_into_place(Path(scratch) / Path(path).name, bundle, path, artefact.made_from.source)
+            for path in artefact.files
         )
 
 
-def made_image(bundle: Bundle, artefact: Artefact) -> Image:
+def built_image(bundle: Bundle, artefact: Artefact) -> Image:
     """Return the description of an image that was built; its reference is read from its archive."""
     image = artefact.made_from
     assert isinstance(image, ContainerImage)  # noqa: S101 - the caller has checked
     return Image(images.reference_of(bundle.path(artefact.path)), artefact.path, image.runs_on, image.phase)
 
 
-def _complete(bundle: Bundle, name: str, go: Go) -> Bundle:
+def _finish(bundle: Bundle, name: str, go: Go) -> Bundle:
     """Write the bundle's bundle.yaml, and return the finished bundle."""
     carried = tuple(
-        made_image(bundle, artefact) for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage)
+        built_image(bundle, artefact) for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage)
     )
     web_image = next(image.reference for image in carried if image.archive == WEB_IMAGE)
     versions = {**VERSIONS, "nginx": web_image.rpartition(":")[2], "go": go.version()}

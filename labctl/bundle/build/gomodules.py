@@ -73,7 +73,7 @@ def _module_folder(go: Go, module: GoModule, scratch: Path) -> Path:
     shutil.copytree(MODULES / module.folder, folder)
     if module.upstream:
         theirs = Path(_download(go, module, folder)["GoMod"])
-        check_pins(module, _parsed(go, theirs), _parsed(go, folder / "go.mod"))
+        check_pins(module, _parse(go, theirs), _parse(go, folder / "go.mod"))
     return folder
 
 
@@ -84,6 +84,6 @@ def _download(go: Go, module: GoModule, folder: Path) -> dict[str, str]:
     return description
 
 
-def _parsed(go: Go, go_mod: Path) -> dict[str, Any]:
+def _parse(go: Go, go_mod: Path) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(go.run("mod", "edit", "-json", go_mod, cwd=go_mod.parent))
     return parsed

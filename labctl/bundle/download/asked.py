@@ -10,33 +10,33 @@ from labctl.model.errors import MissingError
 from labctl.render.yaml_stream import documents
 
 
-def by_kubeadm(said: str) -> tuple[str, ...]:
+def kubeadm_images(said: str) -> tuple[str, ...]:
     """Return the images in the output of `kubeadm config images list`."""
     return tuple(line for line in said.split() if re.fullmatch(r"[-.a-z0-9]+(/[-._a-z0-9]+)+:[-._A-Za-z0-9]+", line))
 
 
-def by_manifest(text: str) -> tuple[str, ...]:
+def manifest_images(text: str) -> tuple[str, ...]:
     """Return the images of the containers in a manifest of Kubernetes objects, each once."""
     return tuple(dict.fromkeys(_images(documents(text))))
 
 
-def settled(recipe: Recipe, asked: Sequence[str], *, follows: bool) -> tuple[ImageRow, ...]:
+def with_versions(recipe: Recipe, asked: Sequence[str], *, follows: bool) -> tuple[ImageRow, ...]:
     """Return the recipe's images with their versions filled in; they must include every image that kubeadm requires.
 
     If the recipe `follows` kubeadm, because it was written for another version, these images get kubeadm's tags.
     Raises MissingError `recipe-mismatch`.
     """
-    rows = [row.model_copy(update={"reference": recipe.filled(row.reference, "")}) for row in recipe.images]
+    rows = [row.model_copy(update={"reference": recipe.fill(row.reference, "")}) for row in recipe.images]
     if follows:
         tags = {repository(reference): reference for reference in asked}
         rows = [
             row.model_copy(update={"reference": tags.get(repository(row.reference), row.reference)}) for row in rows
         ]
-    refuse_missing(rows, asked, f"kubeadm {recipe.kubernetes}")
+    require_images(rows, asked, f"kubeadm {recipe.kubernetes}")
     return tuple(rows)
 
 
-def refuse_missing(rows: Iterable[ImageRow], asked: Sequence[str], whose: str) -> None:
+def require_images(rows: Iterable[ImageRow], asked: Sequence[str], whose: str) -> None:
     """Raise MissingError `recipe-mismatch` if a required image is not among the rows.
 
     An image that is required by digest must be pinned to the same digest.

@@ -38,7 +38,7 @@ SYSTEM = "/node.tar"
 CLEAN_SECONDS = 60.0
 
 
-def answers(architecture: str) -> bool:
+def engine_answers(architecture: str) -> bool:
     """Return whether an Engine of that architecture answers."""
     return docker_engine.platform() == f"linux/{architecture}"
 
@@ -55,7 +55,7 @@ def make_node(packages: DebianPackages, target: Path, architecture: str, sources
     at the end, even on failure. Raises MissingError `tool-failed`, and NotReadyError if the Engine keeps something.
     """
     name = reference_of(base)
-    with tempfile.TemporaryDirectory(dir=target.parent) as context, _cleaned(name):
+    with tempfile.TemporaryDirectory(dir=target.parent) as context, _temporary_objects(name):
         _write_context(Path(context), dockerfile(name, packages, architecture, sources))
         _docker("image", "load", "--input", base)
         image = f"{name}-made"
@@ -78,14 +78,14 @@ def dockerfile(base: str, packages: DebianPackages, architecture: str, sources: 
         f"COPY {CERTIFICATES} {TRUSTED}",
         f"COPY {hook} /",
         f"ENV SSL_CERT_FILE={TRUSTED} DEBIAN_FRONTEND=noninteractive",
-        *([f"RUN {_only(sources[0])}"] if sources else []),
+        *([f"RUN {_single_source(sources[0])}"] if sources else []),
         "RUN apt-get -q -o APT::Update::Error-Mode=any update && apt-get -q install -y --no-install-recommends mmdebstrap",
         f'RUN SOURCE_DATE_EPOCH={EPOCH} {debian.HOOK}="$(cat /{hook})" {make}',
     ]
     return "\n".join(lines) + "\n"
 
 
-def _only(mirror: str) -> str:
+def _single_source(mirror: str) -> str:
     """Return the command that makes a mirror the only source of the image's own apt."""
     words = f'{debian.KEYRING} {shlex.quote(mirror)} "$VERSION_CODENAME"'
     line = f"printf 'deb [signed-by=%s] %s %s main\\n' {words} >/etc/apt/sources.list"
@@ -101,7 +101,7 @@ def _write_context(folder: Path, text: str) -> None:
 
 
 @contextmanager
-def _cleaned(base: str) -> Iterator[None]:
+def _temporary_objects(base: str) -> Iterator[None]:
     """Remove what was made in the Engine, before and after."""
     _clean(base)
     try:

@@ -16,7 +16,7 @@ FOLDER = "failure-detector"
 """The folder that `.ci/package` fills: `linux-ARCHITECTURE`, and its SHA-256 in `linux-ARCHITECTURE.sha256`."""
 
 
-def carried(architecture: str) -> bool:
+def has_program(architecture: str) -> bool:
     """Return whether this labctl contains the program for that architecture."""
     return (files(__package__) / FOLDER / f"linux-{architecture}").is_file()
 

@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Protocol
 
 from labctl.bundle import checksums, unfinished
-from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, made_image
+from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, built_image
 from labctl.bundle.download import asked, by_engine, sources, tools, ways
 from labctl.bundle.download.order import Order
 from labctl.bundle.download.pins import Pins
 from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, repository, tag
-from labctl.bundle.download.sources import Pulled
+from labctl.bundle.download.sources import PulledImage
 from labctl.bundle.download.ways import Way
 from labctl.bundle.format import DESCRIPTION, Bundle, Image, load, write
-from labctl.bundle.unfinished import OTHER_SECONDS, PROGRESS, SCRATCH, begun, described, is_made, moved, reopen
+from labctl.bundle.unfinished import (
+    OTHER_SECONDS,
+    PROGRESS,
+    SCRATCH,
+    is_made,
+    move_into_place,
+    open_unfinished,
+    read_description,
+    reopen,
+)
 from labctl.host import locks
 from labctl.host.paths import BLOBS
 from labctl.host.reachable import unreachable_reasons
@@ -71,18 +80,18 @@ def download(cache: Path, report: Progress, order: Order, using: Tools = tools) 
     blobs = locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS)  # keeps others from removing blobs
     with unfinished.disk_errors(folder, _disk_full), blobs, locks.exclusive(lock, report, timeout=OTHER_SECONDS):
         if folder.exists():
-            bundle = described(folder, DESCRIPTION, MAKER)
-            problems = checksums.damage(bundle, cache, report)
+            bundle = read_description(folder, DESCRIPTION, MAKER)
+            problems = checksums.find_damage(bundle, cache, report)
             if bundle.files and not problems:
                 return bundle
             _require_servers(order, folder)  # do not touch a damaged bundle that cannot be repaired
             reopen(bundle, problems, report)
         way = using.way_to_make_node(unfinished.architecture())
-        started = begun(folder, MAKER)
+        started = open_unfinished(folder, MAKER)
         if shutil.disk_usage(started.folder).free < SPACE - sum(file.size for file in started.files):
             raise _disk_full(folder)
         bundle = _Download(cache, report, order, using, started).complete(way)
-        checksums.remember(bundle, cache)  # each file was hashed when it was made
+        checksums.record_hashed(bundle, cache)  # each file was hashed when it was made
         bundle.folder.rename(folder)
         return load(folder)
 
@@ -112,10 +121,10 @@ class _Download:
         for each in taken:
             self._make((each.path,), each.source, partial(sources.copy, self._store, each))
         said = self._using.images_of_kubeadm(self._bundle.path("bin/kubeadm"), self._recipe.kubernetes)
-        rows = asked.settled(self._recipe, asked.by_kubeadm(said), follows=self._order.follows)
+        rows = asked.with_versions(self._recipe, asked.kubeadm_images(said), follows=self._order.kubeadm_chooses_images)
         for manifest in self._recipe.manifests:
             text = self._bundle.path(manifest.path).read_text(encoding="utf-8")
-            asked.refuse_missing(rows, asked.by_manifest(text), manifest.path)
+            asked.require_images(rows, asked.manifest_images(text), manifest.path)
         return rows
 
     def _images(self, rows: Sequence[ImageRow]) -> None:
@@ -145,9 +154,9 @@ class _Download:
         made_in = f", made in {image.source}" if image else ""
         self._make(NODE_FILES, f"Debian {node.suite}: {' '.join(NODE.packages.names)}{made_in}", make)
 
-    def _node_image(self) -> Pulled:
+    def _node_image(self) -> PulledImage:
         """Fetch Debian's image: the one of an earlier run, if there was one, because its tag moves every few weeks."""
-        reference = self._recipe.filled(self._recipe.node.image, "")
+        reference = self._recipe.fill(self._recipe.node.image, "")
         first = self._pins.known().get(_tagged(reference), "")
         exact = reference if "@" in reference or not first else f"{reference}@{first}"
         [image] = sources.images([exact], self._architecture, self._order.mirrors, self._report)
@@ -170,7 +179,9 @@ class _Download:
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._bundle.folder) as scratch:
             if make(Path(scratch)) is False:
                 return
-            files = tuple(moved(Path(scratch) / Path(path).name, self._bundle, path, source) for path in paths)
+            files = tuple(
+                move_into_place(Path(scratch) / Path(path).name, self._bundle, path, source) for path in paths
+            )
         kept = tuple(file for file in self._bundle.files if file.path not in paths)
         self._bundle = replace(self._bundle, files=(*kept, *files))
         write(self._bundle, PROGRESS)
@@ -182,7 +193,7 @@ class _Download:
         self._make((RECORD,), "labctl's own record", lambda folder: _write_text(folder / RECORD, text))
         carried = [Image(_tagged(row.reference), archive(row.reference), row.runs_on, row.phase) for row in rows]
         if self._bundle.has(FAILURE_DETECTOR.path):
-            carried.append(made_image(self._bundle, FAILURE_DETECTOR))
+            carried.append(built_image(self._bundle, FAILURE_DETECTOR))
         bundle = replace(
             self._bundle,
             versions=versions(self._recipe, rows),

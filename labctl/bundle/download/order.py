@@ -23,7 +23,7 @@ class Order:
     @property
     def recipe(self) -> Recipe:
         """The recipe with the requested version."""
-        return self.own.of_kubernetes(self.kubernetes) if self.kubernetes else self.own
+        return self.own.with_kubernetes(self.kubernetes) if self.kubernetes else self.own
 
     def folder(self, cache: Path) -> Path:
         """Return the folder of the finished bundle."""
@@ -41,6 +41,6 @@ class Order:
         )
 
     @property
-    def follows(self) -> bool:
+    def kubeadm_chooses_images(self) -> bool:
         """Whether kubeadm chooses the versions of its images, because the recipe was written for another Kubernetes."""
         return self.recipe.kubernetes != self.own.kubernetes

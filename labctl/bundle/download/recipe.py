@@ -125,20 +125,20 @@ class Recipe(_Row):
         """The version of Kubernetes."""
         return self.versions["kubernetes"]
 
-    def of_kubernetes(self, version: str) -> Recipe:
+    def with_kubernetes(self, version: str) -> Recipe:
         """Return the recipe with another patch version of Kubernetes, whose binaries are not pinned."""
         if version == self.kubernetes:
             return self
         unpinned = tuple(binary.model_copy(update={"sha256": {}}) for binary in self.binaries)
         return self.model_copy(update={"versions": {**self.versions, "kubernetes": version}, "binaries": unpinned})
 
-    def filled(self, text: str, machine: str) -> str:
+    def fill(self, text: str, machine: str) -> str:
         """Return the text with the versions and the architecture filled in."""
         return text.format_map({**self.versions, "architecture": machine})
 
     def references(self) -> tuple[str, ...]:
         """Return the full references of the images."""
-        return tuple(self.filled(row.reference, "") for row in self.images)
+        return tuple(self.fill(row.reference, "") for row in self.images)
 
     def paths(self) -> tuple[str, ...]:
         """Return the paths of the files that are used unchanged."""
@@ -161,7 +161,7 @@ def recipe_id(recipe: Recipe) -> str:
     return f"kubernetes-{recipe.kubernetes}-{architecture()}-{digest.hexdigest()[:8]}"
 
 
-def was_tried(kubernetes: str) -> bool:
+def was_tested(kubernetes: str) -> bool:
     """Return whether labs were tested with the minor release of this version; an empty one is the recipe's."""
     return not kubernetes or kubernetes.rpartition(".")[0] in MINORS
 
@@ -183,13 +183,13 @@ def _read(path: Path) -> Recipe:
             f"the recipe {path} cannot be read: {error.strerror}", id="recipe-unreadable", hint="Make it readable."
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date raises ValueError
-        raise _invalid(path, [f"it is not valid YAML: {' '.join(str(error).split())}"]) from error
+        raise _invalid_error(path, [f"it is not valid YAML: {' '.join(str(error).split())}"]) from error
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        raise _invalid(path, [_described(problem) for problem in error.errors(include_url=False)]) from error
+        raise _invalid_error(path, [_describe(problem) for problem in error.errors(include_url=False)]) from error
     if problems := list(_contradictions(recipe)):
-        raise _invalid(path, problems)
+        raise _invalid_error(path, problems)
     return recipe
 
 
@@ -202,13 +202,13 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     known = dict.fromkeys((row.url for row in recipe.files), names | {"architecture"})
     # No {architecture} here: it is chosen from the image's index.
     known |= dict.fromkeys((*(row.reference for row in recipe.images), recipe.node.image), names)
-    if wrong := [text for text in known if not _can_be_filled(text, known[text])]:
+    if wrong := [text for text in known if not _has_only_known_words(text, known[text])]:
         yield from (f"{text}: what is in braces must be one of {', '.join(sorted(known[text]))}" for text in wrong)
         return
     yield from (f"binaries: {path} is missing" for path in PROGRAMS if path not in recipe.paths())
     places = [*recipe.paths(), *(archive(reference) for reference in recipe.references())]
     yield from (f"{place}: {number} rows create it" for place, number in Counter(places).items() if number > 1)
-    urls = Counter(recipe.filled(row.url, "{architecture}") for row in recipe.files)
+    urls = Counter(recipe.fill(row.url, "{architecture}") for row in recipe.files)
     yield from (f"{url}: {number} rows use it" for url, number in urls.items() if number > 1)
     repositories = {
         repository(reference): row for reference, row in zip(recipe.references(), recipe.images, strict=True)
@@ -219,7 +219,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"images: none of phase {Phase.SANDBOX.value} is called {SANDBOX}"
 
 
-def _can_be_filled(text: str, known: Collection[str]) -> bool:
+def _has_only_known_words(text: str, known: Collection[str]) -> bool:
     """Return whether all braces in the text enclose known words."""
     return not set("{}") & set(re.sub("|".join(f"{{{re.escape(word)}}}" for word in known), "", text))
 
@@ -240,13 +240,13 @@ def archive(reference: str) -> str:
     return f"images/{'-'.join(dict.fromkeys(words))}.tar"
 
 
-def _described(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _describe(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     place = ".".join(str(part) for part in problem["loc"])
     text = _MUST_BE.get(problem.get("ctx", {}).get("pattern", problem["type"]), problem["msg"])
     return f"{place}: {text}" if place else text
 
 
-def _invalid(path: Path, problems: list[str]) -> UsageError:
+def _invalid_error(path: Path, problems: list[str]) -> UsageError:
     lines = "".join(f"\n  {problem}" for problem in problems)
     return UsageError(
         f"{path} is not a recipe for bundles{lines}",

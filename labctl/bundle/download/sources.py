@@ -26,7 +26,7 @@ _SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class UpstreamFile:
     """A file of upstream's that goes into the bundle unchanged."""
 
     path: str
@@ -37,7 +37,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PulledImage:
     """An image for one architecture: its reference without a digest, and what its registry serves."""
 
     reference: str
@@ -55,45 +55,47 @@ class Pulled:
         return f"{self.reference}@{self.digest}"
 
 
-def mirrored(url: str, mirrors: Mirrors) -> str:
+def mirror_url(url: str, mirrors: Mirrors) -> str:
     """Return the mirror's URL for one of upstream's."""
     parts = urlsplit(url)
     return mirrors.base(parts.netloc) + parts.path
 
 
-def files(recipe: Recipe, machine: str, mirrors: Mirrors, store: BlobStore, report: Progress) -> tuple[Taken, ...]:
+def files(
+    recipe: Recipe, machine: str, mirrors: Mirrors, store: BlobStore, report: Progress
+) -> tuple[UpstreamFile, ...]:
     """Fetch the binaries and manifests of a recipe into the store. Raises as `fetch`, and `checksum-unreadable`."""
-    rows = {recipe.filled(row.url, machine): row for row in recipe.files}
+    rows = {recipe.fill(row.url, machine): row for row in recipe.files}
     open_ones = [url for url, row in rows.items() if isinstance(row, Binary) and not row.checksum(machine)]
     pinned = {url: DIGEST + checksum for url, row in rows.items() if (checksum := row.checksum(machine))}
-    published = _published(open_ones, mirrors, store, report)
+    published = _published_digests(open_ones, mirrors, store, report)
     expected = {**pinned, **published}
-    wanted = [Wanted(row.path, mirrored(url, mirrors), expected.get(url)) for url, row in rows.items()]
+    wanted = [Wanted(row.path, mirror_url(url, mirrors), expected.get(url)) for url, row in rows.items()]
     blobs = fetch(wanted, store, report)
     by_whose = {
         **dict.fromkeys(pinned, ", by the recipe's checksum"),
         **dict.fromkeys(published, ", by the checksum beside it"),
     }
     return tuple(
-        Taken(row.path, url, blob.digest, url + by_whose.get(url, ""), row.mode)
+        UpstreamFile(row.path, url, blob.digest, url + by_whose.get(url, ""), row.mode)
         for (url, row), blob in zip(rows.items(), blobs, strict=True)
     )
 
 
-def copy(store: BlobStore, taken: Taken, folder: Path) -> None:
+def copy(store: BlobStore, taken: UpstreamFile, folder: Path) -> None:
     """Write an upstream file to a folder, named by the last component of its path. Raises as `BlobStore.verified`."""
     target = folder / Path(taken.path).name
     shutil.copyfile(store.verified(taken.digest), target)
     target.chmod(taken.mode)
 
 
-def images(rows: Sequence[str], machine: str, mirrors: Mirrors, report: Progress) -> tuple[Pulled, ...]:
+def images(rows: Sequence[str], machine: str, mirrors: Mirrors, report: Progress) -> tuple[PulledImage, ...]:
     """Return the images with these references, as their registries serve them. Raises as `Registry.image`."""
     registry = Registry(mirrors, report)
-    return tuple(_pulled(registry, text, machine) for text in rows)
+    return tuple(_pull_image(registry, text, machine) for text in rows)
 
 
-def fetch_layers(pulled: Sequence[Pulled], store: BlobStore, report: Progress) -> None:
+def fetch_layers(pulled: Sequence[PulledImage], store: BlobStore, report: Progress) -> None:
     """Fetch the blobs of the images into the store, each once; first the configs, which state the architecture.
 
     Raises MissingError `architecture-missing`, and as `fetch` and `BlobStore.verified`.
@@ -106,7 +108,7 @@ def fetch_layers(pulled: Sequence[Pulled], store: BlobStore, report: Progress) -
     fetch(list(by_digest.values()), store, report)
 
 
-def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
+def pack(store: BlobStore, pulled: PulledImage, folder: Path) -> None:
     """Write an image's archive to a folder, named by the last component of its path. Raises as `BlobStore.verified`."""
     write_pulled(
         folder / Path(archive(pulled.reference)).name,
@@ -117,9 +119,9 @@ def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
     )
 
 
-def _published(urls: Sequence[str], mirrors: Mirrors, store: BlobStore, report: Progress) -> dict[str, str]:
+def _published_digests(urls: Sequence[str], mirrors: Mirrors, store: BlobStore, report: Progress) -> dict[str, str]:
     """Return the digests that upstream publishes beside these URLs, by URL."""
-    wanted = [Wanted(f"{url.rpartition('/')[2]}.sha256", f"{mirrored(url, mirrors)}.sha256") for url in urls]
+    wanted = [Wanted(f"{url.rpartition('/')[2]}.sha256", f"{mirror_url(url, mirrors)}.sha256") for url in urls]
     blobs = fetch(wanted, store, report)
     return {url: _checksum(url, store.path(blob.digest)) for url, blob in zip(urls, blobs, strict=True)}
 
@@ -135,7 +137,7 @@ def _checksum(url: str, path: Path) -> str:
     return DIGEST + text.split()[0]
 
 
-def _pulled(registry: Registry, text: str, machine: str) -> Pulled:
+def _pull_image(registry: Registry, text: str, machine: str) -> PulledImage:
     reference = references.parse(text)
     named = registry.manifest(reference)
     image = registry.image(replace(reference, digest=named.digest), machine)
@@ -146,4 +148,4 @@ def _pulled(registry: Registry, text: str, machine: str) -> Pulled:
         replace(registry.wanted(reference, blob), name=f"{tagged}, part {number} of {len(parts)}")
         for number, blob in enumerate(parts, 1)
     )
-    return Pulled(tagged, named.digest, machine, manifest, image.config, image.layers, wanted)
+    return PulledImage(tagged, named.digest, machine, manifest, image.config, image.layers, wanted)

@@ -31,7 +31,7 @@ def way_to_make_node(architecture: str) -> Way:
     way = ways.choose(
         has_mmdebstrap=not makers.missing_packages(),
         has_apt=shutil.which("apt-get") is not None,
-        has_engine=lambda: by_engine.answers(architecture),
+        has_engine=lambda: by_engine.engine_answers(architecture),
     )
     if way is ways.MMDEBSTRAP:
         makers.check_tools()
@@ -80,7 +80,7 @@ def make_detector(architecture: str, cache: Path, report: Progress, folder: Path
     Upstream has no such image. A release of labctl contains the program; otherwise it is compiled. Raises LabError if
     that fails for another reason than a lack of Go.
     """
-    if detector.carried(architecture):
+    if detector.has_program(architecture):
         detector.write_image(folder / Path(FAILURE_DETECTOR.path).name, architecture)
         return True
     report("compiling the failure detector")

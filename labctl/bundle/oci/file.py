@@ -17,9 +17,9 @@ from typing import BinaryIO
 
 from labctl.bundle.format import Bundle
 from labctl.bundle.images import EPOCH
-from labctl.bundle.layout import Artefact, arriving, chosen, identity, not_a_bundle, with_entries
+from labctl.bundle.layout import Artefact, choose, identity, incoming_bundle, not_a_bundle_error, with_entries
 from labctl.bundle.oci.install import Source, install
-from labctl.bundle.spans import Content, Span, digest_of, size_of, whole
+from labctl.bundle.spans import Content, Span, digest_of, read_all, size_of
 from labctl.host.caller import give_to_caller
 from labctl.host.failpoints import failpoint
 from labctl.host.files import sync_folder
@@ -35,7 +35,7 @@ from labctl.transfer.documents import (
     LAYOUT_FILE,
     Document,
     blob_path,
-    parsed,
+    parse_object,
 )
 
 _LARGEST_DOCUMENT = 4 << 20
@@ -50,7 +50,7 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
     Raises UsageError `file-not-usable`, and MissingError `disk-full` or `file-too-large` with the sizes.
     """
     if not file.parent.is_dir() or (file.exists() and not file.is_file()):
-        raise _unusable(file, "it is not a regular file, or its folder does not exist")
+        raise _unusable_error(file, "it is not a regular file, or its folder does not exist")
     _remove_leftovers(file)
     entries = _entries(artefact)
     needed = sum(_BLOCK + -(-size_of(content) // _BLOCK) * _BLOCK for content in entries.values())
@@ -90,9 +90,9 @@ def import_bundle(file: Path, architecture: str, cache: Path, report: Progress) 
     """
     source = _Layout(file)
     name = str(file)
-    manifest = arriving(source.manifest(architecture), name)
+    manifest = incoming_bundle(source.manifest(architecture), name)
     known = identity(source.document(manifest.config), architecture, name)
-    return install(manifest, known, Source(name, source.blob, partial(_damaged, name)), cache, report)
+    return install(manifest, known, Source(name, source.blob, partial(_damaged_error, name)), cache, report)
 
 
 class _Layout:
@@ -105,39 +105,41 @@ class _Layout:
     def manifest(self, architecture: str) -> Document:
         """Return the manifest of this architecture's bundle."""
         if LAYOUT_FILE not in self._members or INDEX_FILE not in self._members:
-            raise not_a_bundle(self.name, f"it lacks {LAYOUT_FILE} or {INDEX_FILE}")
+            raise not_a_bundle_error(self.name, f"it lacks {LAYOUT_FILE} or {INDEX_FILE}")
         index = Document(IMAGE_INDEX, self._content(INDEX_FILE))
-        digest = chosen(index, architecture, self.name, lambda described: parsed(self.document(described["digest"])))
+        digest = choose(
+            index, architecture, self.name, lambda described: parse_object(self.document(described["digest"]))
+        )
         return Document(IMAGE_MANIFEST, self.document(digest))
 
     def document(self, digest: str) -> bytes:
         """Return a small blob, verified."""
         content = self._content(blob_path(digest))
         if (actual := digest_of(content)) != digest:
-            raise _damaged(self.name, digest, actual)
+            raise _damaged_error(self.name, digest, actual)
         return content
 
     def blob(self, digest: str) -> Span:
         """Return the range of a blob in the archive."""
         span = self._members.get(blob_path(digest))
         if span is None:
-            raise _cut_short(self.name, f"{digest} is missing")
+            raise _truncated_error(self.name, f"{digest} is missing")
         return span
 
     def _content(self, path: str) -> bytes:
         if path not in self._members:
-            raise _cut_short(self.name, f"{path} is missing")
+            raise _truncated_error(self.name, f"{path} is missing")
         if self._members[path].size > _LARGEST_DOCUMENT:
-            raise not_a_bundle(self.name, f"{path} has {self._members[path].size} bytes")
-        return whole(self._members[path])
+            raise not_a_bundle_error(self.name, f"{path} has {self._members[path].size} bytes")
+        return read_all(self._members[path])
 
 
 def _members(file: Path) -> Mapping[str, Span]:
     """Return the files in a tar archive, by path."""
     if not file.is_file():
-        raise _unusable(file, "it is not a file")
-    with tars.open_tar(file, lambda _why: not_a_bundle(str(file), "it is not a tar archive")) as tar:
-        members = tars.members(tar, partial(_cut_short, str(file)))
+        raise _unusable_error(file, "it is not a file")
+    with tars.open_tar(file, lambda _why: not_a_bundle_error(str(file), "it is not a tar archive")) as tar:
+        members = tars.members(tar, partial(_truncated_error, str(file)))
         return {
             each.name.removeprefix("./"): Span(file, each.offset_data, each.size) for each in members if each.isreg()
         }
@@ -162,14 +164,14 @@ def _write(opened: BinaryIO, entries: Mapping[str, Content], report: Progress) -
         for path, content in entries.items():
             member = tarfile.TarInfo(path)
             member.mode, member.mtime, member.size = 0o644, EPOCH, size_of(content)
-            with _opened(content) as file:
+            with _open(content) as file:
                 tar.addfile(member, file)
             written += member.size
             report(f"{written // _MIB} of {total // _MIB} MiB written")
 
 
 @contextmanager
-def _opened(content: Content) -> Iterator[BinaryIO]:
+def _open(content: Content) -> Iterator[BinaryIO]:
     """Open the content at its start. A file may continue after it, so the reader must know the size."""
     if isinstance(content, bytes):
         yield io.BytesIO(content)
@@ -197,7 +199,7 @@ def _disk_errors(file: Path, needed: int) -> Iterator[None]:
         raise
 
 
-def _damaged(name: str, digest: str, actual: str) -> LabError:
+def _damaged_error(name: str, digest: str, actual: str) -> LabError:
     return MissingError(
         f"{name} is damaged: a blob has the digest {actual} instead of {digest}",
         id="bundle-file-damaged",
@@ -205,11 +207,11 @@ def _damaged(name: str, digest: str, actual: str) -> LabError:
     )
 
 
-def _cut_short(name: str, why: str) -> LabError:
+def _truncated_error(name: str, why: str) -> LabError:
     return MissingError(f"{name} is damaged or truncated: {why}", id="bundle-file-damaged", hint=_COPY_AGAIN)
 
 
-def _unusable(file: Path, why: str) -> UsageError:
+def _unusable_error(file: Path, why: str) -> UsageError:
     return UsageError(
         f"{file} cannot be used: {why}", id="file-not-usable", hint="Give a file, such as /media/stick/bundle.tar."
     )

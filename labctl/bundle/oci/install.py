@@ -13,9 +13,9 @@ from pathlib import Path
 
 from labctl.bundle import checksums
 from labctl.bundle.format import DESCRIPTION, Bundle, load, read
-from labctl.bundle.image_archives import put_together
-from labctl.bundle.layout import MACHINE, Arriving, Identity, Part, not_a_bundle
-from labctl.bundle.spans import Content, Span, chunks, digest_of, size_of, whole
+from labctl.bundle.image_archives import reassemble
+from labctl.bundle.layout import MACHINE, Identity, IncomingBundle, Part, not_a_bundle_error
+from labctl.bundle.spans import Content, Span, chunks, digest_of, read_all, size_of
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import give_to_caller, make_folder
@@ -42,13 +42,13 @@ class Source:
     """The file or the reference, for messages."""
     blob: Callable[[str], Content]
     """Returns a blob by its digest. Raises LabError if there is none."""
-    damaged: Callable[[str, str], LabError]
+    damaged_error: Callable[[str, str], LabError]
     """Returns the error for a blob, from its expected and its actual digest."""
     may_link: bool = False
     """Whether each blob is a file of its own in the cache, which a file of the bundle may be a hard link to."""
 
 
-def install(arriving: Arriving, identity: Identity, source: Source, cache: Path, report: Progress) -> Bundle:
+def install(arriving: IncomingBundle, identity: Identity, source: Source, cache: Path, report: Progress) -> Bundle:
     """Complete the bundle in the cache, and return it. Wait for another labctl that makes the same bundle.
 
     If the cache has a bundle with this id, its description must be the same; missing and damaged files are written
@@ -57,7 +57,7 @@ def install(arriving: Arriving, identity: Identity, source: Source, cache: Path,
     folder = cache / "bundles" / identity.id
     make_folder(folder.parent, PRIVATE)
     with locks.exclusive(folder.with_name(f"{identity.id}.lock"), report, timeout=OTHER_SECONDS):
-        parts = lacking(arriving, identity, source.name, cache, report)
+        parts = missing_parts(arriving, identity, source.name, cache, report)
         if folder.exists():
             bundle = load(folder)
             if parts:
@@ -70,14 +70,16 @@ def install(arriving: Arriving, identity: Identity, source: Source, cache: Path,
             _check(bundle, arriving, identity, source)
             _write_all([part for part in parts if part.path != DESCRIPTION], bundle, source, report)
             (incoming / _ARRIVING).replace(incoming / DESCRIPTION)
-            checksums.remember(bundle, cache)  # each file was hashed when it was written
+            checksums.record_hashed(bundle, cache)  # each file was hashed when it was written
             load(incoming)
             failpoint("installed")
             incoming.replace(folder)
         return load(folder)
 
 
-def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, report: Progress) -> tuple[Part, ...]:
+def missing_parts(
+    arriving: IncomingBundle, identity: Identity, name: str, cache: Path, report: Progress
+) -> tuple[Part, ...]:
     """Return the files of the bundle that are missing or damaged in the cache. Keep a machine image that was made here.
 
     Raises MissingError `bundle-differs` if the cache has a different bundle with this id.
@@ -85,7 +87,7 @@ def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, repo
     folder = cache / "bundles" / identity.id
     if not folder.exists():
         return arriving.parts
-    bundle = _loaded(folder)
+    bundle = _load(folder)
     arrives, there = _description(arriving).digest, digest_of((folder / DESCRIPTION).read_bytes())
     if arrives != there:
         raise MissingError(
@@ -94,14 +96,14 @@ def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, repo
             id="bundle-differs",
             hint=f"To replace the one in the cache, run `labctl bundle remove {bundle.id}` first.",
         )
-    damaged = checksums.damage(bundle, cache, report)
+    damaged = checksums.find_damage(bundle, cache, report)
     adds_machine = not (folder / MACHINE / "machine.yaml").exists()
     return tuple(
         part for part in arriving.parts if part.path in damaged or (adds_machine and part.path.startswith(MACHINE))
     )
 
 
-def _loaded(folder: Path) -> Bundle:
+def _load(folder: Path) -> Bundle:
     try:
         return load(folder)
     except MissingError as error:
@@ -124,16 +126,16 @@ def _incoming(folder: Path) -> Iterator[Path]:
         raise
 
 
-def _check(bundle: Bundle, arriving: Arriving, identity: Identity, source: Source) -> None:
+def _check(bundle: Bundle, arriving: IncomingBundle, identity: Identity, source: Source) -> None:
     """Raise MissingError `bundle-artefact` if the description and the manifest do not describe the same bundle."""
     if (bundle.id, bundle.architecture) != (identity.id, identity.architecture):
-        raise not_a_bundle(source.name, f"its {DESCRIPTION} is that of {bundle.id} for {bundle.architecture}")
+        raise not_a_bundle_error(source.name, f"its {DESCRIPTION} is that of {bundle.id} for {bundle.architecture}")
     listed = {file.path for file in bundle.files}
     travelling = {part.path for part in arriving.parts if part.path != DESCRIPTION}
     if lacking := sorted(listed - travelling):
-        raise not_a_bundle(source.name, f"it lacks {', '.join(lacking)}")
+        raise not_a_bundle_error(source.name, f"it lacks {', '.join(lacking)}")
     if others := sorted(path for path in travelling - listed if not path.startswith(MACHINE)):
-        raise not_a_bundle(source.name, f"its {DESCRIPTION} does not list {', '.join(others)}")
+        raise not_a_bundle_error(source.name, f"its {DESCRIPTION} does not list {', '.join(others)}")
 
 
 def _write_all(parts: Sequence[Part], bundle: Bundle, source: Source, report: Progress) -> None:
@@ -150,7 +152,7 @@ def _write_all(parts: Sequence[Part], bundle: Bundle, source: Source, report: Pr
         make_folder(target.parent, 0o755)
         digest = _write(part, target, source, sizes.get(part.path))
         if digest != sums.get(part.path, digest):
-            raise not_a_bundle(
+            raise not_a_bundle_error(
                 source.name, f"{part.path} has the digest {digest}, and the bundle lists {sums[part.path]}"
             )
         written += sizes.get(part.path, part.size)
@@ -162,10 +164,10 @@ def _write(part: Part, target: Path, source: Source, size: int | None = None) ->
     temporary = target.with_name(f".{target.name}.labctl-{secrets.token_hex(4)}")
     try:
         if part.is_skeleton:
-            digest = _copy(_pieces(part, whole(content), source, size), temporary, source)
-        elif source.may_link and isinstance(content, Span) and _linked(content.path, temporary):
+            digest = _copy(_pieces(part, read_all(content), source, size), temporary, source)
+        elif source.may_link and isinstance(content, Span) and _try_link(content.path, temporary):
             digest = digest_of(content)
-            _require(part.digest, digest, source)
+            _require_digest(part.digest, digest, source)
         else:
             digest = _copy([(part.digest, content)], temporary, source)
         temporary.chmod(_EXECUTABLE if part.path.startswith(_PROGRAMS) else _PLAIN)
@@ -175,7 +177,7 @@ def _write(part: Part, target: Path, source: Source, size: int | None = None) ->
     return digest
 
 
-def _linked(path: Path, link: Path) -> bool:
+def _try_link(path: Path, link: Path) -> bool:
     """Make a hard link; return whether the file system and the file's owner allow it."""
     try:
         link.hardlink_to(path)
@@ -187,13 +189,13 @@ def _linked(path: Path, link: Path) -> bool:
 
 
 def _pieces(part: Part, skeleton: bytes, source: Source, size: int | None) -> list[tuple[str | None, Content]]:
-    _require(part.digest, digest_of(skeleton), source)
+    _require_digest(part.digest, digest_of(skeleton), source)
     try:
-        pieces = list(put_together(skeleton, source.blob))
+        pieces = list(reassemble(skeleton, source.blob))
     except (ValueError, LookupError, TypeError) as error:
-        raise not_a_bundle(source.name, f"{part.path} cannot be put together: {error}") from error
+        raise not_a_bundle_error(source.name, f"{part.path} cannot be put together: {error}") from error
     if (together := sum(size_of(content) for _, content in pieces)) != size:  # the check for room counted `size` bytes
-        raise not_a_bundle(source.name, f"{part.path} has {together} bytes, and the bundle lists {size}")
+        raise not_a_bundle_error(source.name, f"{part.path} has {together} bytes, and the bundle lists {size}")
     return pieces
 
 
@@ -209,16 +211,16 @@ def _copy(pieces: Iterable[tuple[str | None, Content]], target: Path, source: So
                 hashed.update(chunk)
                 own.update(chunk)
             if digest:
-                _require(digest, f"sha256:{own.hexdigest()}", source)
+                _require_digest(digest, f"sha256:{own.hexdigest()}", source)
         file.flush()
         os.fsync(file.fileno())
     return f"sha256:{hashed.hexdigest()}"
 
 
-def _require(digest: str, actual: str, source: Source) -> None:
+def _require_digest(digest: str, actual: str, source: Source) -> None:
     if actual != digest:
-        raise source.damaged(digest, actual)
+        raise source.damaged_error(digest, actual)
 
 
-def _description(arriving: Arriving) -> Part:
+def _description(arriving: IncomingBundle) -> Part:
     return next(part for part in arriving.parts if part.path == DESCRIPTION)

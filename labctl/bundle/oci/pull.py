@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from labctl.bundle.format import Bundle, load
-from labctl.bundle.image_archives import blobs_in
-from labctl.bundle.layout import Arriving, Part, arriving, chosen, identity, not_a_bundle
-from labctl.bundle.oci.install import Source, install, lacking
-from labctl.bundle.oci.references import Pulled, pulled, remember
+from labctl.bundle.image_archives import referenced_blobs
+from labctl.bundle.layout import IncomingBundle, Part, choose, identity, incoming_bundle, not_a_bundle_error
+from labctl.bundle.oci.install import Source, install, missing_parts
+from labctl.bundle.oci.references import PulledReference, find_pulled, record_pulled
 from labctl.bundle.spans import Span
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
@@ -32,7 +32,7 @@ UNREACHABLE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class PullResult:
     """A bundle that was pulled."""
 
     bundle: Bundle
@@ -55,21 +55,21 @@ def pull(
     *,
     may_move: bool,
     needs_registry: bool,
-) -> Arrived:
+) -> PullResult:
     """Complete this architecture's bundle in the cache. Files that the cache has are not fetched again.
 
     Unless `needs_registry`, use the bundle that was pulled before if the registry cannot be reached. A reference that
     names another bundle than at the last pull is an error unless it `may_move`. Raises MissingError `reference-moved`,
-    those of `chosen`, `arriving`, `identity` and `install`, and those of the registry.
+    those of `choose`, `incoming_bundle`, `identity` and `install`, and those of the registry.
     """
-    name, before = str(reference), pulled(reference, cache)
+    name, before = str(reference), find_pulled(reference, cache)
     try:
         index = registry.manifest(reference)
     except LabError as error:
         if before is None or needs_registry or error.id not in UNREACHABLE:
             raise
-        return Arrived(load(before.folder(cache)), before.digest, note=f"using the earlier pull: {error.message}")
-    digest = chosen(index, architecture, name, partial(registry.document, reference))
+        return PullResult(load(before.folder(cache)), before.digest, note=f"using the earlier pull: {error.message}")
+    digest = choose(index, architecture, name, partial(registry.document, reference))
     moved = f"{name} was {before.digest}, and is now {digest}" if before and before.digest != digest else ""
     if moved and before and not may_move:
         raise MissingError(
@@ -77,20 +77,20 @@ def pull(
             id="reference-moved",
             hint=f"`labctl bundle pull {name}` pulls the new one. The old one stays in {before.folder(cache)}.",
         )
-    manifest = arriving(registry.manifest(replace(reference, digest=digest)), name)
+    manifest = incoming_bundle(registry.manifest(replace(reference, digest=digest)), name)
     make_folder(cache, PRIVATE)
     with locks.exclusive(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):
-        arrived = _Arrival(manifest, reference, registry, BlobStore(cache / BLOBS), report)
+        arrived = _Pull(manifest, reference, registry, BlobStore(cache / BLOBS), report)
         bundle = arrived.install(architecture, cache)
-        remember(reference, Pulled(digest, bundle.id), cache)
-    return Arrived(bundle, digest, arrived.fetched, arrived.changed, moved)
+        record_pulled(reference, PulledReference(digest, bundle.id), cache)
+    return PullResult(bundle, digest, arrived.fetched, arrived.changed, moved)
 
 
-class _Arrival:
+class _Pull:
     """The transfer of a bundle from a registry through the blob store into the cache."""
 
     def __init__(
-        self, manifest: Arriving, reference: Reference, registry: Registry, store: BlobStore, report: Progress
+        self, manifest: IncomingBundle, reference: Reference, registry: Registry, store: BlobStore, report: Progress
     ) -> None:
         self.fetched = 0
         self.changed = False
@@ -106,7 +106,7 @@ class _Arrival:
         self._fetch({self._manifest.config})
         known = identity(self._document(self._manifest.config), architecture, name)
         source = Source(name, self._blob, self._store.without_damaged, may_link=True)
-        parts = lacking(self._manifest, known, source.name, cache, self._report)
+        parts = missing_parts(self._manifest, known, source.name, cache, self._report)
         self.changed = bool(parts)
         self._fetch({part.digest for part in parts if part.is_skeleton})
         inner = {digest for part in parts if part.is_skeleton for digest in self._inner(part)}
@@ -120,11 +120,11 @@ class _Arrival:
         """Return the digests of the blobs that a skeleton refers to."""
         name = str(self._reference)
         try:
-            digests = blobs_in(self._document(part.digest))
+            digests = referenced_blobs(self._document(part.digest))
         except (ValueError, LookupError, TypeError) as error:
-            raise not_a_bundle(name, f"{part.path} cannot be put together: {error}") from error
+            raise not_a_bundle_error(name, f"{part.path} cannot be put together: {error}") from error
         if others := [digest for digest in digests if digest not in self._manifest.sizes]:
-            raise not_a_bundle(name, f"{part.path} has the blob {others[0]}, which the manifest does not list")
+            raise not_a_bundle_error(name, f"{part.path} has the blob {others[0]}, which the manifest does not list")
         return digests
 
     def _absent(self, digests: Collection[str]) -> int:

@@ -19,7 +19,7 @@ from labctl.host.failpoints import failpoint
 from labctl.host.paths import BLOBS, PRIVATE
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
-from labctl.transfer.crew import StoppedError, at_once
+from labctl.transfer.crew import StoppedError, run_in_parallel
 from labctl.transfer.documents import IMAGE_INDEXES, IMAGE_NAME, Document
 from labctl.transfer.reference import Reference
 from labctl.transfer.registry import PUSH, Registry
@@ -31,7 +31,7 @@ _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class PushResult:
     """What was pushed."""
 
     digest: str
@@ -43,7 +43,7 @@ class Pushed:
     changed: bool
 
 
-def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Path, report: Progress) -> Pushed:
+def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Path, report: Progress) -> PushResult:
     """Push the bundle, and its images as tags of the same repository; keep bundles of other architectures.
 
     Raises UsageError `reference-without-tag`, MissingError `reference-taken` if the reference or an image tag has
@@ -70,23 +70,23 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
         _put_entries(replace(reference, tag=tag), artefact.architecture, [entry], registry)
     failpoint("push")
     index, changed = _put_entries(reference, artefact.architecture, artefact.descriptors, registry)
-    return Pushed(artefact.manifest.digest, index.digest, moved, changed)
+    return PushResult(artefact.manifest.digest, index.digest, moved, changed)
 
 
 def _require_free(
     reference: Reference, tags: Mapping[str, CarriedImage], architecture: str, registry: Registry
 ) -> None:
     """Raise MissingError `reference-taken` if the push would replace anything but bundles and their images."""
-    indexes = at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, stop=registry.stop)
+    indexes = run_in_parallel(lambda tag: _index(replace(reference, tag=tag), registry), tags, stop=registry.stop)
     for (tag, image), there in zip(tags.items(), indexes, strict=True):
         if there and not holds_image(there, image.reference):
-            raise _taken(replace(reference, tag=tag), there)
+            raise _taken_error(replace(reference, tag=tag), there)
     there = _index(reference, registry)
     if there is None:
         return
     read = partial(registry.document, reference)
     if there.media_type not in IMAGE_INDEXES or not holds_bundle(there, architecture, read):
-        raise _taken(reference, there)
+        raise _taken_error(reference, there)
 
 
 def _push_blobs(
@@ -94,7 +94,7 @@ def _push_blobs(
 ) -> int:
     """Push the blobs that the repository lacks; return their size in bytes."""
     report(f"checking which of {len(blobs)} blobs {reference.host} has")
-    there = at_once(lambda digest: registry.has_blob(reference, digest), blobs, stop=registry.stop)
+    there = run_in_parallel(lambda digest: registry.has_blob(reference, digest), blobs, stop=registry.stop)
     lacking = {digest: blobs[digest] for digest, has in zip(blobs, there, strict=True) if not has}
     # The folder is removed with the files of threads that do not end in time.
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".pushing-", ignore_cleanup_errors=True) as own:
@@ -118,7 +118,7 @@ class _Uploads:
         """Push the blobs, the largest first. Raises LabError for the first failure."""
         self._total = sum(map(size_of, blobs.values()))
         ordered = sorted(blobs.items(), key=lambda each: size_of(each[1]), reverse=True)
-        at_once(self._upload, ordered, stop=self._registry.stop, tick=self._tick)
+        run_in_parallel(self._upload, ordered, stop=self._registry.stop, tick=self._tick)
 
     def _upload(self, blob: tuple[str, Content]) -> None:
         digest, content = blob
@@ -190,7 +190,7 @@ def _index(reference: Reference, registry: Registry) -> Document | None:
         return None
 
 
-def _taken(reference: Reference, there: Document) -> MissingError:
+def _taken_error(reference: Reference, there: Document) -> MissingError:
     return MissingError(
         f"{reference} holds something other than bundles and their images: {there.digest}, {there.media_type}",
         id="reference-taken",

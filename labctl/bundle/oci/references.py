@@ -16,7 +16,7 @@ _FOLDER = "references"
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PulledReference:
     """What a reference named when it was last pulled."""
 
     digest: str
@@ -29,13 +29,13 @@ class Pulled:
         return cache / "bundles" / self.bundle
 
 
-def pulled(reference: Reference, cache: Path) -> Pulled | None:
+def find_pulled(reference: Reference, cache: Path) -> PulledReference | None:
     """Return the record of a reference; None if there is none, or if its bundle is no longer in the cache."""
     known = _read(_record(reference, cache))
     return known if known and (known.folder(cache) / DESCRIPTION).exists() else None
 
 
-def remember(reference: Reference, known: Pulled, cache: Path) -> None:
+def record_pulled(reference: Reference, known: PulledReference, cache: Path) -> None:
     """Record what a pulled reference names."""
     written = {"reference": str(reference), "digest": known.digest, "bundle": known.bundle}
     write(_record(reference, cache), json.dumps(written, indent=1).encode(), mode=SHARED_FILE)
@@ -49,10 +49,10 @@ def forget_absent(cache: Path) -> None:
             record.unlink()
 
 
-def _read(record: Path) -> Pulled | None:
+def _read(record: Path) -> PulledReference | None:
     try:
         written = json.loads(content(record))
-        return Pulled(str(written["digest"]), str(written["bundle"]))
+        return PulledReference(str(written["digest"]), str(written["bundle"]))
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None  # the record is only a cache: without it, the registry is asked
 

@@ -27,7 +27,7 @@ def address(trail: Trail) -> Evidence:
     name = f"{controller.namespace}/{controller.service}"
     service = next((each for each in services if full_name(each) == name), None)
     if service is None or not _is_owner(service):
-        raise no_address.unowned(trail.cluster, controller, lab)
+        raise no_address.without_address(trail.cluster, controller, lab)
     owned = trail.address
     others = [each for each in services if full_name(each) != name and _claims(each, owned)]
     if owned not in state.addresses_of(service):
@@ -35,7 +35,9 @@ def address(trail: Trail) -> Evidence:
         raise ProblemError("address-of-another-service", f"{owned} is the address of {has}")
     case = allocation.read_case(trail.cluster, lab, service, services)
     evidence = _evidence(case, owned, others)
-    problems = filter(None, (_contested(case, owned, others), _out_of_pool(case, owned), _doubtful(case)))
+    problems = filter(
+        None, (_claimed_by_others(case, owned, others), _not_in_pool(case, owned), _not_reallocatable(case))
+    )
     for problem in sorted(problems, key=lambda each: each.state == WARNING):
         problem.evidence |= evidence
         raise problem
@@ -66,12 +68,12 @@ def _external(service: Mapping[str, Any]) -> Sequence[str]:
     return service["spec"].get("externalIPs") or ()
 
 
-def _contested(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> ProblemError | None:
+def _claimed_by_others(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> ProblemError | None:
     """Return a problem if another Service has the same address and port: nodes can route to only one."""
     for other in others:
         metadata = other["metadata"]
         if owned in state.addresses_of(other):
-            why, place = requested.refuses_to_share(case.service, [other]), "status"
+            why, place = requested.sharing_obstacle(case.service, [other]), "status"
             fix = "Remove the address from that Service's status, and make sure that nothing writes it again."
             change: tuple[str, ...] = ("--subresource=status", "--type=merge", "-p", '{"status":{"loadBalancer":null}}')
         else:
@@ -89,7 +91,7 @@ def _contested(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any
     return None
 
 
-def _out_of_pool(case: Case, owned: IPv4Address) -> ProblemError | None:
+def _not_in_pool(case: Case, owned: IPv4Address) -> ProblemError | None:
     """Return why no speaker announces the address, or why it is unreachable from the lab's network."""
     if not case.pools:
         return ProblemError("pool-missing", f"MetalLB has no IPAddressPool, so no pool contains {owned}")
@@ -115,7 +117,7 @@ def _out_of_pool(case: Case, owned: IPv4Address) -> ProblemError | None:
     )
 
 
-def _doubtful(case: Case) -> ProblemError | None:
+def _not_reallocatable(case: Case) -> ProblemError | None:
     """Return what would prevent MetalLB from allocating the address again."""
     if case.controller.trouble:
         cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"

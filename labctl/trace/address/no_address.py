@@ -26,36 +26,36 @@ from labctl.trace.rules.rules import full_name
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
-TAKE_BACK = "Remove the request from the Service: MetalLB then allocates a free address."
+REMOVE_REQUEST = "Remove the request from the Service: MetalLB then allocates a free address."
 NOTHING: Evidence = {"address": None, "pool": None, "shared_with": [], "event": None}
 NAMED = 3
 """The maximum number of Services that the message about an exhausted pool names."""
 
 
-def unowned(cluster: Cluster, controller: IngressController, lab: Lab) -> ProblemError:
+def without_address(cluster: Cluster, controller: IngressController, lab: Lab) -> ProblemError:
     """Return why the ingress controller's Service has no address."""
     services = cluster.find("v1", "Service")
     name = f"{controller.namespace}/{controller.service}"
     service = next((each for each in services if full_name(each) == name), None)
     if service is None:
-        return _missing(read_case(cluster, lab, _made_anew(controller), services))
+        return _missing(read_case(cluster, lab, _recreated(controller), services))
     return explain(cluster, read_case(cluster, lab, service, services))
 
 
 def explain(cluster: Cluster, case: Case) -> ProblemError:
     """Return why a Service has no address."""
-    changed = max((metallb.last_change([case.service]), *(each.changed for each in case.pools)))
+    changed = max((metallb.last_change_time([case.service]), *(each.changed for each in case.pools)))
     event = metallb.warning(cluster, case.service, changed)
     problem = next(filter(None, (check(case) for check in CHECKS)), None) or _unexplained(case, event)
     if problem.cause == "pool-missing" and not case.pools and cluster.get(*metallb.KIND) is None:
         problem = ProblemError(
-            "metallb-missing", f"{case.silence}: the CustomResourceDefinition IPAddressPool is missing"
+            "metallb-missing", f"{case.no_address_prefix}: the CustomResourceDefinition IPAddressPool is missing"
         )
     problem.evidence |= evidence(case) | NOTHING | {"event": event}
     return problem
 
 
-def _made_anew(controller: IngressController) -> Object:
+def _recreated(controller: IngressController) -> Object:
     """Return the Service that `labctl up` creates, reduced to the fields that are read here."""
     metadata = {"namespace": controller.namespace, "name": controller.service}
     return {"metadata": metadata, "spec": {"type": state.LOAD_BALANCER}}
@@ -75,14 +75,14 @@ def _type(case: Case) -> ProblemError | None:
     kind = case.service["spec"].get("type", "ClusterIP")
     if kind == state.LOAD_BALANCER:
         return None
-    text = f"{case.silence}: its type is {kind}"
+    text = f"{case.no_address_prefix}: its type is {kind}"
     if not requested.is_headless(case.service):
         return ProblemError("service-not-a-load-balancer", text)
     return ProblemError(
         "service-not-a-load-balancer",
         f"{text}, and it is headless",
         fix="A headless Service cannot become a LoadBalancer. Delete it, then run `labctl up` to recreate it.",
-        commands=case.remakes(),
+        commands=case.recreate_commands(),
     )
 
 
@@ -91,19 +91,19 @@ def _controller(case: Case) -> ProblemError | None:
         return None
     cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"
     return ProblemError(
-        cause, f"{case.silence}, and MetalLB's controller cannot allocate one: {case.controller.trouble}"
+        cause, f"{case.no_address_prefix}, and MetalLB's controller cannot allocate one: {case.controller.trouble}"
     )
 
 
 def _no_pool(case: Case) -> ProblemError | None:
     if case.pools:
         return None
-    return ProblemError("pool-missing", f"{case.silence}: MetalLB has no IPAddressPool")
+    return ProblemError("pool-missing", f"{case.no_address_prefix}: MetalLB has no IPAddressPool")
 
 
 def _invalid(case: Case) -> ProblemError | None:
     """Return which pool MetalLB rejects: it then keeps using the pools that it had before."""
-    stale = f"{case.silence}: MetalLB ignores all changes to its pools"
+    stale = f"{case.no_address_prefix}: MetalLB ignores all changes to its pools"
     for each in case.pools:
         if each.unreadable or not each.networks:
             wrong = f"cannot read {', '.join(each.unreadable)}" if each.unreadable else "finds no addresses"
@@ -111,7 +111,7 @@ def _invalid(case: Case) -> ProblemError | None:
             return with_ranges(case, each, good, "pool-invalid", f"{stale}: it {wrong} in the pool {each.name}")
     if pair := pools.overlap(case.pools):
         one, other = sorted(pair, key=lambda each: each.name == case.lab.name)
-        left = pools.without(one.networks, other.networks)
+        left = pools.remaining_ranges(one.networks, other.networks)
         text = f"{stale}: the pools {one.name} and {other.name} overlap"
         return with_ranges(case, one, left, "pool-invalid", text)
     return None
@@ -121,44 +121,48 @@ def _unreadable(case: Case) -> ProblemError | None:
     asked = case.requested
     if not asked.unreadable:
         return None
-    text = f"{case.silence}: its request in {asked.by} is not valid: {asked.unreadable}"
-    return ProblemError("requested-address-invalid", text, fix=TAKE_BACK, commands=case.takes_back())
+    text = f"{case.no_address_prefix}: its request in {asked.by} is not valid: {asked.unreadable}"
+    return ProblemError("requested-address-invalid", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands())
 
 
 def _requested(case: Case) -> ProblemError | None:
     asked = case.requested
     if not asked.addresses:
         return None
-    says = f"{case.silence}: it requests {', '.join(map(str, asked.addresses))} in {asked.by}"
+    says = f"{case.no_address_prefix}: it requests {', '.join(map(str, asked.addresses))} in {asked.by}"
     pool = next((each for each in case.pools if all(map(each.has, asked.addresses))), None)
     if pool is None and all(isinstance(each, IPv4Address) and each in case.lab.pool for each in asked.addresses):
         return own_pool_problem(case)
     if pool is None or asked.pool not in {"", pool.name}:
         where = f"is in the pool {pool.name}, but it requests the pool {asked.pool}" if pool else "is in no pool"
         text = f"{says}, which {where}"
-        return ProblemError("requested-address-not-in-pool", text, fix=TAKE_BACK, commands=case.takes_back())
+        return ProblemError(
+            "requested-address-not-in-pool", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands()
+        )
     return _excluded(case, pool, says) or _in_use(case, says)
 
 
 def _in_use(case: Case, says: str) -> ProblemError | None:
     whys = [
-        requested.refuses_to_share(case.service, case.holders.get(address, ())) for address in case.requested.addresses
+        requested.sharing_obstacle(case.service, case.holders.get(address, ())) for address in case.requested.addresses
     ]
     if not any(whys):
         return None
     text = f"{says}, but {next(filter(None, whys))}"
-    return ProblemError("requested-address-in-use", text, fix=TAKE_BACK, commands=case.takes_back())
+    return ProblemError("requested-address-in-use", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands())
 
 
 def _requested_pool(case: Case) -> ProblemError | None:
     asked = case.requested
     if asked.addresses or not asked.pool:
         return None
-    says = f"{case.silence}: it requests the pool {asked.pool} in {asked.by}"
+    says = f"{case.no_address_prefix}: it requests the pool {asked.pool} in {asked.by}"
     pool = next((each for each in case.pools if each.name == asked.pool), None)
     if pool is None:
         text = f"{says}, which does not exist"
-        missing = ProblemError("requested-pool-missing", text, fix=TAKE_BACK, commands=case.takes_back())
+        missing = ProblemError(
+            "requested-pool-missing", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands()
+        )
         return own_pool_problem(case) if asked.pool == case.lab.name else missing
     return _excluded(case, pool, says) or (None if case.is_free(pool) else _full(case, pool, says))
 
@@ -168,7 +172,7 @@ def _full(case: Case, pool: Pool, says: str) -> ProblemError:
     others = [each for each in case.pools if each.serves(case.service) and case.is_free(each)]
     if others:
         text = f"{says}, which is exhausted; the pool {others[0].name} has free addresses"
-        return ProblemError("pool-exhausted", text, fix=TAKE_BACK, commands=case.takes_back())
+        return ProblemError("pool-exhausted", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands())
     own = own_pool_problem(case) if pool.name == case.lab.name else None
     return own or _exhausted(case, [pool])
 
@@ -196,7 +200,7 @@ def _exhausted(case: Case, serving: Sequence[Pool]) -> ProblemError:
     named = ", ".join(holders[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
     return ProblemError(
         "pool-exhausted",
-        f"{case.silence}: every address of the pool {names} is allocated, to {named}",
+        f"{case.no_address_prefix}: every address of the pool {names} is allocated, to {named}",
         fix=f"Delete one of these Services, or enlarge the pool {case.lab.pool} in labctl.yaml and run `labctl up`.",
         commands=(),
     )
@@ -208,7 +212,7 @@ def _excluded(case: Case, pool: Pool, says: str) -> ProblemError | None:
     text = f"{says}, but serviceAllocation of the pool {pool.name} excludes the Service"
     if pool.name == case.lab.name:
         return ProblemError("pool-excludes-service", text)
-    return ProblemError("pool-excludes-service", text, fix=TAKE_BACK, commands=case.takes_back())
+    return ProblemError("pool-excludes-service", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands())
 
 
 def _unexplained(case: Case, event: Evidence | None) -> ProblemError:
@@ -216,10 +220,10 @@ def _unexplained(case: Case, event: Evidence | None) -> ProblemError:
     restart = kubectl(case.lab.name, "-n", metallb.NAMESPACE, "rollout", "restart", "deployment", metallb.CONTROLLER)
     fix = "Restart MetalLB's controller, then run `labctl up`."
     if event:
-        text = f"{case.silence}: MetalLB reports {event['reason']}: {event['message']}"
-        return ProblemError("address-refused", text, fix=fix, commands=(restart, *case.up()))
-    text = f"{case.silence}: MetalLB has not allocated one, and reports no reason"
-    return ProblemError("address-missing", text, fix=fix, commands=(restart, *case.up()))
+        text = f"{case.no_address_prefix}: MetalLB reports {event['reason']}: {event['message']}"
+        return ProblemError("address-refused", text, fix=fix, commands=(restart, *case.up_command()))
+    text = f"{case.no_address_prefix}: MetalLB has not allocated one, and reports no reason"
+    return ProblemError("address-missing", text, fix=fix, commands=(restart, *case.up_command()))
 
 
 CHECKS: Sequence[Callable[[Case], ProblemError | None]] = (

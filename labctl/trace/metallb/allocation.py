@@ -40,7 +40,7 @@ class Case:
         return full_name(self.service)
 
     @property
-    def silence(self) -> str:
+    def no_address_prefix(self) -> str:
         """The beginning of a message about a Service without an address."""
         return f"the Service {self.name} has no address"
 
@@ -54,26 +54,26 @@ class Case:
         """The networks of labctl's own pool, as configured."""
         return tuple(summarize_address_range(self.lab.pool.first, self.lab.pool.last))
 
-    def up(self) -> tuple[str, ...]:
+    def up_command(self) -> tuple[str, ...]:
         """Return the command that restores labctl's own objects."""
         return (labctl(self.lab.name, "up"),)
 
-    def remakes(self) -> tuple[str, ...]:
+    def recreate_commands(self) -> tuple[str, ...]:
         """Return the commands that delete the Service and recreate it as labctl does."""
         metadata = self.service["metadata"]
         words = ("-n", metadata["namespace"], "delete", "service", metadata["name"])
-        return (kubectl(self.lab.name, *words), *self.up())
+        return (kubectl(self.lab.name, *words), *self.up_command())
 
-    def takes_back(self) -> tuple[str, ...]:
+    def remove_request_commands(self) -> tuple[str, ...]:
         """Return the commands that remove what the Service requests."""
-        return requested.takes_back(self.lab.name, self.service, self.requested)
+        return requested.remove_request_commands(self.lab.name, self.service, self.requested)
 
     def is_free(self, pool: Pool) -> bool:
         """Return whether the pool has an address for the Service, alone or shared."""
         if pool.free(self.holders) > 0:
             return True
         shared = (holders for address, holders in self.holders.items() if pool.has(address))
-        return any(not requested.refuses_to_share(self.service, holders) for holders in shared)
+        return any(not requested.sharing_obstacle(self.service, holders) for holders in shared)
 
 
 def read_case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Object]) -> Case:
@@ -102,7 +102,7 @@ def evidence(case: Case) -> Evidence:
 
 def own_pool_problem(case: Case, effect: str = "") -> ProblemError | None:
     """Return how the lab's own pool differs from the one that labctl created; `labctl up` restores it."""
-    own, silence = case.own_pool, effect or case.silence
+    own, silence = case.own_pool, effect or case.no_address_prefix
     if own is None:
         return _overlapped(case) or ProblemError(
             "pool-missing", f"{silence}: the lab's own pool {case.lab.name} is missing"
@@ -114,7 +114,7 @@ def own_pool_problem(case: Case, effect: str = "") -> ProblemError | None:
         return ProblemError(
             "pool-excludes-service", f"{silence}: serviceAllocation of the pool {own.name} excludes the Service"
         )
-    if own.avoids_buggy or not pools.are_same(own.networks, case.own_networks):
+    if own.avoids_buggy or not pools.cover_same_addresses(own.networks, case.own_networks):
         ranges = " ".join(own.ranges)
         text = f"{silence}: the pool {own.name} was changed from {case.lab.pool} to {ranges}"
         return ProblemError("pool-differs", text + (" with `avoidBuggyIPs`" if own.avoids_buggy else ""))
@@ -124,29 +124,31 @@ def own_pool_problem(case: Case, effect: str = "") -> ProblemError | None:
 def class_problem(case: Case, effect: str = "") -> ProblemError | None:
     """Return why MetalLB ignores the Service."""
     has, wanted = case.service["spec"].get("loadBalancerClass"), case.controller.load_balancer_class
-    effect = effect or case.silence
+    effect = effect or case.no_address_prefix
     if has == wanted:
         return None
     if has is None:
         text = f"{effect}: MetalLB's controller only serves Services of the class {wanted} (--lb-class)"
-        return ProblemError("load-balancer-class-other", text, commands=case.up())
+        return ProblemError("load-balancer-class-other", text, commands=case.up_command())
     return ProblemError(
         "load-balancer-class-other",
         f"{effect}: the class of the Service {case.name} is {has}, which MetalLB does not serve",
         fix="The class of a Service cannot be changed. Delete the Service, then run `labctl up` to recreate it.",
-        commands=case.remakes(),
+        commands=case.recreate_commands(),
     )
 
 
 def _overlapped(case: Case) -> ProblemError | None:
     """Return which pool overlaps the lab's own, so that `labctl up` cannot create it."""
     for each in case.pools:
-        if pools.shares(each.networks, case.own_networks):
+        if pools.have_common_address(each.networks, case.own_networks):
             text = (
                 f"the lab's own pool {case.lab.name} is missing, and the pool {each.name} has addresses of {case.lab.pool}: "
                 "MetalLB does not allow pools to overlap"
             )
-            return with_ranges(case, each, pools.without(each.networks, case.own_networks), "pool-overlapped", text)
+            return with_ranges(
+                case, each, pools.remaining_ranges(each.networks, case.own_networks), "pool-overlapped", text
+            )
     return None
 
 
@@ -165,5 +167,5 @@ def with_ranges(case: Case, pool: Pool, left: Sequence[str], cause: str, text: s
         cause,
         text,
         fix=f"{does}, then run `labctl up`.",
-        commands=(kubectl(case.lab.name, *line), *case.up()),
+        commands=(kubectl(case.lab.name, *line), *case.up_command()),
     )

@@ -66,7 +66,7 @@ def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evide
     return {"reason": newest.get("reason", ""), "message": newest.get("message", ""), "time": _time(newest)}
 
 
-def last_change(objects: Sequence[Mapping[str, Any]]) -> str:
+def last_change_time(objects: Sequence[Mapping[str, Any]]) -> str:
     """Return the time of the last change of these objects, status changes excluded."""
     times = [
         str(each.get("time") or "")

@@ -16,7 +16,7 @@ from ipaddress import (
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster.selectors import Selector, matches
-from labctl.trace.metallb.metallb import API, NAMESPACE, last_change
+from labctl.trace.metallb.metallb import API, NAMESPACE, last_change_time
 from labctl.trace.problem import Evidence
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def pool(manifest: Object, namespaces: Mapping[str, Mapping[str, str]]) -> Pool:
         auto_assign=spec.get("autoAssign", True) is not False,
         avoids_buggy=bool(spec.get("avoidBuggyIPs")),
         allocation=_allocation(spec.get("serviceAllocation"), namespaces),
-        changed=last_change([manifest]),
+        changed=last_change_time([manifest]),
     )
 
 
@@ -137,31 +137,31 @@ def overlap(pools: Sequence[Pool]) -> tuple[Pool, Pool] | None:
     """Return two overlapping pools, which MetalLB rejects; None if there are none."""
     for number, one in enumerate(pools):
         for other in pools[number + 1 :]:
-            if one.name != other.name and shares(one.networks, other.networks):
+            if one.name != other.name and have_common_address(one.networks, other.networks):
                 return one, other
     return None
 
 
-def shares(some: Iterable[Network], others: Sequence[Network]) -> bool:
+def have_common_address(some: Iterable[Network], others: Sequence[Network]) -> bool:
     """Return whether the networks have an address in common."""
     return any(a.version == b.version and (a.subnet_of(b) or b.subnet_of(a)) for a in some for b in others)  # type: ignore[arg-type] # of the same version
 
 
-def without(some: Iterable[Network], others: Sequence[Network]) -> list[str]:
+def remaining_ranges(some: Iterable[Network], others: Sequence[Network]) -> list[str]:
     """Return the ranges that remain of `some` without `others`."""
     left = list(some)
     for other in others:
-        left = [part for each in left for part in _minus(each, other)]
+        left = [part for each in left for part in _subtract(each, other)]
     return [str(each) for each in left]
 
 
-def are_same(some: Sequence[Network], others: Sequence[Network]) -> bool:
+def cover_same_addresses(some: Sequence[Network], others: Sequence[Network]) -> bool:
     """Return whether both have the same addresses, however they are split."""
-    return not without(some, others) and not without(others, some)
+    return not remaining_ranges(some, others) and not remaining_ranges(others, some)
 
 
-def _minus(network: Network, taken: Network) -> list[Network]:
-    if not shares([network], [taken]):
+def _subtract(network: Network, taken: Network) -> list[Network]:
+    if not have_common_address([network], [taken]):
         return [network]
     if network.prefixlen >= taken.prefixlen:
         return []

@@ -57,7 +57,7 @@ def read(service: Object) -> Requested:
     )
 
 
-def takes_back(lab: str, service: Object, requested: Requested) -> tuple[str, ...]:
+def remove_request_commands(lab: str, service: Object, requested: Requested) -> tuple[str, ...]:
     """Return the commands that remove what the Service requests."""
     metadata = service["metadata"]
     what = ("-n", metadata["namespace"], "service", metadata["name"])
@@ -74,7 +74,7 @@ def is_headless(service: Object) -> bool:
     return bool(service["spec"].get("clusterIP") == "None")
 
 
-def refuses_to_share(service: Object, others: Sequence[Object]) -> str:
+def sharing_obstacle(service: Object, others: Sequence[Object]) -> str:
     """Return why the Service cannot share an address with these others; empty if it can."""
     key = read(service).sharing_key
     for other in others:

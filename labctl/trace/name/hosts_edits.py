@@ -48,7 +48,7 @@ def damage(trail: Trail) -> Damage | None:
     return None
 
 
-def leading_to(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine] = ()) -> tuple[str, ...]:
+def resolve_commands(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine] = ()) -> tuple[str, ...]:
     """Return the commands that make the name resolve to this address and remove the entries in `strangers`.
 
     Another lab's block is not changed.
@@ -59,49 +59,51 @@ def leading_to(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine]
     is_outdated = any(line.block == trail.lab.name for line in strangers)
     syncs = can_sync and (is_outdated or not is_there)
     foreign = [line for line in strangers if line.block is None or (line.block == trail.lab.name and not syncs)]
-    expressions = [each for line in foreign for each in _without(trail.hostname, line)]
+    expressions = [each for line in foreign for each in _removal_expressions(trail.hostname, line)]
     if syncs and damaged:
-        expressions += _unmarked(trail)
-    edits = editing(trail, trail.hosts, expressions)
-    additions = (sync(trail),) if syncs else () if is_there else append(trail, wanted)
+        expressions += _unmark_expressions(trail)
+    edits = sed_command(trail, trail.hosts, expressions)
+    additions = (sync_command(trail),) if syncs else () if is_there else append_command(trail, wanted)
     return (*_own_file(trail), *edits, *additions) if edits or additions else ()
 
 
-def without(trail: Trail, lines: Sequence[HostsLine]) -> tuple[str, ...]:
+def removal_command(trail: Trail, lines: Sequence[HostsLine]) -> tuple[str, ...]:
     """Return the command that removes the name from these lines, except those of another lab."""
     own = (None, trail.lab.name)
-    return editing(
-        trail, trail.hosts, [each for line in lines if line.block in own for each in _without(trail.hostname, line)]
+    return sed_command(
+        trail,
+        trail.hosts,
+        [each for line in lines if line.block in own for each in _removal_expressions(trail.hostname, line)],
     )
 
 
-def mending(trail: Trail) -> tuple[str, ...]:
+def repair_commands(trail: Trail) -> tuple[str, ...]:
     """Return the commands that remove this lab's markers and the lines that labctl wrote, and rewrite the block."""
-    return (*editing(trail, named(trail), _unmarked(trail)), sync(trail))
+    return (*sed_command(trail, outside_path(trail), _unmark_expressions(trail)), sync_command(trail))
 
 
-def sync(trail: Trail) -> str:
+def sync_command(trail: Trail) -> str:
     """Return the command that writes the lab's block."""
     return labctl(trail.lab.name, "hosts", "sync")
 
 
-def append(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
+def append_command(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
     """Return the commands that append the name to the file that the resolver reads."""
     content = trail.client.hosts_content()
-    return hosts_entry.append_commands(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo(trail))
+    return hosts_entry.append_commands(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo_prefix(trail))
 
 
-def sudo(trail: Trail) -> str:
+def sudo_prefix(trail: Trail) -> str:
     """Return the prefix of a command that needs root."""
     return "" if trail.client.is_root else "sudo "
 
 
-def named(trail: Trail) -> Path:
+def outside_path(trail: Trail) -> Path:
     """Return the path, outside the lab's network, of the file that labctl writes."""
     return trail.hosts if is_read(trail) else trail.lab.hosts_file
 
 
-def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, ...]:
+def sed_command(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, ...]:
     """Return the command that applies these sed expressions to a file; no command for no expressions.
 
     A mounted file, such as the hosts file inside an isolated lab's network, is written in place: processes there
@@ -110,7 +112,7 @@ def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, 
     if not expressions:
         return ()
     script = " ".join(f"-e {shlex.quote(each)}" for each in expressions)
-    target, root = shlex.quote(str(file)), sudo(trail)
+    target, root = shlex.quote(str(file)), sudo_prefix(trail)
     if SETTINGS in file.parents or file.is_symlink() or trail.client.is_mounted(file):
         return (
             f't=$(mktemp) && {root}sed -E {script} {target} >"$t" && {root}tee {target} <"$t" >/dev/null && rm "$t"',
@@ -118,7 +120,7 @@ def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, 
     return (f"{root}sed -E -i {script} {target}",)
 
 
-def _without(hostname: str, line: HostsLine) -> list[str]:
+def _removal_expressions(hostname: str, line: HostsLine) -> list[str]:
     """Return expressions that remove a name from a line; a line with no other name becomes a comment.
 
     They change nothing if the line has moved in the meantime.
@@ -131,7 +133,7 @@ def _without(hostname: str, line: HostsLine) -> list[str]:
     return [f"{line.number}s/{BLANK}+{name}{END}/\\1/" for name in spellings]
 
 
-def _unmarked(trail: Trail) -> list[str]:
+def _unmark_expressions(trail: Trail) -> list[str]:
     """Return expressions that remove this lab's markers, and the lines between them that labctl wrote."""
     hostnames = {app.hostname for app in trail.lab.apps}
     own = [

@@ -24,9 +24,9 @@ def name(trail: Trail) -> Evidence:
     addresses, seconds = trail.client.resolve(trail.hostname)
     wanted = trail.controllers_address()
     if not served.is_served(trail):
-        raise served.unserved(trail, addresses)
+        raise served.unserved_hostname(trail, addresses)
     if not addresses:
-        raise absence.absent(trail, wanted, is_silent=seconds >= RESOLVE_SECONDS)
+        raise absence.absent_name(trail, wanted, is_silent=seconds >= RESOLVE_SECONDS)
     right = wanted or next((each for each in addresses if each in trail.lab.pool), None)
     address = right if right in addresses else addresses[0]
     evidence: Evidence = {
@@ -40,10 +40,12 @@ def name(trail: Trail) -> Evidence:
     others = _others(trail, addresses, right)
     evidence["others"] = [_described(trail, each) for each in others]
     if right not in addresses:
-        raise _misled(trail, others, wanted, evidence)
-    problem = _beside(trail, others, right, evidence) if right and others else None
+        raise _wrong_address(trail, others, wanted, evidence)
+    problem = _other_addresses_problem(trail, others, right, evidence) if right and others else None
     if problem is None or problem.state == WARNING:
-        problem = surroundings.damaged(trail, evidence) or problem or surroundings.doubt(trail, evidence)
+        problem = (
+            surroundings.damaged_hosts_file(trail, evidence) or problem or surroundings.further_problem(trail, evidence)
+        )
     if problem:
         raise problem
     return evidence
@@ -81,7 +83,7 @@ def _source(trail: Trail, line: HostsLine | None) -> str:
     return f"{trail.hosts}, line {line.number}: {line.text}"
 
 
-def _misled(
+def _wrong_address(
     trail: Trail, others: Sequence[OtherAddress], wanted: IPv4Address | None, evidence: Evidence
 ) -> ProblemError:
     """Return the problem that the name does not resolve to the right address."""
@@ -89,7 +91,7 @@ def _misled(
     line = first.line
     right = f"the ingress controller has {wanted}" if wanted else f"the lab has {trail.lab.pool}"
     if wanted and line is None and trail.client.hosts_line(trail.hostname, wanted):
-        return absence.unread(trail, f"the system's resolver returns {first.address}", evidence)
+        return absence.unread_hosts_file(trail, f"the system's resolver returns {first.address}", evidence)
     cause, where = _cause(trail, first, SHADOWED), _where(trail, first)
     return ProblemError(
         cause,
@@ -100,7 +102,9 @@ def _misled(
     )
 
 
-def _beside(trail: Trail, others: Sequence[OtherAddress], right: Address, evidence: Evidence) -> ProblemError:
+def _other_addresses_problem(
+    trail: Trail, others: Sequence[OtherAddress], right: Address, evidence: Evidence
+) -> ProblemError:
     """Return the problem that the name also resolves to other addresses."""
     blocking = [each for each in others if each.affects_browsers]
     first = (blocking or [each for each in others if each.connection] or list(others))[0]
@@ -156,6 +160,6 @@ def _commands(trail: Trail, cause: str, others: Sequence[OtherAddress], wanted: 
     addresses = {each.address for each in others} | {each.line.address for each in others if each.line}
     lines = [line for line in trail.client.hosts_lines(trail.hostname) if line.address in addresses]
     if wanted is None:
-        return (*hosts_edits.without(trail, lines), labctl(trail.lab.name, "up"))
-    edits = hosts_edits.leading_to(trail, wanted, lines)
-    return edits if all(each.line for each in others) else (*edits, *absence.files_first(trail))
+        return (*hosts_edits.removal_command(trail, lines), labctl(trail.lab.name, "up"))
+    edits = hosts_edits.resolve_commands(trail, wanted, lines)
+    return edits if all(each.line for each in others) else (*edits, *absence.files_first_command(trail))

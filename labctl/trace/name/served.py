@@ -23,7 +23,7 @@ def is_served(trail: Trail) -> bool:
     return rules.is_named
 
 
-def unserved(trail: Trail, addresses: Sequence[Address]) -> ProblemError:
+def unserved_hostname(trail: Trail, addresses: Sequence[Address]) -> ProblemError:
     """Return the problem that the lab does not serve the hostname, with the lab that does, if any.
 
     No fix changes what the name resolves to.

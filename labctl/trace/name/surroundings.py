@@ -12,33 +12,33 @@ from labctl.trace.name import absence, hosts_edits
 from labctl.trace.problem import WARNING, Evidence, ProblemError
 from labctl.trace.trail import Trail
 
-KNOCK_SECONDS = 0.5
+CONNECT_SECONDS = 0.5
 LOCALHOST = "127.0.0.1"
 HTTPS_ALONE = frozenset({"app", "bank", "day", "dev", "foo", "google", "insurance", "new", "page", "play"})
 """Top-level domains that are entirely on the HSTS preload list of browsers, which use only HTTPS for them."""
 
 
-def damaged(trail: Trail, evidence: Evidence) -> ProblemError | None:
+def damaged_hosts_file(trail: Trail, evidence: Evidence) -> ProblemError | None:
     """Return why `up` would refuse to write the hosts file, although the name may resolve; None if it would not."""
     damage = hosts_edits.damage(trail)
     if damage is None:
         return None
-    file = hosts_edits.named(trail)
+    file = hosts_edits.outside_path(trail)
     fix = f"Open {file} in an editor and delete the rest of that block, from BEGIN to END."
     return ProblemError(
         "hosts-damaged",
         f"{file}, {damage.text}, so `labctl up` refuses to write the file",
         evidence,
         fix=f"Remove this lab's markers from {file}, then write its block again." if damage.is_own else fix,
-        commands=hosts_edits.mending(trail) if damage.is_own else (),
+        commands=hosts_edits.repair_commands(trail) if damage.is_own else (),
     )
 
 
-def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
+def further_problem(trail: Trail, evidence: Evidence) -> ProblemError | None:
     """Return why other users, browsers, or programs that use a proxy cannot use the name; None if they can."""
     if not hosts_file.is_world_readable(trail.client.hosts):
         text = f"only its owner can read {trail.hosts}: programs of other users cannot resolve {trail.hostname}"
-        return absence.unreadable(trail, text, evidence, state=WARNING)
+        return absence.unreadable_hosts_file(trail, text, evidence, state=WARNING)
     domain = trail.hostname.rpartition(".")[2]
     if trail.is_app and domain in HTTPS_ALONE:
         return _secured(trail, domain, evidence)
@@ -81,4 +81,4 @@ def _serves(trail: Trail, proxy: str) -> bool:
         address = ip_address(LOCALHOST if host == "localhost" else host)
     except ValueError:
         return True
-    return trail.client.connect([address], trail.left(KNOCK_SECONDS), port)[address].outcome == CONNECTED
+    return trail.client.connect([address], trail.left(CONNECT_SECONDS), port)[address].outcome == CONNECTED

@@ -15,7 +15,7 @@ from labctl.model.sentences import clause
 from labctl.trace import backend
 from labctl.trace.metallb import metallb
 from labctl.trace.node import layer2, node_facts
-from labctl.trace.node.kept_off import kept_off
+from labctl.trace.node.kept_off import obstacles
 from labctl.trace.node.layer2 import EXCLUDED, UNAVAILABLE, Layer2, Objects
 from labctl.trace.problem import UP, Evidence, ProblemError, kubectl, labctl, patch_service
 from labctl.trace.rules.routes import full_name
@@ -30,13 +30,13 @@ EXCLUDED_INTERFACES = "metallb-excludel2"
 RESTART = ("-n", metallb.NAMESPACE, "rollout", "restart", "daemonset", "speaker")
 
 
-def unannounced(trail: Trail, evidence: Evidence, silence: str, silent: Collection[str]) -> ProblemError:
+def not_announced(trail: Trail, evidence: Evidence, silence: str, silent: Collection[str]) -> ProblemError:
     """Return why no node announces the address: the first unmet condition. Raises LabError.
 
     `silent` are the nodes that do not answer ARP for their own address either.
     """
     layer2_state = layer2.read(trail)
-    for look in LOOKS:
+    for look in CHECKS:
         if problem := look(layer2_state):
             return problem.within(f"{silence}: {problem.text}", evidence)
     first, lab = layer2_state.candidates[0], trail.lab.name
@@ -57,7 +57,7 @@ def unannounced(trail: Trail, evidence: Evidence, silence: str, silent: Collecti
     )
 
 
-def endangered(trail: Trail) -> ProblemError | None:
+def not_announceable_again(trail: Trail) -> ProblemError | None:
     """Return why the announcing node's speaker would not announce the address again. Raises LabError.
 
     A speaker without a selected interface does not withdraw what it already announces.
@@ -81,7 +81,7 @@ def _no_endpoint(layer2_state: Layer2) -> ProblemError | None:
         return None
     pods = backend.controller_pods(layer2_state.trail.cluster, controller)
     if not any(map(backend.is_ready, pods)):
-        reasons = backend.why_no_controller(layer2_state.trail.cluster, controller)
+        reasons = backend.no_controller_reason(layer2_state.trail.cluster, controller)
         text = (
             f"no pod of the ingress controller {controller.name} is ready ({reasons}), and MetalLB does not announce "
             "the address of a Service without a ready pod"
@@ -147,11 +147,11 @@ def _no_network(layer2_state: Layer2) -> ProblemError | None:
         "network-unavailable",
         f"{clause(whole, 'has', 'have')} the condition {UNAVAILABLE}, and MetalLB does not announce from such a node",
         fix="Clear the condition. If it returns, correct the component that sets it.",
-        commands=tuple(_cleared(layer2_state.lab, name) for name in allowed),
+        commands=tuple(_clear_condition_command(layer2_state.lab, name) for name in allowed),
     )
 
 
-def _cleared(lab: Lab, node: str) -> str:
+def _clear_condition_command(lab: Lab, node: str) -> str:
     """Return the command that sets a node's condition to False."""
     condition = {"type": UNAVAILABLE, "status": "False", "reason": "Cleared"}
     patch = json.dumps({"status": {"conditions": [condition]}}, separators=(",", ":"))
@@ -168,7 +168,7 @@ def _no_speaker(layer2_state: Layer2) -> ProblemError | None:
     reasons = {
         each.command: each.reason
         for node in nodes
-        for each in kept_off(layer2_state.lab.name, layer2_state.speaker, node)
+        for each in obstacles(layer2_state.lab.name, layer2_state.speaker, node)
     }
     if reasons:
         fix = "Remove what keeps the speaker from running on the nodes."
@@ -183,7 +183,7 @@ def _no_speaker(layer2_state: Layer2) -> ProblemError | None:
     )
 
 
-def _apart(layer2_state: Layer2) -> ProblemError | None:
+def _announcers_without_pods(layer2_state: Layer2) -> ProblemError | None:
     if layer2_state.candidates:
         return None
     where, speaking = " and ".join(sorted(layer2_state.serving)), " and ".join(layer2_state.speaking)
@@ -192,11 +192,11 @@ def _apart(layer2_state: Layer2) -> ProblemError | None:
         f"with externalTrafficPolicy Local, only a node with a ready pod announces: the ingress controller's pods "
         f"are on {where}, but the nodes that may announce are {speaking}",
         fix="Let the nodes with pods announce, or move the pods to nodes that may announce.",
-        commands=_joined(layer2_state),
+        commands=_announce_commands(layer2_state),
     )
 
 
-def _joined(layer2_state: Layer2) -> tuple[str, ...]:
+def _announce_commands(layer2_state: Layer2) -> tuple[str, ...]:
     """Return the commands that let the nodes with pods announce."""
     lab, commands = layer2_state.lab.name, []
     for node in layer2_state.nodes:
@@ -208,9 +208,9 @@ def _joined(layer2_state: Layer2) -> tuple[str, ...]:
         elif name not in layer2_state.allowed:
             commands.append(kubectl(lab, "label", "node", name, f"{EXCLUDED}-"))
         elif name not in layer2_state.available:
-            commands.append(_cleared(layer2_state.lab, name))
+            commands.append(_clear_condition_command(layer2_state.lab, name))
         elif layer2_state.speaker is not None:
-            commands += [each.command for each in kept_off(lab, layer2_state.speaker, node)]
+            commands += [each.command for each in obstacles(lab, layer2_state.speaker, node)]
     return tuple(dict.fromkeys(commands)) or (labctl(lab, "up"), kubectl(lab, *RESTART))
 
 
@@ -264,7 +264,7 @@ def _pools_of(advertisement: Mapping[str, Any]) -> str:
     return names or "pools by their labels"
 
 
-LOOKS: Sequence[Callable[[Layer2], ProblemError | None]] = (
+CHECKS: Sequence[Callable[[Layer2], ProblemError | None]] = (
     _no_advertisement,
     _no_endpoint,
     _other_pools,
@@ -272,7 +272,7 @@ LOOKS: Sequence[Callable[[Layer2], ProblemError | None]] = (
     _excluded,
     _no_network,
     _no_speaker,
-    _apart,
+    _announcers_without_pods,
     _no_interface,
 )
 """The conditions in order: each check relies on the earlier ones being met."""

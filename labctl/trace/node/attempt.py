@@ -41,12 +41,12 @@ class Attempt:
         """The address that was contacted."""
         return self.trail.address
 
-    def into_node(self, *words: str) -> str:
+    def node_command(self, *words: str) -> str:
         """Return a command that runs on the node, without using the network if its provider allows that."""
-        return into_node(self.trail, self.node, *words)
+        return node_command(self.trail, self.node, *words)
 
 
-def into_node(trail: Trail, node: Node, *words: str) -> str:
+def node_command(trail: Trail, node: Node, *words: str) -> str:
     """Return a command that runs on a node as root, without using the network if its provider allows that."""
     if way_in := trail.context.hypervisor.shell_command:
         return labctl(trail.lab.name, "exec", "--", *way_in, node.name, *words)
@@ -60,7 +60,7 @@ def read(trail: Trail, route: Route, node: Node) -> Attempt:
     except LabError:
         service, endpoints = None, []
     pods = pods_of(service or {}, endpoints, node)
-    return Attempt(trail, route, node, service, pods, node_facts.ask(trail, node, route.source, pods))
+    return Attempt(trail, route, node, service, pods, node_facts.query_node(trail, node, route.source, pods))
 
 
 def service_of(trail: Trail) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

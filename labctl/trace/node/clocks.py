@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CAUSE = "clock-off"
 
 
-def problem(context: Context, cluster: Cluster, evidence: Evidence) -> ProblemError | None:
+def clock_problem(context: Context, cluster: Cluster, evidence: Evidence) -> ProblemError | None:
     """Return a problem if the clock of a node is off. Containers use this machine's clock."""
     if context.hypervisor.are_containers:
         return None

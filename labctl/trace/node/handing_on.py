@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from labctl.host import routes
 from labctl.host.http_probe import HTTP
 from labctl.trace.node import pod_routes
-from labctl.trace.node.attempt import Attempt, into_node
+from labctl.trace.node.attempt import Attempt, node_command
 from labctl.trace.node.node_facts import NodeFacts
 from labctl.trace.probes import filters
 from labctl.trace.probes.filters import Stop
@@ -19,9 +19,9 @@ from labctl.trace.trail import Trail
 TRANSLATED = filters.PRIORITIES["srcnat"]
 
 
-def not_forwarding(attempt: Attempt) -> ProblemError | None:
+def forwarding_off(attempt: Attempt) -> ProblemError | None:
     """Return a problem if IP forwarding is off on the node."""
-    return None if attempt.facts is None else pod_routes.unforwarded(attempt.lab, attempt.facts)
+    return None if attempt.facts is None else pod_routes.forwarding_off(attempt.lab, attempt.facts)
 
 
 def filtered(attempt: Attempt) -> ProblemError | None:
@@ -30,12 +30,12 @@ def filtered(attempt: Attempt) -> ProblemError | None:
     if facts is None:
         return None
     reply = Packet(attempt.address, attempt.route.source, HTTP, None, None, facts.device, ESTABLISHED)
-    problem = stopped(attempt.trail, facts, _passing(attempt, facts))
+    problem = dropped_packet(attempt.trail, facts, _passing(attempt, facts))
     # Only after kube-proxy's translation is the address the reply's source again.
-    return problem or stopped(attempt.trail, facts, [(reply, ("postrouting", "egress"))], after=TRANSLATED)
+    return problem or dropped_packet(attempt.trail, facts, [(reply, ("postrouting", "egress"))], after=TRANSLATED)
 
 
-def stopped(
+def dropped_packet(
     trail: Trail, facts: NodeFacts, passing: Iterable[tuple[Packet, Sequence[str]]], after: float = -math.inf
 ) -> ProblemError | None:
     """Return a problem if a node's packet filter drops one of these packets at one of its hooks."""
@@ -50,7 +50,7 @@ def stopped(
         f"the packet filter of {facts.node.name} {stop.effect} the packets: "
         f"{filters.wording(facts.sections.get('listing', ''), stop)}",
         fix="Remove the rule.",
-        commands=(into_node(trail, facts.node, *stop.removal),),
+        commands=(node_command(trail, facts.node, *stop.removal),),
     )
 
 
@@ -64,7 +64,7 @@ def _passing(attempt: Attempt, facts: NodeFacts) -> Iterator[tuple[Packet, tuple
         yield Packet(pod.address, source, pod.port, None, device, outside, ESTABLISHED), ("prerouting", "forward")
 
 
-def unreached(attempt: Attempt) -> ProblemError | None:
+def pod_unreachable(attempt: Attempt) -> ProblemError | None:
     """Return a problem if the node cannot reach a pod, or the pod does not accept connections."""
     facts = attempt.facts
     if facts is None:
@@ -72,7 +72,7 @@ def unreached(attempt: Attempt) -> ProblemError | None:
     for pod in attempt.pods:
         if facts.reaches(pod):
             continue
-        if problem := pod_routes.lost(attempt.lab, facts, pod):
+        if problem := pod_routes.check_route(attempt.lab, facts, pod):
             return problem
         return ProblemError(
             "controller-port-closed",
@@ -82,12 +82,12 @@ def unreached(attempt: Attempt) -> ProblemError | None:
     return None
 
 
-def no_way_back(attempt: Attempt) -> ProblemError | None:
+def no_return_route(attempt: Attempt) -> ProblemError | None:
     """Return a problem if the node has no direct route back to this machine."""
     facts, source = attempt.facts, attempt.route.source
     if facts is None:
         return None
-    if problem := _ruled_back(attempt, facts) or _fixed_back(attempt, facts):
+    if problem := _return_rule(attempt, facts) or _static_return_mac(attempt, facts):
         return problem
     if not facts.device or not facts.knows_route("back"):
         return None
@@ -99,15 +99,15 @@ def no_way_back(attempt: Attempt) -> ProblemError | None:
         "way-back-missing",
         f"the route from {attempt.node.name} back to this machine, {source}, {course}",
         fix="Make the node reply on the interface of the lab's network.",
-        commands=(attempt.into_node("ip", "route", "replace", str(source), "dev", facts.device),),
+        commands=(attempt.node_command("ip", "route", "replace", str(source), "dev", facts.device),),
     )
 
 
-def _ruled_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
+def _return_rule(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
     """Return a problem if a routing rule of the node applies to replies, whose source is still the pod's address."""
     machine = attempt.route.source
     sources = (None, *(pod.address for pod in attempt.pods))
-    rule = next(filter(None, (facts.ruling(machine, source) for source in sources)), None)
+    rule = next(filter(None, (facts.overriding_rule(machine, source) for source in sources)), None)
     if rule is None:
         return None
     return ProblemError(
@@ -115,11 +115,11 @@ def _ruled_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
         f"the routing rule `{routes.rule_text(rule)}` on {attempt.node.name} takes precedence over the route back to "
         f"this machine, {machine}",
         fix="Remove the rule.",
-        commands=(attempt.into_node("ip", "rule", "del", *routes.rule_text(rule).split()),),
+        commands=(attempt.node_command("ip", "rule", "del", *routes.rule_text(rule).split()),),
     )
 
 
-def _fixed_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
+def _static_return_mac(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
     """Return a problem if the node has a static ARP entry with another MAC for this machine."""
     machine, mac = attempt.route.source, facts.fixed_mac(attempt.route.source)
     own = attempt.trail.client.mac(attempt.route.device)
@@ -129,5 +129,5 @@ def _fixed_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
         "neighbour-fixed",
         f"{attempt.node.name} has a static ARP entry for this machine, {machine}, with {mac}, but its MAC is {own}",
         fix="Remove the entry: the kernel then sends ARP requests again.",
-        commands=(attempt.into_node("ip", "neigh", "del", str(machine), "dev", facts.device or "eth1"),),
+        commands=(attempt.node_command("ip", "neigh", "del", str(machine), "dev", facts.device or "eth1"),),
     )

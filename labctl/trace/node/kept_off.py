@@ -16,14 +16,14 @@ ALWAYS_TOLERATED = "node.kubernetes.io/"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptOff:
+class Obstacle:
     """A reason why a DaemonSet has no pod on a node, and the command that removes it."""
 
     reason: str
     command: str
 
 
-def kept_off(lab: str, daemonset: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[KeptOff]:
+def obstacles(lab: str, daemonset: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[Obstacle]:
     """Yield what keeps the pods of a DaemonSet off a node: its nodeSelector, its affinity, the node's taints."""
     namespace, name = daemonset["metadata"]["namespace"], daemonset["metadata"]["name"]
     pod, labels = daemonset["spec"]["template"]["spec"], node["metadata"].get("labels", {})
@@ -37,17 +37,17 @@ def kept_off(lab: str, daemonset: Mapping[str, Any], node: Mapping[str, Any]) ->
     if missing:
         labels_text = ", ".join(f"{key}={value}" for key, value in missing.items())
         fields = {"nodeSelector": dict.fromkeys(missing)}
-        yield KeptOff(f"its nodeSelector requires the label {labels_text}", patched(fields))
-    if not _is_let_by_affinity(pod.get("affinity") or {}, node):
-        yield KeptOff("its affinity requires other nodes", patched({"affinity": None}))
+        yield Obstacle(f"its nodeSelector requires the label {labels_text}", patched(fields))
+    if not _matches_affinity(pod.get("affinity") or {}, node):
+        yield Obstacle("its affinity requires other nodes", patched({"affinity": None}))
     for taint in node.get("spec", {}).get("taints") or ():
         if _repels(taint, pod.get("tolerations") or ()):
             shown = f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
             command = kubectl(lab, "taint", "node", node["metadata"]["name"], f"{taint['key']}:{taint['effect']}-")
-            yield KeptOff(f"the node has the taint {shown}", command)
+            yield Obstacle(f"the node has the taint {shown}", command)
 
 
-def _is_let_by_affinity(affinity: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+def _matches_affinity(affinity: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
     required = (affinity.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     terms = required.get("nodeSelectorTerms")
     if terms is None:

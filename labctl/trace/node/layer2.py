@@ -102,7 +102,7 @@ def read(trail: Trail) -> Layer2:
     """Return what MetalLB uses to choose the node. Raises LabError."""
     cluster, controller = trail.cluster, trail.controller
     pools = cluster.find(metallb.API, "IPAddressPool", metallb.NAMESPACE)
-    name = trail.seen.get("address", {}).get("pool")
+    name = trail.evidence.get("address", {}).get("pool")
     return Layer2(
         trail,
         trail.address,

@@ -12,7 +12,7 @@ from labctl.model.errors import LabError
 from labctl.model.lab import Node
 from labctl.trace.node import announcing, clocks, node_facts, unopened
 from labctl.trace.node.announcing import NOT_ANNOUNCED
-from labctl.trace.node.ways import here, require_direct
+from labctl.trace.node.ways import host_command, require_direct
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.trail import Trail
 
@@ -43,27 +43,27 @@ def node(trail: Trail) -> Evidence:
         "announced_by": announced,
         "not_asked": unasked,
         "answers_arp": [{"mac": mac, "node": owners.get(mac)} for mac in macs],
-        "heard_by": "frames" if client.may_ask_arp else "kernel",
+        "heard_by": "frames" if client.may_query_arp else "kernel",
         "remembered": {"mac": remembered.mac, "state": remembered.state} if remembered else None,
         "connection": {"outcome": connection.outcome, "reason": connection.reason} if connection else None,
         "route": f"dev {route.device} src {route.source}",
     }
-    trail.seen["node"] = evidence
+    trail.evidence["node"] = evidence
     is_open = connection is not None and connection.outcome == CONNECTED
     if foreign := [mac for mac in macs if mac not in owners]:
-        raise _taken(trail, foreign, evidence)
+        raise _address_taken(trail, foreign, evidence)
     right = macs or [mac for mac, name in owners.items() if announced in {name, None}]
     if fixed and right and fixed.mac not in right:
-        raise _fixed_elsewhere(trail, route, fixed, owners, right, evidence, is_open=is_open)
-    macs = macs or ([fixed.mac] if right and fixed and not client.may_ask_arp else [])
+        raise _static_entry_elsewhere(trail, route, fixed, owners, right, evidence, is_open=is_open)
+    macs = macs or ([fixed.mac] if right and fixed and not client.may_query_arp else [])
     if not macs and heard:
-        raise _silent(trail, route, heard, evidence, remembered, is_open=is_open)
+        raise _no_node_answers(trail, route, heard, evidence, remembered, is_open=is_open)
     names = [owners[mac] for mac in macs]
     if connection is not None and not is_open:
-        raise unopened.why(trail, route, connection, next(iter(names), announced), evidence)
+        raise unopened.explain(trail, route, connection, next(iter(names), announced), evidence)
     problem = unopened.arp_dropped(trail, route, evidence, is_remembered=remembered is not None) if macs else None
-    problem = problem or _differs(trail, names, announced, evidence)
-    if problem := problem or unopened.endangered(trail, route, names, evidence):
+    problem = problem or _announcer_differs(trail, names, announced, evidence)
+    if problem := problem or unopened.affects_other_connections(trail, route, names, evidence):
         raise problem
     if not heard:
         raise _not_asked(trail, route, evidence)
@@ -74,19 +74,19 @@ def node(trail: Trail) -> Evidence:
 
 def _clock_off(trail: Trail, evidence: Evidence) -> ProblemError | None:
     try:
-        return clocks.problem(trail.context, trail.cluster, evidence)
+        return clocks.clock_problem(trail.context, trail.cluster, evidence)
     except LabError:
         return None  # the API does not answer, which is a finding of a later hop
 
 
-def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
+def _query_arp(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
     """Return which MACs answer ARP for the address and for each node; empty if ARP cannot be sent.
 
     Without the right to send frames, ask only for running nodes: the kernel takes two seconds to give up on a node.
     """
     try:
-        nodes = trail.lab.nodes if trail.client.may_ask_arp else _running(trail)
-        return trail.client.ask_arp([trail.address, *(each.address for each in nodes)], route)
+        nodes = trail.lab.nodes if trail.client.may_query_arp else _running(trail)
+        return trail.client.query_arp([trail.address, *(each.address for each in nodes)], route)
     except OSError:
         return {}
 
@@ -113,8 +113,8 @@ def _answers(
     The provider identifies a node that does not answer for its own address. For an address with a permanent entry, the
     kernel sends no ARP request.
     """
-    heard = _heard(trail, route)
-    macs = [] if fixed and not trail.client.may_ask_arp else sorted(heard.get(trail.address, ()))
+    heard = _query_arp(trail, route)
+    macs = [] if fixed and not trail.client.may_query_arp else sorted(heard.get(trail.address, ()))
     nodes = {each.name for each in trail.lab.nodes}
     owners = {mac: each.name for each in trail.lab.nodes for mac in heard.get(each.address, ())}
     others = {mac: trail.client.owner_of(mac, trail.context) for mac in macs if mac not in owners}
@@ -143,7 +143,7 @@ def _not_asked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
     )
 
 
-def _taken(trail: Trail, foreign: Sequence[str], evidence: Evidence) -> ProblemError:
+def _address_taken(trail: Trail, foreign: Sequence[str], evidence: Evidence) -> ProblemError:
     """Return a problem that names what else has the address, by its MAC and its bridge port."""
     owners = ", ".join(f"{mac} ({trail.client.owner_of(mac, trail.context) or _maker(mac)})" for mac in foreign)
     return ProblemError(
@@ -164,7 +164,7 @@ def _maker(mac: str) -> str:
     )
 
 
-def _fixed_elsewhere(
+def _static_entry_elsewhere(
     trail: Trail,
     route: Route,
     fixed: Neighbour,
@@ -182,12 +182,12 @@ def _fixed_elsewhere(
         f"this machine has a {fixed.state.lower()} ARP entry for {trail.address} with {fixed.mac} ({whose}), but {others} {has}",
         evidence,
         fix="Remove the entry: the kernel then sends ARP requests again.",
-        commands=(here(trail, "ip", "neigh", "del", str(trail.address), "dev", route.device),),
+        commands=(host_command(trail, "ip", "neigh", "del", str(trail.address), "dev", route.device),),
         state=WARNING if is_open else BROKEN,
     )
 
 
-def _silent(
+def _no_node_answers(
     trail: Trail,
     route: Route,
     heard: Mapping[IPv4Address, frozenset[str]],
@@ -202,17 +202,17 @@ def _silent(
         silence += f"; only this machine still reaches it, at {remembered.mac}, until its ARP entry expires"
     silent = {each.name for each in trail.lab.nodes if not heard.get(each.address)}
     try:
-        problem = announcing.unannounced(trail, evidence, silence, silent)
+        problem = announcing.not_announced(trail, evidence, silence, silent)
     except LabError as error:
         text = f"{silence}; the reason is unknown: {error.message}"
         problem = ProblemError(NOT_ANNOUNCED, text, evidence, fix=error.hint or None)
     if problem.cause == NOT_ANNOUNCED and not any(heard.values()):
-        problem = unopened.unlinked(trail, route, evidence)
+        problem = unopened.no_node_reachable(trail, route, evidence)
     problem.state = WARNING if is_open else BROKEN
     return problem
 
 
-def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemError:
+def _several_nodes_answer(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemError:
     """Return the problem that several nodes answer ARP: with the address on an interface, a node needs no speaker."""
     text = f"{' and '.join(names)} answer ARP for {trail.address}: either may receive a request"
     own = [
@@ -236,11 +236,13 @@ def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemErr
     )
 
 
-def _differs(trail: Trail, names: Sequence[str], announced: str | None, evidence: Evidence) -> ProblemError | None:
+def _announcer_differs(
+    trail: Trail, names: Sequence[str], announced: str | None, evidence: Evidence
+) -> ProblemError | None:
     """Return a problem if several nodes answer, or another node than the one that MetalLB reports."""
     asked, lab = trail.address, trail.lab.name
     if len(set(names)) > 1:
-        return _twice(trail, sorted(set(names)), evidence)
+        return _several_nodes_answer(trail, sorted(set(names)), evidence)
     if announced is not None and names and announced not in names:
         return ProblemError(
             "announcer-differs",

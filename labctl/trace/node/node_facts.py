@@ -25,7 +25,7 @@ PROXY_TABLE = "kube-proxy"
 """The table of kube-proxy's rules in nftables mode."""
 PROXY_CHAINS = "KUBE-"
 """The prefix of kube-proxy's chains in iptables mode."""
-HELLO = ("true",)
+NO_OP = ("true",)
 AT_ONCE = 4
 """The number of concurrent commands on a node: its sshd rejects connections if many begin at once."""
 NO_CONNECTION = 255
@@ -124,7 +124,9 @@ class NodeFacts:
             return None
         return dict(entry)
 
-    def ruling(self, target: IPv4Address, source: IPv4Address | None, through: str = "") -> Mapping[str, Any] | None:
+    def overriding_rule(
+        self, target: IPv4Address, source: IPv4Address | None, through: str = ""
+    ) -> Mapping[str, Any] | None:
         """Return the routing rule that takes precedence over the main table for packets; None if there is none.
 
         A rule that leads to the right gateway, `through`, does not count.
@@ -159,7 +161,7 @@ class NodeFacts:
         return {_section_of(target), "rules"} <= self.sections.keys()
 
 
-def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
+def query_node(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
     """Return a node's network facts, its routes to these pods, and whether they accept connections.
 
     None if the node does not answer.
@@ -176,19 +178,19 @@ def connected(trail: Trail, facts: NodeFacts, pods: Collection[Pod]) -> NodeFact
     sections = dict(facts.sections)
     for pod in pods:
         seconds = trail.left(trail.limits.trace_pod)
-        said = _finished(trail, facts.node, (*CONNECT, "--max-time", f"{seconds}", f"http://{pod.address}:{pod.port}/"))
+        said = _run(trail, facts.node, (*CONNECT, "--max-time", f"{seconds}", f"http://{pod.address}:{pod.port}/"))
         if said:
             sections[f"open {pod.address}"] = said.out
     return NodeFacts(facts.node, sections)
 
 
-def ask_passing(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
+def query_forwarding(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
     """Return only what affects packets that a node forwards to these pods; None if it does not answer."""
     sections = _sections(trail, node, {**_routes_to(pods), **PASSING, "neighbours": NEIGHBOURS})
     return None if sections is None else NodeFacts(node, sections)
 
 
-def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
+def query_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
     """Return only a node's interfaces and its routes to these pods; None if it does not answer."""
     sections = _sections(trail, node, _routes_to(pods))
     return None if sections is None else NodeFacts(node, sections)
@@ -197,7 +199,7 @@ def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | N
 def interfaces(trail: Trail, name: str) -> dict[str, list[IPv4Interface]]:
     """Return a node's addresses by interface; empty if it does not answer."""
     node = next((each for each in trail.lab.nodes if each.name == name), None)
-    said = _said(trail, node, INTERFACES) if node else None
+    said = _output(trail, node, INTERFACES) if node else None
     return _interfaces(said or "")
 
 
@@ -209,7 +211,7 @@ def mtus(trail: Trail) -> list[Evidence]:
         own = (each for each in trail.client.interfaces() if each.name == route.device)
         link += [{"where": "this machine", "interface": each.name, "mtu": each.mtu} for each in own]
     node = next((each for each in trail.lab.nodes if each.name == trail.announcing), None)
-    said = _said(trail, node, INTERFACES) if node else None
+    said = _output(trail, node, INTERFACES) if node else None
     if node and said:
         link += [
             {"where": node.name, "interface": each["ifname"], "mtu": each["mtu"]}
@@ -219,7 +221,7 @@ def mtus(trail: Trail) -> list[Evidence]:
     return link
 
 
-def narrow(trail: Trail, names: Collection[str]) -> tuple[Node, str, int, int] | None:
+def node_with_smaller_mtu(trail: Trail, names: Collection[str]) -> tuple[Node, str, int, int] | None:
     """Return the first of these nodes whose MTU in the lab's network is below this machine's.
 
     With it come the node's interface, its MTU and this machine's. None if there is no such node.
@@ -227,7 +229,7 @@ def narrow(trail: Trail, names: Collection[str]) -> tuple[Node, str, int, int] |
     route = trail.client.route(trail.address)
     own = next((each.mtu for each in trail.client.interfaces() if route and each.name == route.device), 0)
     for node in (each for each in trail.lab.nodes if each.name in names):
-        for each in _list(_said(trail, node, INTERFACES) or ""):
+        for each in _list(_output(trail, node, INTERFACES) or ""):
             is_the_labs = any(one.get("local") == str(node.address) for one in each.get("addr_info", []))
             if is_the_labs and each["mtu"] < own:
                 return node, each["ifname"], each["mtu"], own
@@ -247,14 +249,14 @@ def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) 
 
     None if the node does not answer at all, or the trace's time limit has passed.
     """
-    if trail.is_over or _said(trail, node, HELLO) is None:
+    if trail.is_over or _output(trail, node, NO_OP) is None:
         return None
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        finished = pool.map(partial(_finished, trail, node), questions.values())
+        finished = pool.map(partial(_run, trail, node), questions.values())
         answers = zip(questions, finished, strict=True)
         sections = {name: said.out if said.code == 0 else "" for name, said in answers if said}
     if any("table" in each and each["priority"] not in KERNEL_RULES for each in _list(sections.get("rules", ""))):
-        sections["tables"] = _said(trail, node, routes.IP_ROUTES) or ""
+        sections["tables"] = _output(trail, node, routes.IP_ROUTES) or ""
     return sections
 
 
@@ -262,13 +264,13 @@ def _section_of(target: str) -> str:
     return target if target == "back" else f"route {target}"
 
 
-def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
+def _output(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
     """Return a command's output on a node; None if the node does not answer or the command fails."""
-    said = _finished(trail, node, command)
+    said = _run(trail, node, command)
     return said.out if said and said.code == 0 else None
 
 
-def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
+def _run(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
         finished = trail.context.provider.ask(node, command, trail.left(trail.limits.trace_node))
     except LabError:  # the node is frozen, or this user lacks the rights: its facts stay unknown

@@ -15,7 +15,7 @@ from labctl.trace.problem import ProblemError, labctl
 from labctl.trace.trail import Trail
 
 
-def lost(lab: Lab, facts: NodeFacts, pod: Pod, source: IPv4Address | None = None) -> ProblemError | None:
+def check_route(lab: Lab, facts: NodeFacts, pod: Pod, source: IPv4Address | None = None) -> ProblemError | None:
     """Return a problem if a node has no route, or a wrong one, to a pod on another node.
 
     `source` has packets that the node forwards. A pod with its node's own address needs none of labctl's routes.
@@ -24,7 +24,7 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod, source: IPv4Address | None = None
     route = facts.route(str(pod.address))
     if owner is None or owner == facts.node or pod.address not in owner.pod_network:
         return None
-    if rule := facts.ruling(pod.address, source, str(owner.address)):
+    if rule := facts.overriding_rule(pod.address, source, str(owner.address)):
         return _ruled(lab, facts, owner, pod, routes.rule_text(rule))
     if not facts.knows_route(str(pod.address)):
         return None
@@ -51,23 +51,23 @@ def _ruled(lab: Lab, facts: NodeFacts, owner: Node, pod: Pod, rule: str) -> Prob
     )
 
 
-def from_api_server(trail: Trail, namespace: str, deployment: str) -> ProblemError | None:
+def unreachable_from_api_server(trail: Trail, namespace: str, deployment: str) -> ProblemError | None:
     """Return what prevents the API server from reaching a Deployment's pods, and so the webhook that they serve."""
     workload = trail.cluster.get("apps/v1", "Deployment", deployment, namespace)
-    pods = [pod for each in (unready.pods_of(trail.cluster, workload) if workload else []) if (pod := placed(each))]
+    pods = [pod for each in (unready.pods_of(trail.cluster, workload) if workload else []) if (pod := pod_of(each))]
     nodes = [each for each in trail.lab.nodes if any(pod.node == each.name for pod in pods)]
-    unforwarding = (_unforwarding(trail, node) for node in nodes if node != trail.lab.control_plane)
-    return first_lost(trail, trail.lab.control_plane, pods) or next(filter(None, unforwarding), None)
+    unforwarding = (_query_forwarding_off(trail, node) for node in nodes if node != trail.lab.control_plane)
+    return find_lost_route(trail, trail.lab.control_plane, pods) or next(filter(None, unforwarding), None)
 
 
-def first_lost(trail: Trail, node: Node, pods: Sequence[Pod]) -> ProblemError | None:
+def find_lost_route(trail: Trail, node: Node, pods: Sequence[Pod]) -> ProblemError | None:
     """Return a problem if a node lacks a route to one of these pods; None if it has all or does not answer."""
     elsewhere = [pod for pod in pods if pod.node != node.name]
-    facts = node_facts.ask_routes(trail, node, elsewhere) if elsewhere else None
-    return next(filter(None, (lost(trail.lab, facts, pod) for pod in elsewhere)), None) if facts else None
+    facts = node_facts.query_routes(trail, node, elsewhere) if elsewhere else None
+    return next(filter(None, (check_route(trail.lab, facts, pod) for pod in elsewhere)), None) if facts else None
 
 
-def unforwarded(lab: Lab, facts: NodeFacts) -> ProblemError | None:
+def forwarding_off(lab: Lab, facts: NodeFacts) -> ProblemError | None:
     """Return a problem if IP forwarding is off on a node."""
     if facts.forwards:
         return None
@@ -79,12 +79,12 @@ def unforwarded(lab: Lab, facts: NodeFacts) -> ProblemError | None:
     )
 
 
-def _unforwarding(trail: Trail, node: Node) -> ProblemError | None:
-    facts = node_facts.ask_passing(trail, node, ())
-    return unforwarded(trail.lab, facts) if facts else None
+def _query_forwarding_off(trail: Trail, node: Node) -> ProblemError | None:
+    facts = node_facts.query_forwarding(trail, node, ())
+    return forwarding_off(trail.lab, facts) if facts else None
 
 
-def placed(pod: Mapping[str, Any]) -> Pod | None:
+def pod_of(pod: Mapping[str, Any]) -> Pod | None:
     """Return a pod's address, port and node; None if it has no address of its own."""
     address, spec = pod.get("status", {}).get("podIP"), pod.get("spec", {})
     is_own = address and not spec.get("hostNetwork")

@@ -17,8 +17,8 @@ from labctl.model.lab import Lab, Node
 from labctl.trace import backend
 from labctl.trace.node import announcing, attempt, handing_on, layer2, node_facts
 from labctl.trace.node.attempt import Attempt
-from labctl.trace.node.kept_off import kept_off
-from labctl.trace.node.ways import filtered
+from labctl.trace.node.kept_off import obstacles
+from labctl.trace.node.ways import packets_filtered
 from labctl.trace.probes.filters import ARP_TOO, BRIDGE, Ruleset, Stop
 from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
 from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, kubectl, labctl, patch_service
@@ -33,7 +33,7 @@ PROXIES = "k8s-app=kube-proxy"
 REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "kube-proxy", "--config", "/etc/labctl/kubeadm.yaml")
 
 
-def why(trail: Trail, route: Route, knock: ConnectResult, name: str | None, evidence: Evidence) -> ProblemError:
+def explain(trail: Trail, route: Route, knock: ConnectResult, name: str | None, evidence: Evidence) -> ProblemError:
     """Return why a connection failed."""
     text = f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
     problem = _filtered_here(trail, route)
@@ -41,7 +41,7 @@ def why(trail: Trail, route: Route, knock: ConnectResult, name: str | None, evid
     tried: Attempt | None = None
     if problem is None and node is not None:
         tried = attempt.read(trail, route, node)
-        problem = next(filter(None, (look(tried) for look in LOOKS)), None)
+        problem = next(filter(None, (look(tried) for look in CHECKS)), None)
     if problem is not None:
         return problem.within(f"{text}; {problem.text}", evidence)
     remark = f"no reason was found on {name}" if name else "the announcing node is unknown"
@@ -53,13 +53,13 @@ def why(trail: Trail, route: Route, knock: ConnectResult, name: str | None, evid
     return ProblemError("no-connection", f"{text}; {remark}", evidence, fix=fix, commands=())
 
 
-def unlinked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
+def no_node_reachable(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
     """Return why no node answers ARP, not even for its own address: the cause is on the path that all nodes share."""
     text = f"no node of the lab answers ARP on {route.device}, not even for its own address"
     rules = trail.client.filters()
     stop = _arp_stop(rules[0], route, trail.lab.control_plane.address) if rules else None
     if rules and stop:
-        problem = filtered(trail, rules[1], stop, "ARP packets")
+        problem = packets_filtered(trail, rules[1], stop, "ARP packets")
         return problem.within(f"{text}: {problem.text}", evidence)
     again = tuple(labctl(trail.lab.name, word) for word in ("halt", "resume"))
     fix = "Restart the lab to reconnect its nodes to the network. If that does not help, check the network's interface."
@@ -72,19 +72,25 @@ def arp_dropped(trail: Trail, route: Route, evidence: Evidence, *, is_remembered
     stop = _arp_stop(rules[0], route, trail.address) if rules else None
     if rules is None or stop is None:
         return None
-    problem = filtered(trail, rules[1], stop, f"ARP packets for {trail.address}")
+    problem = packets_filtered(trail, rules[1], stop, f"ARP packets for {trail.address}")
     kept = "; for now, the kernel's ARP entry still works" if is_remembered else ""
     return problem.within(problem.text + kept, evidence, WARNING if is_remembered else BROKEN)
 
 
-def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evidence) -> ProblemError | None:
+def affects_other_connections(
+    trail: Trail, route: Route, names: Sequence[str], evidence: Evidence
+) -> ProblemError | None:
     """Return a problem that affects later or other connections, although this one succeeded."""
     node = next((each for each in trail.lab.nodes if each.name in names), None)
     if node is None:
         return None
     try:
         service, endpoints = attempt.service_of(trail)
-        passing = _proxy_left(trail, node) or _proxy_elsewhere(trail, node, endpoints) or announcing.endangered(trail)
+        passing = (
+            _no_proxy_on_node(trail, node)
+            or _proxy_elsewhere(trail, node, endpoints)
+            or announcing.not_announceable_again(trail)
+        )
     except LabError:
         return None
     if passing is not None:
@@ -92,8 +98,8 @@ def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evide
     pods = attempt.pods_of(service, endpoints, node)
     if all(pod.node == node.name for pod in pods):
         return None
-    facts = node_facts.ask(trail, node, route.source, pods)
-    problem = handing_on.unreached(Attempt(trail, route, node, service, pods, facts))
+    facts = node_facts.query_node(trail, node, route.source, pods)
+    problem = handing_on.pod_unreachable(Attempt(trail, route, node, service, pods, facts))
     return problem and problem.within(problem.text, evidence)
 
 
@@ -103,7 +109,7 @@ def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
     stop = _stop(rules[0], route, trail.address) if rules else None
     if rules is None or stop is None:
         return None
-    problem = filtered(trail, rules[1], stop, "the packets")
+    problem = packets_filtered(trail, rules[1], stop, "the packets")
     problem.fix = "Remove the rule, or add a rule before it that accepts packets to the lab's network."
     return problem
 
@@ -175,7 +181,7 @@ def _no_pod(attempt: Attempt) -> ProblemError | None:
     pods = backend.controller_pods(trail.cluster, controller)
     ready = [each for each in pods if backend.is_ready(each)]
     if not ready:
-        reasons = backend.why_no_controller(trail.cluster, controller)
+        reasons = backend.no_controller_reason(trail.cluster, controller)
         return ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )
@@ -212,7 +218,7 @@ def _no_proxy(attempt: Attempt) -> ProblemError | None:
         return None
 
 
-def _proxy_left(trail: Trail, node: Node) -> ProblemError | None:
+def _no_proxy_on_node(trail: Trail, node: Node) -> ProblemError | None:
     problem = _proxy_missing(trail, node)
     if problem is not None:
         problem.text += ": its rules there still work, but are no longer updated"
@@ -238,18 +244,18 @@ def _proxy_missing(trail: Trail, node: Node) -> ProblemError | None:
     again = labctl(lab.name, "ssh", lab.control_plane.name, "--", *REINSTALL)
     return ProblemError(
         "kube-proxy-not-running",
-        f"kube-proxy is not running on {node.name}: {_why_no_proxy(cluster, lab, node)}",
+        f"kube-proxy is not running on {node.name}: {_no_proxy_reason(cluster, lab, node)}",
         fix="Let kubeadm reinstall kube-proxy.",
         commands=(again,),
     )
 
 
-def _why_no_proxy(cluster: Cluster, lab: Lab, node: Node) -> str:
+def _no_proxy_reason(cluster: Cluster, lab: Lab, node: Node) -> str:
     daemonset = cluster.get("apps/v1", "DaemonSet", "kube-proxy", SYSTEM)
     if daemonset is None:
         return f"there is no DaemonSet {SYSTEM}/kube-proxy"
     live = cluster.get("v1", "Node", node.name) or {"metadata": {"name": node.name}}
-    reasons = [each.reason for each in kept_off(lab.name, daemonset, live)]
+    reasons = [each.reason for each in obstacles(lab.name, daemonset, live)]
     problems = [str(each) for each in unready.problems(cluster, daemonset)]
     return "; ".join(reasons or problems) or "it has no pod there"
 
@@ -267,14 +273,14 @@ def _no_rules(attempt: Attempt) -> ProblemError | None:
     )
 
 
-LOOKS: Sequence[Callable[[Attempt], ProblemError | None]] = (
+CHECKS: Sequence[Callable[[Attempt], ProblemError | None]] = (
     _not_for_this_machine,
     _no_pod,
     _no_proxy,
     _no_rules,
-    handing_on.not_forwarding,
+    handing_on.forwarding_off,
     handing_on.filtered,
-    handing_on.no_way_back,
-    handing_on.unreached,
+    handing_on.no_return_route,
+    handing_on.pod_unreachable,
 )
 """The checks, from the outside in."""

@@ -21,27 +21,27 @@ FARTHEST = 4294967295
 """The metric of an isolated lab's own unreachable routes."""
 
 
-def here(trail: Trail, *words: str) -> str:
+def host_command(trail: Trail, *words: str) -> str:
     """Return a command that runs in the network that this machine shares with the nodes."""
     if trail.context.isolated:
         return labctl(trail.lab.name, "exec", "--", *words)
     return shlex.join(words if trail.client.is_root else ("sudo", *words))
 
 
-def filtered(trail: Trail, listing: str, stop: Stop, what: str) -> ProblemError:
+def packets_filtered(trail: Trail, listing: str, stop: Stop, what: str) -> ProblemError:
     """Return the problem that this machine's packet filter stops packets, with the command that removes the rule."""
     text = f"this machine's packet filter {stop.effect} {what}: {filters.wording(listing, stop)}"
-    return ProblemError("filtered-here", text, fix="Remove the rule.", commands=(here(trail, *stop.removal),))
+    return ProblemError("filtered-here", text, fix="Remove the rule.", commands=(host_command(trail, *stop.removal),))
 
 
 def require_direct(trail: Trail, route: Route | None) -> Route:
     """Return the route if it leads to the lab's own network. Raises ProblemError."""
     if route is not None and not route.gateway and route.source == trail.lab.gateway:
         return route
-    course = _told(route)
+    course = _describe(route)
     text = f"this machine has no direct route to {trail.address}, port 80: {course}"
-    if problem := _ruled(trail, text) or _in_the_way(trail, route, text) or _interface(trail, text):
-        problem.state = WARNING if _works(trail, route) else BROKEN
+    if problem := _overriding_rule(trail, text) or _overriding_route(trail, route, text) or _interface(trail, text):
+        problem.state = WARNING if _is_forwarded(trail, route) else BROKEN
         raise problem
     if route is not None and not route.gateway:
         return route  # direct, with another source address
@@ -51,13 +51,13 @@ def require_direct(trail: Trail, route: Route | None) -> Route:
     raise ProblemError("route-missing", f"{text}: the lab's network does not exist")
 
 
-def _told(route: Route | None) -> str:
+def _describe(route: Route | None) -> str:
     if route is None:
         return "the route rejects it"
     return f"the route goes via {route.gateway or route.source} on {route.device}"
 
 
-def _works(trail: Trail, route: Route | None) -> bool:
+def _is_forwarded(trail: Trail, route: Route | None) -> bool:
     """Return whether another machine in the lab's network forwards connections to the address."""
     if route is None or not route.gateway or IPv4Address(route.gateway) not in trail.lab.network:
         return False  # nothing outside the lab's network is contacted
@@ -65,7 +65,7 @@ def _works(trail: Trail, route: Route | None) -> bool:
     return knock[trail.address].outcome == CONNECTED
 
 
-def _ruled(trail: Trail, text: str) -> ProblemError | None:
+def _overriding_rule(trail: Trail, text: str) -> ProblemError | None:
     """Return a problem if a rule rejects the packets, or chooses a table that does not lead to the lab."""
     rule = routes.overriding_rule(trail.client.routing_rules(), trail.client.routes(), trail.address)
     if rule is None:
@@ -74,11 +74,11 @@ def _ruled(trail: Trail, text: str) -> ProblemError | None:
         "route-in-the-way",
         f"{text}; the routing rule `{routes.rule_text(rule)}` takes precedence over the lab's route",
         fix="Remove the rule.",
-        commands=(here(trail, "ip", "rule", "del", *routes.rule_text(rule).split()),),
+        commands=(host_command(trail, "ip", "rule", "del", *routes.rule_text(rule).split()),),
     )
 
 
-def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | None:
+def _overriding_route(trail: Trail, route: Route | None, text: str) -> ProblemError | None:
     """Return a problem if another route takes precedence over the lab's own."""
     containing = [each for each in trail.client.routes() if _contains(each, trail.address)]
     closest = min(containing, key=_rank, default=None)
@@ -94,13 +94,13 @@ def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | 
             "route-in-the-way",
             f"{text}; this machine has the address itself, on {closest.device}",
             fix="Remove the address from this machine.",
-            commands=(here(trail, *line),),
+            commands=(host_command(trail, *line),),
         )
     return ProblemError(
         "route-in-the-way",
         f"{text}; the route `{' '.join(_words(closest))}` takes precedence over the lab's",
         fix="Remove the route.",
-        commands=(here(trail, "ip", "route", "del", *_words(closest)),),
+        commands=(host_command(trail, "ip", "route", "del", *_words(closest)),),
     )
 
 
@@ -113,7 +113,7 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
                 "interface-down",
                 f"{text}; its interface {each.name} in the lab's network is down",
                 fix="Bring the interface up.",
-                commands=(here(trail, "ip", "link", "set", each.name, "up"),),
+                commands=(host_command(trail, "ip", "link", "set", each.name, "up"),),
             )
     bridge = trail.client.bridge(trail.context)
     if any(each.name == bridge and not _has_gateway(trail, each) for each in trail.client.interfaces()):
@@ -122,7 +122,7 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
             "interface-down",
             f"{text}; its interface {bridge} in the lab's network has lost the address {gateway}",
             fix="Add the address to the interface.",
-            commands=(here(trail, "ip", "address", "add", prefix, "dev", bridge),),
+            commands=(host_command(trail, "ip", "address", "add", prefix, "dev", bridge),),
         )
     return None
 

@@ -14,13 +14,13 @@ REPLICAS = 2
 REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "coredns", "--config", "/etc/labctl/kubeadm.yaml")
 
 
-def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
+def dns_problem(trail: Trail, evidence: Evidence) -> ProblemError | None:
     """Return a problem if CoreDNS is not ready and will not recover by itself; None if it is ready or starting."""
     slices = trail.cluster.find(backend.SLICE, "EndpointSlice", NAMESPACE, f"kubernetes.io/service-name={SERVICE}")
     endpoints = [each for endpoint_slice in slices for each in endpoint_slice.get("endpoints") or []]
     if any((each.get("conditions") or {}).get("ready", True) for each in endpoints):
         return None
-    reason, fix, command = _why(trail)
+    reason, fix, command = _explain(trail)
     if not reason:
         return None
     return ProblemError(
@@ -33,7 +33,7 @@ def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
     )
 
 
-def _why(trail: Trail) -> tuple[str, str, str]:
+def _explain(trail: Trail) -> tuple[str, str, str]:
     """Return the reason, the fix and its command if there is one; no reason if the pods are starting."""
     lab = trail.lab
     deployment = trail.cluster.get("apps/v1", "Deployment", DEPLOYMENT, NAMESPACE)

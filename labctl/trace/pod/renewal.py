@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TEMPLATE = ("f:spec", "f:template", "f:spec")
 
 
-def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
+def recreate(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
     """Return the fix and the commands that recreate an app whose pod template others have changed.
 
     `labctl up` alone keeps what others added to an object. Returns no commands if the template was not changed,

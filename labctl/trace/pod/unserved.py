@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.cluster import unready
 from labctl.cluster.selectors import label_selector
 from labctl.model.hints import with_lab_name
-from labctl.trace.backend import EXTERNAL, is_awaited, is_ready, port_of
+from labctl.trace.backend import EXTERNAL, is_expected, is_ready, port_of
 from labctl.trace.problem import (
     UP,
     WARNING,
@@ -40,14 +40,14 @@ class Place:
     ingress: str
     at: str
     """The backend's JSON pointer within the Ingress."""
-    is_labctls: bool
+    is_own: bool
     """Whether labctl made the Ingress and its Service, so that `labctl up` restores them."""
 
     def problem(
         self, cause: str, text: str, evidence: Evidence | None = None, *, fix: str, commands: Sequence[str] = ()
     ) -> ProblemError:
         """Return a problem that `labctl up` fixes if the objects are labctl's, and otherwise these commands."""
-        if self.is_labctls:
+        if self.is_own:
             return ProblemError(cause, text, evidence, fix=UP, commands=(labctl(self.lab, "up"),))
         return ProblemError(cause, text, evidence, fix=fix, commands=tuple(commands))
 
@@ -79,18 +79,18 @@ def service(place: Place, backend: Backend) -> dict[str, Any]:
     return dict(current)
 
 
-def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: Evidence) -> ProblemError:
+def without_ready_pods(place: Place, service: Mapping[str, Any], port: str | int, evidence: Evidence) -> ProblemError:
     """Return why no pod behind a Service is ready."""
     name, namespace = service["metadata"]["name"], evidence["namespace"]
     selector: Mapping[str, str] = service["spec"].get("selector") or {}
     pods = place.cluster.find("v1", "Pod", namespace)
     chosen = [pod for pod in pods if selector and selector.items() <= (pod["metadata"].get("labels") or {}).items()]
     if not chosen:
-        return _unstarted(place, selector, evidence) or _unchosen(place, service, pods, evidence)
+        return _workload_without_pods(place, selector, evidence) or _unselected_pods(place, service, pods, evidence)
     if any(map(is_ready, chosen)):
-        return _unlisted(place, service, port_of(service, port) or {}, chosen, evidence)
+        return _missing_endpoints(place, service, port_of(service, port) or {}, chosen, evidence)
     reasons = _reasons(place.cluster, namespace, selector)
-    end = "they are being deleted" if any(map(_is_going, chosen)) else "they have ended"
+    end = "they are being deleted" if any(map(_is_terminating, chosen)) else "they have ended"
     text = f"no pod behind the Service {name} is ready: {'; '.join(map(str, reasons)) or end}"
     fix = f"For details, run `{kubectl(place.lab, '-n', namespace, 'get', 'pods')}`."
     fix = with_lab_name(reasons[0].hint(namespace), place.lab) if reasons else fix
@@ -103,13 +103,13 @@ def _reasons(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> lis
     return unready.problems(cluster, pods)
 
 
-def not_all_ready(cluster: Cluster, lab: str, service: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
+def partly_ready(cluster: Cluster, lab: str, service: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
     """Return a problem if some pods behind a Service are not ready while others are."""
     selector = service["spec"].get("selector")
     if not selector:
         return None
     name, namespace = service["metadata"]["name"], evidence["namespace"]
-    awaited = [pod for pod in cluster.find("v1", "Pod", namespace, label_selector(selector)) if is_awaited(pod)]
+    awaited = [pod for pod in cluster.find("v1", "Pod", namespace, label_selector(selector)) if is_expected(pod)]
     if not awaited:
         return None
     reasons = _reasons(cluster, namespace, selector)
@@ -125,7 +125,7 @@ def not_all_ready(cluster: Cluster, lab: str, service: Mapping[str, Any], eviden
     )
 
 
-def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) -> ProblemError | None:
+def _workload_without_pods(place: Place, selector: Mapping[str, str], evidence: Evidence) -> ProblemError | None:
     """Return why the workload of the Service's pods has no pods; None if there is no such workload."""
     namespace, name = evidence["namespace"], evidence["service"]
     for api_version, kind in WORKLOADS if selector else ():
@@ -146,15 +146,17 @@ def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) ->
     return None
 
 
-def _unchosen(
+def _unselected_pods(
     place: Place, service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], evidence: Evidence
 ) -> ProblemError:
     """Return the problem that a selector matches no pod, with the change that would match if there is exactly one."""
     name, selector = service["metadata"]["name"], service["spec"].get("selector") or {}
     written = ",".join(f"{key}={value}" for key, value in selector.items()) or "none"
     text = f"the selector of the Service {name} ({written}) matches no pod"
-    change = _better(selector, [pod["metadata"].get("labels") or {} for pod in pods if not _is_going(pod)])
-    if change is None or (place.is_labctls and None not in change.values()):
+    change = _matching_change(
+        selector, [pod["metadata"].get("labels") or {} for pod in pods if not _is_terminating(pod)]
+    )
+    if change is None or (place.is_own and None not in change.values()):
         fix = f"Set the `selector` of the Service {name} to the labels of its pods, or add these labels to the pods."
         return place.problem("selector-matches-nothing", text, evidence, fix=fix)
     command = patch_service(place.lab, service, {"spec": {"selector": change}})
@@ -163,7 +165,7 @@ def _unchosen(
     return ProblemError("selector-matches-nothing", text, evidence, fix=fix, commands=(command,))
 
 
-def _better(selector: Mapping[str, str], labels: Sequence[Mapping[str, str]]) -> dict[str, str | None] | None:
+def _matching_change(selector: Mapping[str, str], labels: Sequence[Mapping[str, str]]) -> dict[str, str | None] | None:
     """Return the only change by which a selector matches pods; None if there is none, or several."""
     changes: list[dict[str, str | None]] = []
     for key in selector:
@@ -173,11 +175,11 @@ def _better(selector: Mapping[str, str], labels: Sequence[Mapping[str, str]]) ->
     return changes[0] if len(changes) == 1 else None
 
 
-def _is_going(pod: Mapping[str, Any]) -> bool:
+def _is_terminating(pod: Mapping[str, Any]) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
-def _unlisted(
+def _missing_endpoints(
     place: Place,
     service: Mapping[str, Any],
     port: Mapping[str, Any],

@@ -45,7 +45,7 @@ class Record:
     """The addresses that were tried before and did not answer."""
 
     @property
-    def asked(self) -> str:
+    def upstream_address(self) -> str:
         """The backend address and port that was tried last."""
         host = f"[{self.server}]" if ":" in self.server else self.server
         return f"{host}:{self.port}" if self.server else ""

@@ -23,7 +23,7 @@ from labctl.isolation import namespaces
 from labctl.model.errors import ProviderError
 from labctl.model.limits import NORMAL, Limits
 from labctl.trace.probes import exchange, filters
-from labctl.trace.probes.exchange import Exchange, Line
+from labctl.trace.probes.exchange import Connection, Exchange
 from labctl.trace.probes.filters import Ruleset
 
 NSSWITCH = Path("/etc/nsswitch.conf")
@@ -95,12 +95,12 @@ class Client:
         """Return the kernel's route to an address; None if there is none."""
         return arp.route(address)
 
-    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
+    def query_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
         """Return the MACs that answer ARP for each of the addresses on the route's network."""
         return arp.query(addresses, route, self._limits.arp)
 
     @property
-    def may_ask_arp(self) -> bool:
+    def may_query_arp(self) -> bool:
         """Return whether this user can send ARP requests, instead of only reading the kernel's ARP table."""
         return arp.may_send_requests()
 
@@ -174,9 +174,9 @@ class Client:
         """GET a path of a host at an address, timed part by part."""
         return exchange.fetch(hostname, address, path, port, tls=tls, seconds=seconds, limits=self._limits)
 
-    def line_to(self, hostname: str, address: Address) -> Line:
+    def connection_to(self, hostname: str, address: Address) -> Connection:
         """Return a connection for consecutive requests for a host."""
-        return Line(hostname, address, limits=self._limits)
+        return Connection(hostname, address, limits=self._limits)
 
 
 def _listed(line: list[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 UNREACHED = "error trying to reach service: "
 """The beginning of the API server's message that a pod did not answer."""
-REFUSED, UNREACHABLE, TLS, NOT_HTTP, EMPTY, SILENT, ANSWERED, UNASKED = (
+REFUSED, UNREACHABLE, TLS, NOT_HTTP, EMPTY, SILENT, ANSWERED, NOT_QUERIED = (
     "refused",
     "unreachable",
     "tls",
@@ -43,7 +43,7 @@ ENDS_EARLY = {EMPTY, NOT_HTTP}
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class PodResponse:
     """A pod's response to the API server, or the API server's error."""
 
     kind: str
@@ -56,12 +56,12 @@ class Word:
         return self.kind in {REFUSED, UNREACHABLE, TLS, NOT_HTTP, EMPTY, SILENT}
 
 
-def ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float) -> Word:
+def query_pod(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float) -> PodResponse:
     """GET a path of a pod, within `seconds`; if it does not speak HTTP, find out whether it speaks TLS."""
-    asked = partial(_ask, cluster, namespace, pod, port, path, seconds)
+    asked = partial(_query_pod, cluster, namespace, pod, port, path, seconds)
     word = asked(tls=False)
     if word.kind in ENDS_EARLY and asked(tls=True).kind == ANSWERED:
-        return Word(TLS, None, word.text)
+        return PodResponse(TLS, None, word.text)
     return word
 
 
@@ -70,16 +70,18 @@ def is_tls(status: int | None, beginning: str) -> bool:
     return status == HTTPStatus.BAD_REQUEST and any(sign in beginning for sign in PLAIN_TO_TLS)
 
 
-def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float, *, tls: bool) -> Word:
+def _query_pod(
+    cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float, *, tls: bool
+) -> PodResponse:
     try:
         status, text = cluster.get_from_pod(pod, namespace, port, path, seconds=seconds, tls=tls)
     except LabError as error:
         is_silent = error.id == "api-unreachable" and "timed out" in error.message
         is_the_pods = is_silent and _answers(cluster)
-        return Word(SILENT if is_the_pods else UNASKED, None, error.message)
+        return PodResponse(SILENT if is_the_pods else NOT_QUERIED, None, error.message)
     if (reason := _reason(text)) is not None:
-        return Word(next((kind for sign, kind in KINDS if sign in reason), UNASKED), None, reason)
-    return Word(TLS if is_tls(status, text) else ANSWERED, status)
+        return PodResponse(next((kind for sign, kind in KINDS if sign in reason), NOT_QUERIED), None, reason)
+    return PodResponse(TLS if is_tls(status, text) else ANSWERED, status)
 
 
 def _answers(cluster: Cluster) -> bool:

@@ -73,7 +73,7 @@ class Exchange:
         return self.seconds.get("connect") is not None
 
 
-class Line:
+class Connection:
     """A connection for consecutive requests, so that one pod of the ingress controller handles them all.
 
     The connection is reopened if the other side has closed it. Certificates are not verified.
@@ -167,7 +167,7 @@ def fetch(
     limits: Limits = NORMAL,
 ) -> Exchange:
     """GET a path of a host at an address, on a new connection."""
-    with Line(hostname, address, port, tls=tls, limits=limits) as line:
+    with Connection(hostname, address, port, tls=tls, limits=limits) as line:
         return line.ask(path, seconds)
 
 

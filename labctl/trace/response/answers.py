@@ -21,7 +21,7 @@ MAYBE_OWN = {*GATEWAY, HTTPStatus.INTERNAL_SERVER_ERROR}
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredRequest:
     """A request: its response, the controller's log record, and the pod that answered, if known."""
 
     exchange: Exchange
@@ -52,14 +52,14 @@ class Answered:
         return self.status in GATEWAY or self.exchange.body.beginning.decode(errors="replace") == phrase
 
     @property
-    def asked(self) -> str:
+    def upstream_address(self) -> str:
         """The backend address and port that the controller tried last, if known."""
-        return self.record.asked if self.record else ""
+        return self.record.upstream_address if self.record else ""
 
 
-def everyone(trail: Trail) -> list[Evidence]:
+def possible_endpoints(trail: Trail) -> list[Evidence]:
     """Return the endpoints that may answer, including those of a canary."""
-    pods = trail.seen["pod"]
+    pods = trail.evidence["pod"]
     sides: Sequence[Mapping[str, Any]] = pods.get("sides") or [pods]
     return [endpoint for side in sides for endpoint in side["pods"]]
 
@@ -69,36 +69,36 @@ def label(endpoint: Evidence) -> str:
     return str(endpoint["pod"] or endpoint["address"])
 
 
-def identified(trail: Trail, exchange: Exchange, search: LogSearch) -> Answered:
+def identified(trail: Trail, exchange: Exchange, search: LogSearch) -> AnsweredRequest:
     """Return which pod answered a request, according to the controller's log and the response."""
     record = search.records.get(exchange.mark)
-    endpoints = everyone(trail)
+    endpoints = possible_endpoints(trail)
     pod = None
     if record and record.server:
         pod = next((label(each) for each in endpoints if each["address"] == record.server), None)
-        if pod is None and len(endpoints) == 1 and record.server == trail.seen["pod"].get("cluster_ip"):
+        if pod is None and len(endpoints) == 1 and record.server == trail.evidence["pod"].get("cluster_ip"):
             pod = label(endpoints[0])
     if pod is None and exchange.pod in {each["pod"] for each in endpoints}:
         pod = exchange.pod
-    return Answered(exchange, record, pod, search.is_complete)
+    return AnsweredRequest(exchange, record, pod, search.is_complete)
 
 
-def first(trail: Trail) -> Answered:
+def first_answer(trail: Trail) -> AnsweredRequest:
     """Return which pod answered the request that the earlier hops observed."""
     exchange, search = trail.request()
     answered = identified(trail, exchange, search)
-    namespace = trail.seen["pod"]["namespace"]
+    namespace = trail.evidence["pod"]["namespace"]
     if answered.pod or exchange.status is None:
         return answered
     if exchange.pod and trail.cluster.get("v1", "Pod", exchange.pod, namespace):
-        return Answered(exchange, answered.record, exchange.pod, search.is_complete)
+        return AnsweredRequest(exchange, answered.record, exchange.pod, search.is_complete)
     if answered.record and (not answered.record.server or answered.is_maybe_own):
         return answered
-    pod = backend.logged(trail.cluster, namespace, everyone(trail), exchange.mark)
-    return Answered(exchange, answered.record, pod, search.is_complete)
+    pod = backend.pod_that_logged(trail.cluster, namespace, possible_endpoints(trail), exchange.mark)
+    return AnsweredRequest(exchange, answered.record, pod, search.is_complete)
 
 
-def described(trail: Trail, answered: Answered) -> Evidence:
+def request_evidence(trail: Trail, answered: AnsweredRequest) -> Evidence:
     """Return the evidence of the request itself."""
     exchange, record = answered.exchange, answered.record
     timings = {part: None if each is None else round(each * MILLI, 1) for part, each in exchange.seconds.items()}
@@ -107,11 +107,11 @@ def described(trail: Trail, answered: Answered) -> Evidence:
         "path": trail.path,
         "status": exchange.status,
         "taken_by": record.controller_pod if record else None,
-        "asked": record.asked or None if record else None,
+        "asked": record.upstream_address or None if record else None,
         "answered_by": answered.pod,
         "body": {"state": body.state, "bytes": body.received, "expected": body.expected},
         "redirect": None,
         "pods": [],
-        "milliseconds": {"name": trail.seen["name"].get("milliseconds"), **timings},
+        "milliseconds": {"name": trail.evidence["name"].get("milliseconds"), **timings},
         "way_back": f"{trail.address}:{HTTP} to {exchange.client}",
     }

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from labctl.model.lab import Node
 from labctl.trace.node import handing_on, node_facts
-from labctl.trace.node.attempt import into_node
+from labctl.trace.node.attempt import node_command
 from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
-from labctl.trace.node.pod_routes import lost, placed, unforwarded
-from labctl.trace.node.ways import filtered
+from labctl.trace.node.pod_routes import check_route, forwarding_off, pod_of
+from labctl.trace.node.ways import packets_filtered
 from labctl.trace.probes.filters import BRIDGE
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError, labctl
@@ -48,13 +48,13 @@ class Leg:
 
 def explain(trail: Trail, problem: ProblemError) -> ProblemError:
     """Return the problem of a response, or the loss of packets between ingress controller and app that explains it."""
-    if problem.cause not in SILENT or not trail.seen.get("pod") or trail.is_compared:
+    if problem.cause not in SILENT or not trail.evidence.get("pod") or trail.is_compared:
         return problem
-    cause = between(trail, str(problem.evidence.get("taken_by")))
+    cause = lost_between_pods(trail, str(problem.evidence.get("taken_by")))
     return problem if cause is None else cause.within(f"{problem.text}; {cause.text}", problem.evidence)
 
 
-def between(trail: Trail, taken_by: str) -> ProblemError | None:
+def lost_between_pods(trail: Trail, taken_by: str) -> ProblemError | None:
     """Return why packets are lost between the controller's pod that took a request and the app's pods elsewhere."""
     trail.is_compared = True
     legs = list(_to_the_app(trail, taken_by))
@@ -71,16 +71,16 @@ def between(trail: Trail, taken_by: str) -> ProblemError | None:
 
 def _facts(trail: Trail, node: Node, legs: Sequence[Leg]) -> NodeFacts | None:
     pods = dict.fromkeys(pod for leg in legs for pod in (leg.own, leg.far))
-    return node_facts.ask_passing(trail, node, pods)
+    return node_facts.query_forwarding(trail, node, pods)
 
 
 def _lost(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError | None:
-    missing = (lost(trail.lab, facts, leg.far, leg.own.address) for leg in legs)
+    missing = (check_route(trail.lab, facts, leg.far, leg.own.address) for leg in legs)
     dropped = (_filtered(trail, leg, facts) for leg in legs)
     fixed = (_fixed(trail, facts, node) for node in _others(trail, facts.node, legs))
     return (
         next(filter(None, missing), None)
-        or unforwarded(trail.lab, facts)
+        or forwarding_off(trail.lab, facts)
         or next(filter(None, dropped), None)
         or next(filter(None, fixed), None)
     )
@@ -97,7 +97,7 @@ def _fixed(trail: Trail, facts: NodeFacts, other: Node) -> ProblemError | None:
     if fixed is None or route is None:
         return None
     try:
-        macs = trail.client.ask_arp([other.address], route).get(other.address, frozenset())
+        macs = trail.client.query_arp([other.address], route).get(other.address, frozenset())
     except OSError:  # this machine cannot send ARP requests
         return None
     if not macs or fixed in macs:
@@ -108,7 +108,7 @@ def _fixed(trail: Trail, facts: NodeFacts, other: Node) -> ProblemError | None:
         f"{node.name} has a static ARP entry for {other.name}, {other.address}, with {fixed}, but its MAC is "
         f"{' or '.join(sorted(macs))}",
         fix="Remove the entry: the kernel then sends ARP requests again.",
-        commands=(into_node(trail, node, "ip", "neigh", "del", str(other.address), "dev", facts.device),),
+        commands=(node_command(trail, node, "ip", "neigh", "del", str(other.address), "dev", facts.device),),
     )
 
 
@@ -158,7 +158,7 @@ def _filtered_here(trail: Trail, legs: Sequence[Leg]) -> ProblemError | None:
     if trail.client.filters_bridged():
         stops += [ruleset.stop(each, *BRIDGED) for each in packets]
     stop = next(filter(None, stops), None)
-    return None if stop is None else filtered(trail, listing, stop, "packets between nodes")
+    return None if stop is None else packets_filtered(trail, listing, stop, "packets between nodes")
 
 
 def _packets(controller: Pod, app: Pod, comes: str | None, goes: str | None) -> tuple[Packet, Packet]:
@@ -174,18 +174,18 @@ def _filtered(trail: Trail, leg: Leg, facts: NodeFacts) -> ProblemError | None:
     inside, outside = ((facts.route(str(each.address)) or {}).get("dev") for each in (leg.own, leg.far))
     comes, goes = (inside, outside) if leg.own == leg.controller else (outside, inside)
     packets = _packets(leg.controller, leg.app, comes, goes)
-    return handing_on.stopped(trail, facts, [(packet, PASSED) for packet in packets])
+    return handing_on.dropped_packet(trail, facts, [(packet, PASSED) for packet in packets])
 
 
 def _to_the_app(trail: Trail, taken_by: str) -> Iterator[Leg]:
     """Yield both nodes between the controller's pod that took the request and each pod of the app on another node."""
     nodes = {each.name: each for each in trail.lab.nodes}
-    controllers = {each["metadata"]["name"]: pod for each in trail.controller_pods() if (pod := placed(each))}
+    controllers = {each["metadata"]["name"]: pod for each in trail.controller_pods() if (pod := pod_of(each))}
     local = next((each for each in controllers.values() if each.node == trail.announcing), None)
     controller = controllers.get(taken_by, local)
     if controller is None or controller.node not in nodes:
         return
-    for each in answers.everyone(trail):
+    for each in answers.possible_endpoints(trail):
         if each["node"] in nodes and each["node"] != controller.node:
             if (app := pod_at(each["address"], each["port"], each["node"])) is None:
                 continue

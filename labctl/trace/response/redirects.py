@@ -9,7 +9,7 @@ from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.model.kinds import ROUTE
 from labctl.trace.probes.exchange import Exchange
 from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl_route
-from labctl.trace.response.answers import Answered
+from labctl.trace.response.answers import AnsweredRequest
 from labctl.trace.rules import rules
 from labctl.trace.rules.annotations import REDIRECTING
 from labctl.trace.rules.rules import Match
@@ -23,7 +23,7 @@ TIMED_OUT = "timed out"
 NO_TIME = "no time was left to follow it"
 
 
-def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
+def follow_redirect(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
     """Follow a redirect for one step and return its evidence. Raises ProblemError if its target does not work."""
     here = f"http://{trail.hostname}{trail.path}"
     location = exchange.location
@@ -35,7 +35,7 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
         host, tls = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (HTTPS if tls else HTTP)
     except ValueError as error:
-        raise _leads_nowhere(trail, exchange, location, str(error), evidence) from error
+        raise _broken_redirect(trail, exchange, location, str(error), evidence) from error
     if parts.scheme not in SCHEMES:
         return {**redirect, "failure": f"{parts.scheme}: not followed"}
     if host != trail.hostname and (reason := _elsewhere(trail, exchange, location, host, evidence)):
@@ -47,12 +47,12 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
     if there.status is None and TIMED_OUT in there.failure and seconds < trail.limits.http_answer:
         return {**redirect, "failure": NO_TIME}
     if there.status is None or not there.body.is_served:
-        raise _leads_nowhere(trail, exchange, location, str(redirect["failure"]), evidence)
-    if there.location and _is_same(urljoin(location, there.location), location):
-        raise _leads_nowhere(trail, exchange, location, "it redirects to itself", evidence)
+        raise _broken_redirect(trail, exchange, location, str(redirect["failure"]), evidence)
+    if there.location and _is_same_response(urljoin(location, there.location), location):
+        raise _broken_redirect(trail, exchange, location, "it redirects to itself", evidence)
     if port == HTTP and there.status in NOT_SERVED and _is_controllers(trail, there):
         text = f"the ingress controller itself answers {there.status}"
-        raise _leads_nowhere(trail, exchange, location, text, evidence)
+        raise _broken_redirect(trail, exchange, location, text, evidence)
     return redirect
 
 
@@ -64,7 +64,7 @@ def _elsewhere(trail: Trail, exchange: Exchange, location: str, host: str, evide
         return "" if addresses[0] == trail.address else "not the lab's: not followed"
     if seconds <= took < RESOLVE_SECONDS:
         return NO_TIME
-    raise _leads_nowhere(trail, exchange, location, f"{host} has no address", evidence)
+    raise _broken_redirect(trail, exchange, location, f"{host} has no address", evidence)
 
 
 def require_page(status: int, evidence: Evidence) -> None:
@@ -90,7 +90,7 @@ def path_here(trail: Trail, location: str) -> str | None:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def leads_to(trail: Trail, first: Answered, problem: ProblemError, evidence: Evidence) -> ProblemError:
+def redirect_problem(trail: Trail, first: AnsweredRequest, problem: ProblemError, evidence: Evidence) -> ProblemError:
     """Return the problem that a redirect's target is a path that the lab does not serve, and why."""
     text = f"HTTP {first.status} redirects to {evidence['redirect']['location']}, which {trail.hostname} does not serve"
     return ProblemError(
@@ -104,14 +104,14 @@ def _is_controllers(trail: Trail, there: Exchange) -> bool:
     return record is not None and not record.server
 
 
-def _is_same(one: str, other: str) -> bool:
+def _is_same_response(one: str, other: str) -> bool:
     return one.partition("#")[0] == other.partition("#")[0]
 
 
-def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str, evidence: Evidence) -> ProblemError:
+def _broken_redirect(trail: Trail, exchange: Exchange, location: str, failure: str, evidence: Evidence) -> ProblemError:
     text = f"HTTP {exchange.status} redirects to {location}, which does not work: {failure}"
     match = None if evidence["answered_by"] else trail.match
-    reasons, commands = _redirected_by(trail, match) if match else ([], [])
+    reasons, commands = _redirect_sources(trail, match) if match else ([], [])
     if not match or not reasons:
         fix = "Let the app redirect to a URL that works."
         return ProblemError("redirect-leads-nowhere", text, evidence, fix=fix, commands=())
@@ -125,7 +125,7 @@ def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str
     )
 
 
-def _redirected_by(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
+def _redirect_sources(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
     """Return what in an Ingress causes a redirect, and the commands that remove it."""
     namespace, _, name = match.route.ingress.partition("/")
     current = trail.cluster.get(*ROUTE, name, namespace) or {"metadata": {}, "spec": {}}

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from labctl.model.errors import LabError
 from labctl.trace.problem import BROKEN, UNKNOWN, Evidence, ProblemError
 from labctl.trace.response import answers, lost_routes, redirects, refusals, verdict
-from labctl.trace.response.answers import Answered
+from labctl.trace.response.answers import AnsweredRequest
 from labctl.trace.rule import misrouted, rule
 from labctl.trace.trail import Trail
 
@@ -80,14 +80,14 @@ def _pods_changed(trail: Trail) -> bool:
 
 
 def _answer(trail: Trail) -> Evidence:
-    if not trail.seen.get("pod"):
-        return _unowned(trail)
-    first = answers.first(trail)
-    evidence = answers.described(trail, first)
+    if not trail.evidence.get("pod"):
+        return _answer_without_pods(trail)
+    first = answers.first_answer(trail)
+    evidence = answers.request_evidence(trail, first)
     _require_controller(trail, first, evidence)
     if first.status in REDIRECTS and first.exchange.location:
-        evidence["redirect"] = redirects.followed(trail, first.exchange, evidence)
-    if not first.is_the_apps and not first.asked:
+        evidence["redirect"] = redirects.follow_redirect(trail, first.exchange, evidence)
+    if not first.is_the_apps and not first.upstream_address:
         _refuse_own(trail, first, evidence)
         _require_target(trail, first, evidence)
         return evidence
@@ -96,18 +96,18 @@ def _answer(trail: Trail) -> Evidence:
     return evidence
 
 
-def _unowned(trail: Trail) -> Evidence:
+def _answer_without_pods(trail: Trail) -> Evidence:
     """Return the evidence if the rule's pods are unknown: a response that names a pod of the lab's apps is enough."""
     exchange = trail.fetch()
     names = tuple(f"{app.name}-" for app in trail.lab.apps)
     is_ours = bool(exchange.pod) and str(exchange.pod).startswith(names)
-    answered = Answered(exchange, None, exchange.pod if is_ours else None, is_complete=False)
-    evidence = answers.described(trail, answered)
+    answered = AnsweredRequest(exchange, None, exchange.pod if is_ours else None, is_complete=False)
+    evidence = answers.request_evidence(trail, answered)
     if exchange.status is None:
-        raise refusals.nothing_came(trail, answered, evidence)
+        raise refusals.no_response(trail, answered, evidence)
     if not is_ours:
         raise ProblemError(
-            _silent_api(trail),
+            _no_pods_reason(trail),
             f"a response with HTTP {exchange.status} came, but its sender is unknown: the Kubernetes API does not answer",
             evidence,
             fix="Run `labctl status` to see what is running, or `labctl resume` to start a halted lab.",
@@ -119,7 +119,7 @@ def _unowned(trail: Trail) -> Evidence:
     return evidence
 
 
-def _silent_api(trail: Trail) -> str:
+def _no_pods_reason(trail: Trail) -> str:
     """Return why the pods are unknown: the API's error, or `answerer-unknown` if the API answers again."""
     try:
         trail.cluster.find("v1", "Node")
@@ -128,13 +128,13 @@ def _silent_api(trail: Trail) -> str:
     return "answerer-unknown"
 
 
-def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) -> None:
+def _require_controller(trail: Trail, answered: AnsweredRequest, evidence: Evidence) -> None:
     """Check that the lab's controller or app logged the request. Raises ProblemError."""
-    if answered.exchange.status is None and not answered.asked:
-        raise refusals.nothing_came(trail, answered, evidence)
+    if answered.exchange.status is None and not answered.upstream_address:
+        raise refusals.no_response(trail, answered, evidence)
     if answered.record or answered.pod:
         return
-    unread = _unlogged(trail)
+    unread = _logging_obstacle(trail)
     if unread or not answered.is_complete:
         status = "The nodes' kubelets serve the logs. Run `labctl status` to see which node has a problem."
         raise ProblemError(
@@ -156,7 +156,7 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
     )
 
 
-def _unlogged(trail: Trail) -> str:
+def _logging_obstacle(trail: Trail) -> str:
     """Return which setting keeps requests out of the log, or changes its format; empty if none does."""
     name, controller = "enable-access-log", trail.controller
     if trail.match is not None and trail.match.notes.get(name, "").lower() == "false":
@@ -167,7 +167,7 @@ def _unlogged(trail: Trail) -> str:
     return f"the ConfigMap {controller.namespace}/{controller.deployment} sets {named}" if named else ""
 
 
-def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
+def _refuse_own(trail: Trail, answered: AnsweredRequest, evidence: Evidence) -> None:
     """Raise ProblemError for a response of the controller's own, except a redirect."""
     status, controller = answered.status, trail.controller.name
     if status in REDIRECTS:
@@ -182,36 +182,36 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
             state=UNKNOWN,
         )
     if guards := [name for name in GUARDS if trail.match and name in trail.match.notes]:
-        raise _guarded(trail, status, guards, evidence)
+        raise _access_problem(trail, status, guards, evidence)
     if status not in OWN:
         text = f"{controller} itself answers {status}: the app did not get the request"
         fix = f"For details, see its log: `{refusals.controller_log(trail)}`."
         raise ProblemError("controller-answers", text, evidence, fix=fix, commands=())
     cause, why = OWN[status]
     text = f"{controller} itself answers {status}: {why}"
-    raise ProblemError(cause, text, evidence, fix=refusals.UNHEARD, commands=refusals.restarted(trail))
+    raise ProblemError(cause, text, evidence, fix=refusals.UNHEARD, commands=refusals.restart_commands(trail))
 
 
-def _require_target(trail: Trail, first: Answered, evidence: Evidence) -> None:
+def _require_target(trail: Trail, first: AnsweredRequest, evidence: Evidence) -> None:
     """Check that every pod serves the page that the controller redirects to. Raises ProblemError."""
     path = redirects.path_here(trail, str(evidence["redirect"]["location"]))
     if path is None or evidence["redirect"]["status"] is None:
         return
-    further = replace(trail, path=path, seen=dict(trail.seen), match=None)
-    further.forget()
+    further = replace(trail, path=path, evidence=dict(trail.evidence), match=None)
+    further.discard()
     for name, look in (("rule", rule.rule), ("pod", rule.pod)):
         try:
-            further.seen[name] = look(further)
+            further.evidence[name] = look(further)
         except ProblemError as problem:
             if problem.state == BROKEN:
-                raise redirects.leads_to(trail, first, problem, evidence) from problem
-            further.seen[name] = problem.evidence
-    answered = answers.first(further)
-    if further.seen["pod"] and (answered.is_the_apps or answered.asked):
+                raise redirects.redirect_problem(trail, first, problem, evidence) from problem
+            further.evidence[name] = problem.evidence
+    answered = answers.first_answer(further)
+    if further.evidence["pod"] and (answered.is_the_apps or answered.upstream_address):
         verdict.require_served(further, answered, evidence)
 
 
-def _guarded(trail: Trail, status: int, guards: Sequence[str], evidence: Evidence) -> ProblemError:
+def _access_problem(trail: Trail, status: int, guards: Sequence[str], evidence: Evidence) -> ProblemError:
     """Return the problem that annotations of the Ingress keep the request from the app."""
     ingress = trail.match.route.ingress if trail.match else ""
     said = " and ".join(guards)
@@ -221,5 +221,5 @@ def _guarded(trail: Trail, status: int, guards: Sequence[str], evidence: Evidenc
         "the request",
         evidence,
         fix=f"Change {said} to allow this client, or remove it from the Ingress with this command.",
-        commands=(misrouted.without(trail, ingress, guards),),
+        commands=(misrouted.removal_command(trail, ingress, guards),),
     )

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.trace.probes import direct
-from labctl.trace.probes.direct import Word
+from labctl.trace.probes.direct import PodResponse
 from labctl.trace.probes.exchange import Exchange
 from labctl.trace.problem import Evidence, ProblemError
 from labctl.trace.response import answers, lost_routes
-from labctl.trace.response.answers import Answered, label
+from labctl.trace.response.answers import AnsweredRequest, label
 from labctl.trace.rules.annotations import NGINX
 from labctl.trace.trail import Trail
 
@@ -59,27 +59,27 @@ class Survey:
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """The worst outcome of each pod, by its name."""
-    strangers: set[str] = field(default_factory=set)
+    foreign_backends: set[str] = field(default_factory=set)
     """Addresses that the controller tried but that are not behind the rule."""
-    well: dict[str, Outcome] = field(default_factory=dict)
+    healthy: dict[str, Outcome] = field(default_factory=dict)
     """A good outcome of each pod that served a request."""
-    asked: int = 0
+    requests: int = 0
     is_limited: bool = False
     """Whether the controller began to answer itself, because of a rate limit."""
     refused: dict[str, Outcome] = field(default_factory=dict)
     """Pods that the controller reports as not answering."""
     missing: set[str] = field(default_factory=set)
     """Pods that got no request."""
-    words: dict[str, Word] = field(default_factory=dict)
+    direct_responses: dict[str, PodResponse] = field(default_factory=dict)
     """The pods' responses when asked directly."""
     is_slow: bool = False
     """Whether some requests took as long as the controller waits for a pod that it does not reach, and others did not."""
     lost: ProblemError | None = None
     """Why packets between nodes are lost, so that some requests take as long as the controller waits for a pod."""
 
-    def note(self, answered: Answered, addresses: set[str]) -> None:
+    def note(self, answered: AnsweredRequest, addresses: set[str]) -> None:
         """Record one request."""
-        self.asked += 1
+        self.requests += 1
         exchange, record = answered.exchange, answered.record
         if answered.pod is not None and answered.is_maybe_own:
             self.refused[answered.pod] = outcome(answered)
@@ -88,9 +88,9 @@ class Survey:
             worst = max(result, self.outcomes.get(answered.pod, result), key=lambda each: each.rank)
             self.outcomes[answered.pod] = worst
             if not result.is_bad:
-                self.well[answered.pod] = result
+                self.healthy[answered.pod] = result
         elif record and record.server and record.server not in addresses:
-            self.strangers.add(record.asked)
+            self.foreign_backends.add(record.upstream_address)
         elif record and not record.server and exchange.status is not None:
             self.is_limited = True
 
@@ -100,13 +100,13 @@ class Survey:
         A controller that cannot reach a pod tries another one, and logs only the latter, even if the client has stopped
         waiting.
         """
-        doubtful = {pod for pod in self.well if self.outcomes[pod].failure == LATE}
+        doubtful = {pod for pod in self.healthy if self.outcomes[pod].failure == LATE}
         if doubtful and self.missing:
-            self.outcomes |= {pod: self.well[pod] for pod in doubtful}
+            self.outcomes |= {pod: self.healthy[pod] for pod in doubtful}
             self.refused |= dict.fromkeys(self.missing, Outcome(None, LATE))
 
 
-def outcome(answered: Answered) -> Outcome:
+def outcome(answered: AnsweredRequest) -> Outcome:
     """Return a request's outcome, as a browser sees it."""
     exchange = answered.exchange
     if exchange.status is None:
@@ -124,9 +124,9 @@ def limit(pods: int) -> int:
     return 2 * pods + 3
 
 
-def survey(trail: Trail, first: Answered) -> Survey:
+def survey(trail: Trail, first: AnsweredRequest) -> Survey:
     """Send requests until every pod has answered; ask the others directly, through the API server."""
-    endpoints = answers.everyone(trail)
+    endpoints = answers.possible_endpoints(trail)
     addresses = {each["address"] for each in endpoints} | _allowed(trail)
     results, limits = Survey(), trail.limits
     results.note(first, addresses)
@@ -135,9 +135,9 @@ def survey(trail: Trail, first: Answered) -> Survey:
     patience, least = max(limits.survey_answer, SLOWER * took), max(limits.survey_least, 1.2 * took)
     whole, trail = trail, trail.shortened(limits.survey_spare)
     times = [_took(first.exchange)]
-    with trail.line() as line:
+    with trail.connection() as line:
         while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
-            count = min(len(missing), limit(len(wanted)) - results.asked)
+            count = min(len(missing), limit(len(wanted)) - results.requests)
             batch: list[Exchange] = []
             while len(batch) < count and (seconds := trail.left(patience)) > least:
                 batch.append(line.ask(trail.path, seconds))
@@ -148,7 +148,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
             times += map(_took, batch)
             results.is_slow = max(times) >= limits.pod_connect > 2 * min(times)
             if not whole.is_compared and results.is_slow:
-                results.lost = lost_routes.between(whole, first.record.controller_pod if first.record else "")
+                results.lost = lost_routes.lost_between_pods(whole, first.record.controller_pod if first.record else "")
             if results.lost:
                 break
             logged = trail.search(*batch)
@@ -158,7 +158,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
     results.blame_missing()
     for each in endpoints if results.lost is None else ():
         if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > limits.survey_least:
-            results.words[each["pod"]] = _word(whole.shortened(limits.survey_nodes), each)
+            results.direct_responses[each["pod"]] = _query_directly(whole.shortened(limits.survey_nodes), each)
     return results
 
 
@@ -167,11 +167,11 @@ def _took(exchange: Exchange) -> float:
     return math.inf if exchange.is_silent else exchange.seconds.get("first_byte") or 0.0
 
 
-def unsure(trail: Trail) -> dict[str, str]:
+def not_certain(trail: Trail) -> dict[str, str]:
     """Return the pods that are not certain to get a request, and why."""
-    endpoints = answers.everyone(trail)
+    endpoints = answers.possible_endpoints(trail)
     requests = limit(len(endpoints)) - 1
-    sides: Sequence[Mapping[str, Any]] = trail.seen["pod"].get("sides") or ()
+    sides: Sequence[Mapping[str, Any]] = trail.evidence["pod"].get("sides") or ()
     is_random = trail.controller.name == NGINX
     result: dict[str, str] = {}
     for side in sides:
@@ -189,13 +189,13 @@ def unsure(trail: Trail) -> dict[str, str]:
     return result
 
 
-def _word(trail: Trail, endpoint: Evidence) -> Word:
-    namespace = trail.seen["pod"]["namespace"]
+def _query_directly(trail: Trail, endpoint: Evidence) -> PodResponse:
+    namespace = trail.evidence["pod"]["namespace"]
     seconds = trail.left(trail.limits.api_glance)
-    return direct.ask(trail.cluster, namespace, endpoint["pod"], endpoint["port"], trail.path, seconds)
+    return direct.query_pod(trail.cluster, namespace, endpoint["pod"], endpoint["port"], trail.path, seconds)
 
 
 def _allowed(trail: Trail) -> set[str]:
     """Return what the controller may use besides pods: a Service's ClusterIP, or a name outside the cluster."""
-    pods = trail.seen["pod"]
+    pods = trail.evidence["pod"]
     return {str(pods[name]) for name in ("cluster_ip", "external_name") if pods.get(name)}

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from labctl.model.reports import HopState
 from labctl.trace.node import node_facts
-from labctl.trace.node.attempt import into_node
+from labctl.trace.node.attempt import node_command
 from labctl.trace.probes import direct
 from labctl.trace.probes.direct import ANSWERED
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl
 from labctl.trace.response import answers, refusals
-from labctl.trace.response.answers import Answered
-from labctl.trace.response.survey import ERRORS, Outcome, Survey, limit, outcome, survey, unsure
+from labctl.trace.response.answers import AnsweredRequest
+from labctl.trace.response.survey import ERRORS, Outcome, Survey, limit, not_certain, outcome, survey
 from labctl.trace.trail import Trail
 
 PASSED_ON = range(200, 499)
@@ -21,21 +21,21 @@ PASSED_ON = range(200, 499)
 __all__ = ["body_incomplete", "outcome", "require_served"]
 
 
-def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
+def require_served(trail: Trail, first: AnsweredRequest, evidence: Evidence) -> None:
     """Check that every pod serves the request, and that all answer alike. Raises ProblemError."""
     results = survey(trail, first)
     evidence["pods"] = [_shown(pod, each) for pod, each in {**results.outcomes, **results.refused}.items()]
-    evidence["requests"] = results.asked
+    evidence["requests"] = results.requests
     if results.lost:
         text = f"some requests are answered only after the ingress controller tried another pod; {results.lost.text}"
         raise results.lost.within(text, evidence)
-    if results.strangers:
-        raise _strangers(trail, results, evidence)
+    if results.foreign_backends:
+        raise _foreign_backends(trail, results, evidence)
     if first.pod is None and not first.is_the_apps:  # an endpoint without a pod, a ClusterIP, another host
         raise refusals.unanswered(trail, first, None, evidence)
-    outcomes = {**results.outcomes, **results.refused, **_by_word(results)}
+    outcomes = {**results.outcomes, **results.refused, **_failed_directly(results)}
     if any(each.failure for each in results.outcomes.values()) and (
-        problem := _narrowed(trail, results.outcomes, evidence)
+        problem := _small_mtu(trail, results.outcomes, evidence)
     ):
         raise problem
     kinds = {(each.status, each.failure) for each in outcomes.values()}
@@ -52,18 +52,18 @@ def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
 def body_incomplete(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return the problem that a response was not complete."""
     details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
-    if problem := _narrowed(trail, bad, evidence):
+    if problem := _small_mtu(trail, bad, evidence):
         return problem
     evidence["mtus"] = way = node_facts.mtus(trail)
     sizes = ", ".join(f"{each['where']} {each['interface']} {each['mtu']}" for each in way)
     text = f"the response was not complete: {details}; MTUs on the path: {sizes or 'unknown'}"
-    return refusals.left_to_the_app(trail, "body-incomplete", text, evidence, bad)
+    return refusals.app_problem(trail, "body-incomplete", text, evidence, bad)
 
 
-def _narrowed(trail: Trail, outcomes: Mapping[str, Outcome], evidence: Evidence) -> ProblemError | None:
+def _small_mtu(trail: Trail, outcomes: Mapping[str, Outcome], evidence: Evidence) -> ProblemError | None:
     """Return the problem that a node on the path loses large packets, so that responses stop; None if there is none."""
-    nodes = {trail.announcing, *(each["node"] for each in answers.everyone(trail))} - {None}
-    narrow = node_facts.narrow(trail, {str(each) for each in nodes})
+    nodes = {trail.announcing, *(each["node"] for each in answers.possible_endpoints(trail))} - {None}
+    narrow = node_facts.node_with_smaller_mtu(trail, {str(each) for each in nodes})
     if narrow is None:
         return None
     node, device, mtu, own = narrow
@@ -74,7 +74,7 @@ def _narrowed(trail: Trail, outcomes: Mapping[str, Outcome], evidence: Evidence)
         f"has {own}: larger packets are lost",
         evidence,
         fix="Set the MTU of the interface to that of the lab's network.",
-        commands=(into_node(trail, node, "ip", "link", "set", device, "mtu", str(own)),),
+        commands=(node_command(trail, node, "ip", "link", "set", device, "mtu", str(own)),),
     )
 
 
@@ -82,24 +82,24 @@ def _shown(pod: str, result: Outcome) -> Evidence:
     return {"pod": pod, "status": result.status, **({"failure": result.failure} if result.failure else {})}
 
 
-def _by_word(results: Survey) -> dict[str, Outcome]:
+def _failed_directly(results: Survey) -> dict[str, Outcome]:
     """Return the pods that failed when asked directly."""
     return {
         pod: Outcome(word.status) if word.status else Outcome(None, word.kind, word.text)
-        for pod, word in results.words.items()
+        for pod, word in results.direct_responses.items()
         if word.is_failure or (word.kind == ANSWERED and word.status in ERRORS)
     }
 
 
-def _strangers(trail: Trail, results: Survey, evidence: Evidence) -> ProblemError:
-    service = trail.seen["pod"]["service"]
+def _foreign_backends(trail: Trail, results: Survey, evidence: Evidence) -> ProblemError:
+    service = trail.evidence["pod"]["service"]
     return ProblemError(
         "answered-by-other-pod",
         f"the ingress controller sent a request to a pod that is not behind the Service {service}: "
-        f"{', '.join(sorted(results.strangers))}",
+        f"{', '.join(sorted(results.foreign_backends))}",
         evidence,
         fix=refusals.UNHEARD,
-        commands=refusals.restarted(trail),
+        commands=refusals.restart_commands(trail),
     )
 
 
@@ -107,21 +107,22 @@ def _differ(trail: Trail, outcomes: Mapping[str, Outcome], results: Survey, evid
     bad = [pod for pod, each in outcomes.items() if each.is_bad] or list(outcomes)
     details = ", ".join(f"{pod}: {each}" for pod, each in outcomes.items())
     is_hidden = all(
-        pod in results.words and results.words[pod].is_failure and pod not in results.refused for pod in bad
+        pod in results.direct_responses and results.direct_responses[pod].is_failure and pod not in results.refused
+        for pod in bad
     )
     evidence["pods"] = [_shown(pod, each) for pod, each in outcomes.items()]
     hidden = "; the ingress controller retries on another pod" if is_hidden else ""
     text = f"{len(bad)} of {len(outcomes)} pods do not answer like the others: {details}{hidden}"
     state: HopState = WARNING if is_hidden else BROKEN
-    if commands := _renewed(trail, bad, outcomes):
+    if commands := _recreate_commands(trail, bad, outcomes):
         fix = "Other pods of the same workload are healthy. Delete this pod, so that it is recreated."
         return ProblemError("pods-differ", text, evidence, fix=fix, commands=commands, state=state)
-    return refusals.left_to_the_app(trail, "pods-differ", text, evidence, bad, state)
+    return refusals.app_problem(trail, "pods-differ", text, evidence, bad, state)
 
 
-def _renewed(trail: Trail, bad: Iterable[str], outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
+def _recreate_commands(trail: Trail, bad: Iterable[str], outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
     """Return the command that deletes pods, so that they are recreated, if others of their workloads are healthy."""
-    namespace = trail.seen["pod"]["namespace"]
+    namespace = trail.evidence["pod"]["namespace"]
     owners = {pod: _owner(trail, namespace, pod) for pod in outcomes}
     bad = set(bad)
     well = {owner for pod, owner in owners.items() if pod not in bad}
@@ -137,25 +138,25 @@ def _owner(trail: Trail, namespace: str, pod: str) -> str:
 
 
 def _all_bad(
-    trail: Trail, first: Answered, results: Survey, bad: Mapping[str, Outcome], evidence: Evidence
+    trail: Trail, first: AnsweredRequest, results: Survey, bad: Mapping[str, Outcome], evidence: Evidence
 ) -> ProblemError:
     """Return the problem that all pods fail in the same way."""
     status = first.status
     if bad and not outcome(first).is_bad:
-        return _at_times(trail, bad, evidence)
+        return _intermittent(trail, bad, evidence)
     if first.exchange.status is None:
         return _no_head(trail, first, bad, evidence)
     if not first.exchange.body.is_served:
         return body_incomplete(trail, bad, evidence)
     if first.is_maybe_own:
-        word = results.words.get(first.pod or "")
+        word = results.direct_responses.get(first.pod or "")
         if word is None or word.kind != ANSWERED or word.status != status:
             return refusals.unanswered(trail, first, word, evidence)
-    text = f"the app itself answers {status}: {', '.join(bad) or first.asked}"
-    return refusals.left_to_the_app(trail, "app-answers-error", text, evidence, bad, WARNING)
+    text = f"the app itself answers {status}: {', '.join(bad) or first.upstream_address}"
+    return refusals.app_problem(trail, "app-answers-error", text, evidence, bad, WARNING)
 
 
-def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
+def _intermittent(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return the problem that pods served one request and failed another."""
     details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
     worst = max(bad.values(), key=lambda each: each.rank)
@@ -163,22 +164,24 @@ def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> P
     if worst.failure:
         cause = "backend-too-slow" if worst.status is None else "body-incomplete"
     text = f"one request was served, but another one failed: {details}"
-    return refusals.left_to_the_app(trail, cause, text, evidence, bad)
+    return refusals.app_problem(trail, cause, text, evidence, bad)
 
 
-def _no_head(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
+def _no_head(trail: Trail, first: AnsweredRequest, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return the problem that the controller forwarded the request, but the client got no response."""
-    who = ", ".join(bad) or first.asked
+    who = ", ".join(bad) or first.upstream_address
     has_passed = first.record is not None and first.record.status in PASSED_ON
     if has_passed or not first.exchange.is_silent:
         return body_incomplete(trail, bad, evidence)
-    text = f"{who} received the request but did not respond in time; the ingress controller tried {first.asked}"
-    return refusals.left_to_the_app(trail, "backend-too-slow", text, evidence, bad)
+    text = (
+        f"{who} received the request but did not respond in time; the ingress controller tried {first.upstream_address}"
+    )
+    return refusals.app_problem(trail, "backend-too-slow", text, evidence, bad)
 
 
 def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
     """Check that every pod got a request, and is certain to get one each time. Raises ProblemError."""
-    doubtful = unsure(trail)
+    doubtful = not_certain(trail)
     limited = "the ingress controller limits the client's request rate"
     unreached = dict.fromkeys(sorted(results.missing), limited if results.is_limited else "it got none")
     if not doubtful and not unreached:
@@ -190,7 +193,7 @@ def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
     if is_slow:
         details += "; other requests took as long as the ingress controller waits for a pod that it does not reach"
         fix = "Trace again when this machine is less busy. If the problem remains, check the network between the nodes."
-    if strange := refusals.without_pods(trail):
+    if strange := refusals.non_pod_endpoints(trail):
         fix = "If nothing listens there, remove the address from its EndpointSlice."
     raise ProblemError(
         "pod-not-reached",

@@ -14,7 +14,7 @@ from labctl.trace.rules.rules import Match
 from labctl.trace.trail import Trail
 
 
-def doubt(trail: Trail, match: Match, evidence: Evidence) -> ProblemError | None:
+def doubtful_match(trail: Trail, match: Match, evidence: Evidence) -> ProblemError | None:
     """Return why the rule that matches may not be the intended one, or is only partly in effect."""
     route = match.route
     if match.rivals:
@@ -36,7 +36,7 @@ def doubt(trail: Trail, match: Match, evidence: Evidence) -> ProblemError | None
             f"{trail.controller.name} ignores annotations of the Ingress {route.ingress}: {', '.join(match.ignored)}",
             evidence,
             fix="Remove the annotations that have no effect from the Ingress.",
-            commands=(without(trail, route.ingress, match.ignored),),
+            commands=(removal_command(trail, route.ingress, match.ignored),),
             state=WARNING,
         )
     return None
@@ -48,12 +48,12 @@ def unmatched(trail: Trail) -> ProblemError:
     if known.refused:
         return _refused(trail, *known.refused[0])
     if known.served:
-        return _pathless(trail, known.served)
+        return _unmatched_path(trail, known.served)
     if known.foreign:
         ingress, its_class = known.foreign[0]
         wanted = f'{{"spec":{{"ingressClassName":"{controller.ingress_class}"}}}}'
         if its_class == controller.ingress_class and not known.classes:
-            return _unclassed(trail)
+            return _missing_class(trail)
         return ProblemError(
             "ingress-class-other",
             f"the Ingress {ingress} has the class {its_class}, but {controller.name} serves the class "
@@ -76,7 +76,7 @@ def unmatched(trail: Trail) -> ProblemError:
     )
 
 
-def _unclassed(trail: Trail) -> ProblemError:
+def _missing_class(trail: Trail) -> ProblemError:
     """Return the problem that the controller's IngressClass is missing, or belongs to another controller."""
     name, controller, lab = trail.controller.ingress_class, trail.controller.name, trail.lab.name
     ingress_class = trail.cluster.get(*ROUTE_CLASS, name)
@@ -98,7 +98,7 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
         fix = f"Correct {', '.join(refusal.remove)}. Do not remove them: the app would be open to everyone."
         return ProblemError("guard-unusable", text, fix=fix, commands=())
     if refusal.remove:
-        commands.append(without(trail, ingress, refusal.remove))
+        commands.append(removal_command(trail, ingress, refusal.remove))
     if refusal.loose_paths:
         change = [{"op": "replace", "path": place, "value": "ImplementationSpecific"} for place in refusal.loose_paths]
         patch = json.dumps(change, separators=(",", ":"))
@@ -107,12 +107,12 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
     return ProblemError("ingress-refused", text, fix=fix, commands=tuple(commands))
 
 
-def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
+def _unmatched_path(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
     """Return the problem that no rule matches the path, with the command that adds one if there is only one Service."""
     route, lab = served[0], trail.lab.name
     paths = ", ".join(dict.fromkeys(each.path for each in served))
     text = f"the Ingress {route.ingress} has no rule for {trail.hostname}{trail.path}; its paths are {paths}"
-    if trail.is_labctls(route.ingress):
+    if trail.is_own(route.ingress):
         return ProblemError("ingress-path-missing", text, fix=UP, commands=(labctl(lab, "up"),))
     commands: tuple[str, ...] = ()
     if len({each.backend for each in served}) == 1 and route.place.startswith("/spec/rules/"):
@@ -128,7 +128,7 @@ def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
     return ProblemError("ingress-path-missing", text, fix="Add a rule for this path to the Ingress.", commands=commands)
 
 
-def without(trail: Trail, ingress: str, names: Iterable[str]) -> str:
+def removal_command(trail: Trail, ingress: str, names: Iterable[str]) -> str:
     """Return the command that removes annotations from an Ingress."""
     words = (f"{ANNOTATION}{each}-" for each in names)
     return kubectl_route(trail.lab.name, "annotate", ingress, *words)

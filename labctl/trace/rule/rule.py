@@ -22,9 +22,9 @@ def rule(trail: Trail) -> Evidence:
     """Check that a pod of the ingress controller is ready, and that a rule of an Ingress of its class matches the request."""
     controller = trail.controller
     pods = trail.controller_pods()
-    ready = [backend.placed(each) for each in pods if backend.is_ready(each)]
+    ready = [backend.pod_evidence(each) for each in pods if backend.is_ready(each)]
     if not ready:
-        reasons = backend.why_no_controller(trail.cluster, controller)
+        reasons = backend.no_controller_reason(trail.cluster, controller)
         raise ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )
@@ -32,10 +32,10 @@ def rule(trail: Trail) -> Evidence:
     trail.match = trail.rules().match(trail.path, record)
     if trail.match is not None:
         evidence = {**_described(trail, trail.match), "controller_pods": ready}
-        if problem := misrouted.doubt(trail, trail.match, evidence):
+        if problem := misrouted.doubtful_match(trail, trail.match, evidence):
             raise problem
         return evidence
-    service = backend.service_with(trail.cluster, record.server) if record and record.server else None
+    service = backend.find_service(trail.cluster, record.server) if record and record.server else None
     if service is None:
         raise misrouted.unmatched(trail)
     raise ProblemError(
@@ -61,18 +61,18 @@ def pod(trail: Trail) -> Evidence:
                 fix="Set its `replicas` in labctl.yaml, then run `labctl up`.",
                 commands=(),
             ) from problem
-        raise _remade(trail, problem) from problem
-    if waiting := unserved.not_all_ready(trail.cluster, trail.lab.name, service, evidence):
-        raise _remade(trail, waiting)
-    if nameless := cluster_dns.doubt(trail, evidence):
+        raise _with_recreate_commands(trail, problem) from problem
+    if waiting := unserved.partly_ready(trail.cluster, trail.lab.name, service, evidence):
+        raise _with_recreate_commands(trail, waiting)
+    if nameless := cluster_dns.dns_problem(trail, evidence):
         raise nameless
     return evidence
 
 
-def _remade(trail: Trail, problem: ProblemError) -> ProblemError:
+def _with_recreate_commands(trail: Trail, problem: ProblemError) -> ProblemError:
     """Add the commands that recreate an app that others have changed to a problem with its pods."""
     if problem.cause in UNREADY:
-        fix, commands = renewal.remake(trail, str(problem.evidence.get("service", "")))
+        fix, commands = renewal.recreate(trail, str(problem.evidence.get("service", "")))
         problem.fix, problem.commands = (fix, commands) if commands else (problem.fix, problem.commands)
     return problem
 
@@ -80,12 +80,12 @@ def _remade(trail: Trail, problem: ProblemError) -> ProblemError:
 def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
     """Return the pods behind the rule, including a canary's, and their Service."""
     match = trail.match
-    main = Backend(**trail.seen["rule"]["backend"])
+    main = Backend(**trail.evidence["rule"]["backend"])
     route = match.route if match else None
     split = match.split if match else None
     canary = _canary(trail, split) if split and route and split.weight else None
     if route is None or split is None or canary is None:
-        return _ready(trail, str(trail.seen["rule"]["ingress"]), main, route.place if route else "")
+        return _ready(trail, str(trail.evidence["rule"]["ingress"]), main, route.place if route else "")
     record = trail.record()
     if split.weight >= split.total:
         return canary
@@ -94,17 +94,17 @@ def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
         {**_side(stable[0]), "weight": split.total - split.weight, "total": split.total},
         {**_side(canary[0]), "weight": split.weight, "total": split.total},
     ]
-    evidence, service = canary if _took(record, canary[0]) else stable
+    evidence, service = canary if _was_sent_to(record, canary[0]) else stable
     return {**evidence, "sides": sides}, service
 
 
 def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Evidence, dict[str, Any]]:
-    place = Place(trail.cluster, trail.lab.name, ingress, at, trail.is_labctls(ingress))
+    place = Place(trail.cluster, trail.lab.name, ingress, at, trail.is_own(ingress))
     try:
         service = unserved.service(place, wanted)
-        evidence = backend.behind(trail.cluster, service, wanted.port, trail.controller.name)
+        evidence = backend.endpoints_behind(trail.cluster, service, wanted.port, trail.controller.name)
         if not evidence["pods"] and "external_name" not in evidence:
-            raise unserved.empty(place, service, wanted.port, evidence)
+            raise unserved.without_ready_pods(place, service, wanted.port, evidence)
     except ProblemError as problem:
         raise _by_default(trail, wanted.namespace, problem) from problem
     if trail.match and trail.match.notes.get("service-upstream") == "true":
@@ -116,7 +116,7 @@ def _by_default(trail: Trail, namespace: str, problem: ProblemError) -> ProblemE
     """Return the problem of a Service without pods; as a warning if the Ingress names a default backend with pods."""
     name = trail.match.notes.get("default-backend", "") if trail.match else ""
     service = trail.cluster.get("v1", "Service", name, namespace) if name else None
-    instead = backend.behind(trail.cluster, service, "", trail.controller.name) if service else None
+    instead = backend.endpoints_behind(trail.cluster, service, "", trail.controller.name) if service else None
     if instead and instead["pods"]:
         problem.text += f"; the Ingress has the default-backend {name}, which answers instead"
         problem.evidence, problem.state = instead, WARNING
@@ -128,7 +128,7 @@ def _canary(trail: Trail, split: Split) -> tuple[Evidence, dict[str, Any]] | Non
     service = trail.cluster.get("v1", "Service", split.backend.service, split.backend.namespace)
     if service is None:
         return None
-    evidence = backend.behind(trail.cluster, service, split.backend.port, trail.controller.name)
+    evidence = backend.endpoints_behind(trail.cluster, service, split.backend.port, trail.controller.name)
     return (evidence, service) if evidence["pods"] or "external_name" in evidence else None
 
 
@@ -136,14 +136,14 @@ def _side(evidence: Evidence) -> Evidence:
     return {"service": evidence["service"], "pods": evidence["pods"]}
 
 
-def _took(record: Record | None, evidence: Evidence) -> bool:
+def _was_sent_to(record: Record | None, evidence: Evidence) -> bool:
     return record is not None and any(each["address"] == record.server for each in evidence["pods"])
 
 
 def _described(trail: Trail, match: Match) -> Evidence:
     route, split = match.route, match.split
     canary = _canary(trail, split) if split and split.weight else None
-    is_canarys = canary is not None and _took(trail.record(), canary[0])
+    is_canarys = canary is not None and _was_sent_to(trail.record(), canary[0])
     ingress, target = (split.ingress, split.backend) if split and is_canarys else (route.ingress, route.backend)
     return {
         "ingress": ingress,

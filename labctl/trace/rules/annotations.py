@@ -53,12 +53,12 @@ def notes(ingress: Mapping[str, Any]) -> dict[str, str]:
 
 def ignored(names: Iterable[str], controller: str) -> tuple[str, ...]:
     """Return the annotations of ingress-nginx that a controller ignores."""
-    known = _carried_out(controller)
+    known = _supported(controller)
     return tuple(sorted(name for name in names if name not in known))
 
 
 @cache
-def _carried_out(controller: str) -> frozenset[str]:
+def _supported(controller: str) -> frozenset[str]:
     """Return the annotations that a controller supports; ingress-nginx supports all that Traefik does, and more."""
     import tomllib  # noqa: PLC0415 - only an Ingress with annotations needs it
 

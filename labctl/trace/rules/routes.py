@@ -43,7 +43,7 @@ class Route:
     """The backend's JSON pointer within the Ingress."""
     aliases: tuple[str, ...] = ()
 
-    def takes(self, path: str) -> bool:
+    def matches(self, path: str) -> bool:
         """Return whether the rule matches this path."""
         if not self.path:
             return True
@@ -55,12 +55,12 @@ class Route:
         return path == prefix or path.startswith(prefix + "/")
 
     @property
-    def spot(self) -> tuple[str, str, str, str]:
+    def match_key(self) -> tuple[str, str, str, str]:
         """What a rule and its canary have in common: namespace, host, path and path type."""
         return self.backend.namespace, self.host, self.path, self.path_type
 
     @property
-    def nginx_spot(self) -> tuple[str, str, str]:
+    def nginx_match_key(self) -> tuple[str, str, str]:
         """What a rule and its canary have in common in ingress-nginx: host, path and path type."""
         return self.host.lower(), self.path, "Prefix" if self.path_type == LOOSE else self.path_type
 
@@ -111,7 +111,7 @@ def full_name(manifest: Mapping[str, Any]) -> str:
     return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
 
 
-def of(ingress: Mapping[str, Any], hostname: str, aliases: Sequence[str] = ()) -> Iterator[Route]:
+def routes_for(ingress: Mapping[str, Any], hostname: str, aliases: Sequence[str] = ()) -> Iterator[Route]:
     """Yield the routes of an Ingress for a host. Controllers do not serve those whose backend is not a Service."""
     spec, name = ingress["spec"], full_name(ingress)
     router = name.replace("/", "-")
@@ -154,10 +154,10 @@ def hosts_of(ingress: Mapping[str, Any]) -> list[str]:
     return [rule.get("host") or "*" for rule in ingress["spec"].get("rules") or []]
 
 
-def everywhere(ingress: Mapping[str, Any]) -> Iterator[Route]:
+def all_routes(ingress: Mapping[str, Any]) -> Iterator[Route]:
     """Yield the routes of an Ingress for all of its hosts."""
     for host in dict.fromkeys(hosts_of(ingress)):
-        yield from (route for route in of(ingress, "" if host == "*" else host) if route.host == host)
+        yield from (route for route in routes_for(ingress, "" if host == "*" else host) if route.host == host)
 
 
 def backends_of(ingress: Mapping[str, Any]) -> set[Backend]:

@@ -88,7 +88,7 @@ class Rules:
 
     def _candidates(self, path: str) -> list[Route]:
         """Return the rules that match a path, the winner first."""
-        taking = [route for route in self.served if route.takes(path)]
+        taking = [route for route in self.served if route.matches(path)]
         if self.controller.name != NGINX:
             return sorted(taking, key=lambda route: -route.weight)
         rank = min((routes.RANKS.index(route.matched_by) for route in self.served), default=0)
@@ -104,15 +104,15 @@ class Rules:
 
 def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rules:
     """Return the rules that name a host."""
-    ingresses, classes = by_age(cluster.find(*ROUTE)), classes_of(cluster)
+    ingresses, classes = sorted_by_age(cluster.find(*ROUTE)), classes_of(cluster)
     foreign: list[tuple[str, str]] = []
     ours: list[Mapping[str, Any]] = []
     for ingress in ingresses:
         if is_served(ingress, controller, classes):
             ours.append(ingress)
-        elif any(routes.of(ingress, hostname, routes.aliases_of(ingress))):
+        elif any(routes.routes_for(ingress, hostname, routes.aliases_of(ingress))):
             foreign.append((full_name(ingress), class_of(ingress) or "none"))
-    served, refused, canaries = _sorted_out(cluster, controller, hostname, ours)
+    served, refused, canaries = _classify(cluster, controller, hostname, ours)
     rejected = {name for name, _ in refused}
     accepted = [each for each in ours if full_name(each) not in rejected]
     hosts = sorted({host for each in ingresses for host in routes.hosts_of(each)})
@@ -145,13 +145,13 @@ def class_of(ingress: Mapping[str, Any]) -> str | None:
     return None if class_name is None else str(class_name)
 
 
-def by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def sorted_by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sort Ingresses as the controllers do: oldest first; of the same age, by name in reverse."""
     by_name = sorted(ingresses, key=full_name, reverse=True)
     return sorted(by_name, key=lambda each: each["metadata"].get("creationTimestamp") or "")
 
 
-def _sorted_out(
+def _classify(
     cluster: Cluster, controller: IngressController, hostname: str, ingresses: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Route], list[tuple[str, Refusal]], list[tuple[Route, Split]]]:
     """Return the rules for a host, the rejected Ingresses, and the canaries."""
@@ -170,7 +170,7 @@ def _sorted_out(
             if alias.lower() not in hosts and claimed.setdefault(alias.lower(), name) == name
             if controller.name == NGINX or not alias.startswith("~")  # Traefik supports no regexes as aliases
         ]
-        candidates = list(routes.of(ingress, hostname, aliases))
+        candidates = list(routes.routes_for(ingress, hostname, aliases))
         is_asked = _is_named(ingress, hostname)
         refusal = ingress_annotations.refusal(cluster, ingress, controller.name) if is_asked else None
         if refusal is not None:
@@ -191,16 +191,16 @@ def _splits(ingresses: Iterable[Mapping[str, Any]]) -> dict[Backend, Split]:
     owned: set[Backend] = set()
     canaries: list[tuple[Route, Split]] = []
     for ingress in ingresses:
-        everywhere = list(routes.everywhere(ingress))
+        everywhere = list(routes.all_routes(ingress))
         if _is_canary(ingress) and not routes.backends_of(ingress) & owned:
             canaries += [(route, routes.split_of(ingress, route)) for route in everywhere]
         else:
             owned |= routes.backends_of(ingress)
             for route in everywhere:
-                mains.setdefault(route.nginx_spot, route.backend)
+                mains.setdefault(route.nginx_match_key, route.backend)
     splits: dict[Backend, Split] = {}
     for route, split in canaries:
-        if main := mains.get(route.nginx_spot):
+        if main := mains.get(route.nginx_match_key):
             splits.setdefault(main, split)
     return splits
 
@@ -210,16 +210,16 @@ def _splits_of_traefik(ingresses: Sequence[Mapping[str, Any]], refused: Collecti
     mains: dict[tuple[str, str, str, str], Backend] = {}
     for ingress in ingresses:
         if not _is_canary(ingress):
-            mains |= {route.spot: route.backend for route in routes.everywhere(ingress)}
+            mains |= {route.match_key: route.backend for route in routes.all_routes(ingress)}
     splits: dict[Backend, Split] = {}
     taken: set[tuple[str, str, str, str]] = set()
     for ingress in ingresses:
         if not _is_canary(ingress) or full_name(ingress) in refused:
             continue
-        for route in routes.everywhere(ingress):
-            main = mains.get(route.spot)
-            if main is not None and main != route.backend and route.spot not in taken:
-                taken.add(route.spot)
+        for route in routes.all_routes(ingress):
+            main = mains.get(route.match_key)
+            if main is not None and main != route.backend and route.match_key not in taken:
+                taken.add(route.match_key)
                 splits[main] = routes.split_of(ingress, route)
     return splits
 

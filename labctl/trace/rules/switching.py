@@ -10,7 +10,7 @@ from labctl.render.ingress import IngressController
 from labctl.trace.rules import annotations as ingress_annotations
 from labctl.trace.rules.annotations import NGINX
 from labctl.trace.rules.routes import ROOT, full_name
-from labctl.trace.rules.rules import by_age, classes_of, is_served
+from labctl.trace.rules.rules import classes_of, is_served, sorted_by_age
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -20,10 +20,10 @@ SNIPPET = "-snippet"
 CANARY = "canary"
 
 
-def lost_by(cluster: Cluster, controller: IngressController) -> list[str]:
+def lost_rules(cluster: Cluster, controller: IngressController) -> list[str]:
     """Return what this controller would reject or ignore of the cluster's Ingresses, one line for each problem."""
     classes = classes_of(cluster)
-    ingresses = [each for each in by_age(cluster.find(*ROUTE)) if is_served(each, controller, classes)]
+    ingresses = [each for each in sorted_by_age(cluster.find(*ROUTE)) if is_served(each, controller, classes)]
     losses = _by_nginx(cluster, ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
     return [f"{controller.name} {text}" for text in losses]
 
@@ -54,12 +54,12 @@ def _by_nginx(cluster: Cluster, ingresses: Sequence[Mapping[str, Any]]) -> Itera
             yield f"rejects the Ingress {name}: it has {', '.join(snippets)}, but snippets are not allowed"
         elif refusal := ingress_annotations.rejection(cluster, ingress):
             yield f"rejects the Ingress {name}: {refusal.reason}"
-        for spot in _spots(ingress):
+        for spot in _match_keys(ingress):
             if (owner := owners.setdefault(spot, name)) != name:
                 yield f'rejects the Ingress {name}: host "{spot[0]}" and path "{spot[1]}" are those of the Ingress {owner}'
 
 
-def _spots(ingress: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _match_keys(ingress: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield the host, the path and the canary annotation of each rule: a canary may share them with another rule."""
     canary = ingress_annotations.value(ingress, CANARY)
     for rule in ingress["spec"].get("rules") or []:

@@ -23,8 +23,8 @@ from recorded_machine import Recorded
 from labctl import cli, doctor, trace, ui
 from labctl.bundle.format import write
 from labctl.bundle.oci import file
-from labctl.bundle.oci.pull import Arrived
-from labctl.bundle.oci.push import Pushed
+from labctl.bundle.oci.pull import PullResult
+from labctl.bundle.oci.push import PushResult
 from labctl.cli import demos
 from labctl.cli.argv import EVENTS_FOLLOW
 from labctl.cli.tree import Root, commands, tree
@@ -187,8 +187,8 @@ def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytes
     monkeypatch.setattr(bundle_choice, "build_bundle", lambda *_arguments: Outcome(changed=False))
     monkeypatch.setattr(moving, "_artefact", lambda *_arguments: None)
     monkeypatch.setattr(file, "export", lambda *_arguments: 1)
-    monkeypatch.setattr(moving, "push_bundle", lambda *_arguments: Pushed("sha256:a", "sha256:b", 1, changed=True))
-    monkeypatch.setattr(moving, "pull_bundle", lambda *_arguments, **_options: Arrived(carried, "sha256:a"))
+    monkeypatch.setattr(moving, "push_bundle", lambda *_arguments: PushResult("sha256:a", "sha256:b", 1, changed=True))
+    monkeypatch.setattr(moving, "pull_bundle", lambda *_arguments, **_options: PullResult(carried, "sha256:a"))
     monkeypatch.setattr(file, "import_bundle", lambda *_arguments: carried)
     downloaded = Outcome(changed=False, text="kubernetes-1.37.2")
     monkeypatch.setattr(bundle_choice, "download_bundle", lambda *_arguments: downloaded)

@@ -14,7 +14,7 @@ import pytest
 from fakes import FakeMakers
 from golden_files import Golden
 
-from labctl.bundle import installed, load
+from labctl.bundle import load, readable_bundles
 from labctl.bundle.build import build as building
 from labctl.bundle.build.build import build, recipe_id
 from labctl.bundle.build.ingredients import Artefact
@@ -136,7 +136,7 @@ def test_a_bundle_under_repair_is_not_installed(tmp_path: Path) -> None:
     bundle.path("bin/kubeadm").unlink()
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, _ignore, FakeMakers(fails_at="bin/kubeadm"))
-    assert not [*installed(tmp_path)]
+    assert not [*readable_bundles(tmp_path)]
 
 
 def test_a_bundle_with_an_unreadable_description_is_rebuilt(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from golden_files import Golden
 
-from labctl.bundle import Bundle, File, Image, installed, load, verify, verify_once
+from labctl.bundle import Bundle, File, Image, load, readable_bundles, verify, verify_once
 from labctl.bundle.build.ingredients import ContainerImage
 from labctl.bundle.build.recipe import RECIPE
 from labctl.bundle.format import write
@@ -174,8 +174,8 @@ def test_installed_bundles_are_listed_newest_first_without_unfinished_ones(tmp_p
         bundle = _bundle(tmp_path / "bundles" / name)
         os.utime(bundle.path("bundle.yaml"), (1_000 - age, 1_000 - age))
     (tmp_path / "bundles" / "other.partial").mkdir()
-    assert [bundle.id for bundle in installed(tmp_path)] == ["new", "old"]
-    assert not [*installed(tmp_path / "empty")]
+    assert [bundle.id for bundle in readable_bundles(tmp_path)] == ["new", "old"]
+    assert not [*readable_bundles(tmp_path / "empty")]
 
 
 def test_verify_names_every_file_that_is_missing_or_differs(tmp_path: Path, golden: Golden) -> None:

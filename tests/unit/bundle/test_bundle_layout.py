@@ -20,15 +20,15 @@ import travelling
 
 from labctl.bundle import checksums, layout
 from labctl.bundle.format import Bundle
-from labctl.bundle.image_archives import take_apart
-from labctl.bundle.layout import Artefact, arriving, artefact, chosen, holds_image, with_entries
+from labctl.bundle.image_archives import split_archive
+from labctl.bundle.layout import Artefact, artefact, choose, holds_image, incoming_bundle, with_entries
 from labctl.bundle.oci import file as bundle_file
 from labctl.bundle.oci import install as installing
 from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci import references
 from labctl.bundle.spans import Content, Span, digest_of
 from labctl.model.errors import LabError, MissingError
-from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, IMAGE_NAME, Document, written
+from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, IMAGE_NAME, Document, serialise
 from labctl.transfer.reference import Reference, parse
 
 
@@ -79,7 +79,7 @@ def test_images_keep_their_manifests_and_share_their_layers(bundle: Bundle) -> N
 
 def test_an_archive_of_one_architecture_has_no_image_for_another(bundle: Bundle) -> None:
     for image in bundle.images:
-        of_this, of_another = (take_apart(bundle.path(image.archive), each) for each in ("amd64", "arm64"))
+        of_this, of_another = (split_archive(bundle.path(image.archive), each) for each in ("amd64", "arm64"))
         assert of_this
         assert of_this.image
         assert of_another
@@ -217,8 +217,8 @@ def test_an_index_keeps_its_entries_of_other_architectures(bundle: Bundle, tmp_p
     index = with_entries(None, "arm64", other.descriptors)
     for each in (artefact(bundle), changed):
         index = with_entries(index.content, "amd64", each.descriptors)
-    assert chosen(index, "arm64", "it", _nothing) == other.manifest.digest
-    assert chosen(index, "amd64", "it", _nothing) == changed.manifest.digest
+    assert choose(index, "arm64", "it", _nothing) == other.manifest.digest
+    assert choose(index, "amd64", "it", _nothing) == changed.manifest.digest
     assert len(json.loads(index.content)["manifests"]) == len(other.descriptors) + len(changed.descriptors)
 
 
@@ -232,7 +232,7 @@ def test_an_index_keeps_its_entries_of_other_architectures(bundle: Bundle, tmp_p
 def test_an_unsafe_path_in_a_manifest_is_refused(described: Artefact, path: str) -> None:
     content = described.manifest.content.replace(b'"bin/kubectl"', json.dumps(path).encode())
     with pytest.raises(LabError) as refused:
-        arriving(Document(described.manifest.media_type, content), "it")
+        incoming_bundle(Document(described.manifest.media_type, content), "it")
     assert refused.value.id == "bundle-artefact"
 
 
@@ -257,7 +257,7 @@ def test_an_invalid_manifest_is_refused(described: Artefact, words: bytes, inste
     manifest = described.manifest
     assert words in manifest.content
     with pytest.raises(LabError) as refused:
-        arriving(Document(manifest.media_type, manifest.content.replace(words, instead)), "it")
+        incoming_bundle(Document(manifest.media_type, manifest.content.replace(words, instead)), "it")
     assert refused.value.id == "bundle-artefact"
 
 
@@ -269,7 +269,7 @@ def test_an_oversized_description_is_refused(described: Artefact, part: str) -> 
     }
     parts[part]["size"] = 1 << 30
     with pytest.raises(LabError) as refused:
-        arriving(Document(IMAGE_MANIFEST, json.dumps(manifest).encode()), "it")
+        incoming_bundle(Document(IMAGE_MANIFEST, json.dumps(manifest).encode()), "it")
     assert refused.value.id == "bundle-artefact"
 
 
@@ -279,7 +279,7 @@ def test_an_archive_larger_than_the_bundle_declares_is_refused(bundle: Bundle, t
     skeleton = json.dumps({"pieces": [{"digest": digest_of(b"content")}] * 1_000}).encode()
     part = layout.Part("images/nginx.tar", digest_of(skeleton), len(skeleton), is_skeleton=True)
     blobs: dict[str, Content] = {digest_of(b"content"): Span(blob, 0, 7), part.digest: skeleton}
-    source = installing.Source("it", blobs.__getitem__, lambda _digest, _found: layout.not_a_bundle("it", ""))
+    source = installing.Source("it", blobs.__getitem__, lambda _digest, _found: layout.not_a_bundle_error("it", ""))
     with pytest.raises(LabError) as refused:
         installing._write_all([part], bundle, source, _silent)
     assert refused.value.id == "bundle-artefact"
@@ -300,7 +300,7 @@ def test_an_invalid_index_is_refused(described: Artefact, words: bytes, instead:
     index = with_entries(None, "amd64", described.descriptors)
     assert words in index.content
     with pytest.raises(LabError) as refused:
-        chosen(Document(IMAGE_INDEX, index.content.replace(words, instead)), "amd64", "it", _nothing)
+        choose(Document(IMAGE_INDEX, index.content.replace(words, instead)), "amd64", "it", _nothing)
     assert refused.value.id == "bundle-artefact"
 
 
@@ -308,7 +308,7 @@ def test_an_index_with_unusual_entries_of_other_tools_is_accepted(described: Art
     index = with_entries(None, "amd64", described.descriptors).content
     for instead in (b'"platform":null', b'"platform":7', b'"other":{}'):
         changed = with_entries(index.replace(b'"platform":{"architecture":"amd64","os":"linux"}', instead), "arm64", [])
-        assert chosen(changed, "amd64", "it", _nothing) == described.manifest.digest
+        assert choose(changed, "amd64", "it", _nothing) == described.manifest.digest
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,10 @@ def test_a_file_is_copied_where_hard_links_fail(tmp_path: Path, monkeypatch: pyt
     blob = tmp_path / "blob"
     blob.write_bytes(b"content")
     source = installing.Source(
-        "it", lambda _digest: Span(blob, 0, 7), lambda _digest, _found: layout.not_a_bundle("it", ""), may_link=True
+        "it",
+        lambda _digest: Span(blob, 0, 7),
+        lambda _digest, _found: layout.not_a_bundle_error("it", ""),
+        may_link=True,
     )
     part = layout.Part("bin/it", digest_of(b"content"), 7, is_skeleton=False)
 
@@ -367,7 +370,7 @@ def test_a_file_is_copied_where_hard_links_fail(tmp_path: Path, monkeypatch: pyt
 
 def test_an_index_without_a_bundle_is_refused() -> None:
     with pytest.raises(LabError) as refused:
-        chosen(Document(IMAGE_INDEX, b'{"manifests": []}'), "amd64", "it", _nothing)
+        choose(Document(IMAGE_INDEX, b'{"manifests": []}'), "amd64", "it", _nothing)
     assert refused.value.id == "bundle-artefact"
 
 
@@ -387,7 +390,7 @@ OURS = {"annotations": {IMAGE_NAME: "labctl.local/nginx:1"}}
     ],
 )
 def test_foreign_images_are_distinguished_from_labctls(media_type: str, entries: list[Any], expected: bool) -> None:  # noqa: FBT001 - a table's
-    document = written(media_type, {"manifests": entries})
+    document = serialise(media_type, {"manifests": entries})
     assert holds_image(document, "labctl.local/nginx:1@sha256:0") is expected
 
 
@@ -412,7 +415,7 @@ def test_a_pulled_bundle_is_used_only_while_the_registry_fails(
 
     bundle_file.import_bundle(_export(bundle, tmp_path / "a"), "amd64", tmp_path, _silent)
     reference, registry = parse("reg.test/lab:1"), SimpleNamespace(manifest=fail)
-    references.remember(reference, references.Pulled("sha256:0", bundle.id), tmp_path)
+    references.record_pulled(reference, references.PulledReference("sha256:0", bundle.id), tmp_path)
     pull = partial(pulling.pull, reference, registry, "amd64", tmp_path, _silent, may_move=False)  # type: ignore[arg-type]
 
     if is_used:

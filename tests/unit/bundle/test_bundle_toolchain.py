@@ -10,7 +10,7 @@ from golden_files import Golden
 
 from labctl.bundle.build import toolchain
 from labctl.bundle.build.ingredients import WheelProgram
-from labctl.bundle.build.toolchain import GO, Go, find_go, needed
+from labctl.bundle.build.toolchain import GO, Go, find_go, required_version
 from labctl.model.errors import MissingError
 
 
@@ -86,6 +86,6 @@ def test_leftovers_of_a_killed_download_are_removed(
 
 
 def test_the_pinned_go_is_new_enough_for_every_module() -> None:
-    assert needed() >= (1, 26)
-    assert tuple(map(int, GO.version.split("."))) >= needed()
+    assert required_version() >= (1, 26)
+    assert tuple(map(int, GO.version.split("."))) >= required_version()
     assert GO.wheels.keys() == {"amd64", "arm64"}

@@ -38,7 +38,7 @@ def _write_recipe(tmp_path: Path, **changes: Any) -> Path:  # noqa: ANN401 - any
 
 def test_the_builtin_recipe_has_everything_that_labs_need() -> None:
     recipe = load()
-    rows = asked.settled(recipe, KUBEADMS, follows=False)
+    rows = asked.with_versions(recipe, KUBEADMS, follows=False)
     references = {row.reference.partition("@")[0].rpartition(":")[0] for row in rows}
 
     for controller in CONTROLLERS:
@@ -54,11 +54,11 @@ def test_the_id_depends_on_the_recipes_content_and_differs_from_a_builds_id(tmp_
     same = load(_write_recipe(tmp_path, name="another", megabytes=1))
     other = load(_write_recipe(tmp_path, web="docker.io/library/traefik"))
 
-    ids = [recipe_id(each) for each in (own, same, other, own.of_kubernetes("1.37.1"))]
+    ids = [recipe_id(each) for each in (own, same, other, own.with_kubernetes("1.37.1"))]
     assert ids[0] == ids[1]
     assert len({*ids, build_id()}) == 4
     assert [identity.split("-")[1] for identity in ids] == ["1.37.2"] * 3 + ["1.37.1"]
-    assert own.of_kubernetes("1.37.2") is own
+    assert own.with_kubernetes("1.37.2") is own
 
 
 @pytest.mark.parametrize(
@@ -117,29 +117,29 @@ def test_an_unreadable_recipe_is_refused(tmp_path: Path) -> None:
 def test_required_images_that_the_recipe_lacks_are_named(golden: Golden) -> None:
     recipe = load()
     with pytest.raises(MissingError) as raised:
-        asked.settled(recipe, [*KUBEADMS[:-1], "registry.k8s.io/etcd:3.9.9-0", "quay.io/a/b:1"], follows=False)
+        asked.with_versions(recipe, [*KUBEADMS[:-1], "registry.k8s.io/etcd:3.9.9-0", "quay.io/a/b:1"], follows=False)
     assert raised.value.id == "recipe-mismatch"
     golden(raised.value.message)
 
 
 def test_a_recipe_for_another_version_takes_images_from_its_kubeadm() -> None:
-    recipe = load().of_kubernetes("1.37.1")
+    recipe = load().with_kubernetes("1.37.1")
     theirs = [re.sub("v1.37.2", "v1.37.1", each).replace("3.7.0-0", "3.6.9-0") for each in KUBEADMS]
 
-    rows = asked.settled(recipe, theirs, follows=True)
+    rows = asked.with_versions(recipe, theirs, follows=True)
 
     assert {row.reference for row in rows} >= set(theirs)
     assert versions(recipe, rows)["etcd"] == "3.6.9"
     with pytest.raises(MissingError):
-        asked.settled(recipe, theirs, follows=False)
+        asked.with_versions(recipe, theirs, follows=False)
 
 
 def test_images_are_parsed_from_kubeadm_output_and_manifests() -> None:
     output = "I1126 14:48:28 version.go:260] remote version is much newer\n" + "\n".join(KUBEADMS)
     manifest = "a: [{image: example.com/a/b:1, name: x}]\n---\nproperties: {image: {type: string}}\n"
 
-    assert asked.by_kubeadm(output) == KUBEADMS
-    assert asked.by_manifest(manifest) == ("example.com/a/b:1",)
+    assert asked.kubeadm_images(output) == KUBEADMS
+    assert asked.manifest_images(manifest) == ("example.com/a/b:1",)
 
 
 def test_pins_are_kept_and_a_changed_pin_or_damaged_record_is_refused(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_failure_detector_is_left_out_only_where_go_is_missing(
     def fail(*_arguments: object) -> NoReturn:
         raise MissingError("no", id=identity)
 
-    monkeypatch.setattr(detector, "carried", lambda _architecture: False)
+    monkeypatch.setattr(detector, "has_program", lambda _architecture: False)
     monkeypatch.setattr(makers, "find_go", fail)
     if is_left_out:
         assert not tools.make_detector("amd64", tmp_path, lambda _text: None, tmp_path)
@@ -175,13 +175,13 @@ def test_a_release_contains_the_failure_detector_and_verifies_its_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detector, "files", lambda _package: tmp_path)
-    assert not detector.carried("amd64")
+    assert not detector.has_program("amd64")
     folder = tmp_path / detector.FOLDER
     folder.mkdir()
     (folder / "linux-amd64").write_bytes(b"program")
     (folder / "linux-amd64.sha256").write_text(f"{sha256(folder / 'linux-amd64')}  linux-amd64\n", encoding="ascii")
 
-    assert detector.carried("amd64")
+    assert detector.has_program("amd64")
     detector.write_image(tmp_path / "image.tar", "amd64")
     assert reference_of(tmp_path / "image.tar") == "labctl.local/failure-detector:1.1"
     (folder / "linux-amd64").write_bytes(b"another")

@@ -30,7 +30,7 @@ BASE = by_engine.base_name(Path("/cache/bundles/some.partial"))
 
 
 def test_the_dockerfile_runs_the_same_mmdebstrap_command_as_the_machine() -> None:
-    sources = tools.debian_sources("trixie", mirrors.of({order.DEBIAN: MIRROR, order.SECURITY: MIRROR}, ""))
+    sources = tools.debian_sources("trixie", mirrors.parse_mirrors({order.DEBIAN: MIRROR, order.SECURITY: MIRROR}, ""))
     text = by_engine.dockerfile(BASE, NODE.packages, "arm64", sources)
     line = debian.line(NODE.packages, "arm64", Path("/node.tar"), "minbase", "customize", sources)
 
@@ -54,7 +54,7 @@ def test_the_dockerfile_runs_the_same_mmdebstrap_command_as_the_machine() -> Non
     ],
 )
 def test_packages_come_from_the_configured_debian_mirrors(hosts: list[str], sources: tuple[str, ...]) -> None:
-    table = mirrors.of(dict.fromkeys(hosts, MIRROR), "")
+    table = mirrors.parse_mirrors(dict.fromkeys(hosts, MIRROR), "")
 
     assert tools.debian_sources("trixie", table) == sources
     named = [host for host in hosts if host != "docker.io"]
@@ -164,4 +164,4 @@ def test_only_a_reachable_engine_of_this_architecture_is_selected(
 
     monkeypatch.setattr(docker_engine, "run", run)
 
-    assert by_engine.answers("arm64") == is_selected
+    assert by_engine.engine_answers("arm64") == is_selected

@@ -10,11 +10,11 @@ import pytest
 from labctl.bundle.layout import ARTIFACT, Artefact
 from labctl.bundle.oci.push import push
 from labctl.model.errors import MissingError
-from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, Document, written
+from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, Document, serialise
 from labctl.transfer.reference import Reference, parse
 from labctl.transfer.registry import Registry
 
-ARTEFACT = Artefact("a", "amd64", written(IMAGE_MANIFEST, {"artifactType": ARTIFACT}), {}, ())
+ARTEFACT = Artefact("a", "amd64", serialise(IMAGE_MANIFEST, {"artifactType": ARTIFACT}), {}, ())
 
 
 class ContendedRegistry:
@@ -37,7 +37,7 @@ class ContendedRegistry:
         if reference.digest:
             return
         self.writes += 1
-        self.index = document if self.writes > self.replaced else written(IMAGE_INDEX, {"manifests": []})
+        self.index = document if self.writes > self.replaced else serialise(IMAGE_INDEX, {"manifests": []})
 
 
 @pytest.mark.parametrize("replaced", [0, 1, 3])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fakes import VERSIONS, Watched, bundle, lab
 
-from labctl.bundle.choice import booted, own_ids
+from labctl.bundle.choice import default_folder, own_ids
 from labctl.bundle.format import NEWER, write
 from labctl.bundle.oci import references
 from labctl.commands import bundles
@@ -60,7 +60,7 @@ def test_a_bundle_is_named_by_its_folder_or_the_reference_it_was_pulled_from(hom
     with pytest.raises(MissingError) as raised:
         bundles.find_folder("oci://registry.test/labs:1", cache)
     assert raised.value.id == "bundle-not-pulled"
-    references.remember(parse("registry.test/labs:1"), references.Pulled("sha256:0", pulled.id), cache)
+    references.record_pulled(parse("registry.test/labs:1"), references.PulledReference("sha256:0", pulled.id), cache)
     assert bundles.find_folder("oci://registry.test/labs:1", cache) == pulled.folder
 
 
@@ -80,7 +80,7 @@ def test_the_default_bundle_of_up_is_also_pushed_and_kept(home: Path, watched: W
         os.utime(described.path("bundle.yaml"), (10_000 - age, 10_000 - age))
         cached.append(described)
 
-    assert booted(cache, "1.36.0") == cache / "bundles/older"
+    assert default_folder(cache, "1.36.0") == cache / "bundles/older"
     for expected in (download, build, "older", "imported"):
         requested = Context(lab(), home, cache)
         assert (requested.bundle.id, bundles.choose(None, cache).id) == (expected, expected)
@@ -89,7 +89,7 @@ def test_the_default_bundle_of_up_is_also_pushed_and_kept(home: Path, watched: W
         with pytest.raises(UsageError):
             bundles.remove(removed.folder, cache, watched.report)
         shutil.rmtree(removed.folder)
-    assert booted(cache) is None
+    assert default_folder(cache) is None
     with pytest.raises(MissingError) as raised:
         _ = Context(lab(), home, cache, cache / "bundles/other").bundle
     assert raised.value.id == "bundle-architecture"

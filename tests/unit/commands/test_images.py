@@ -141,7 +141,7 @@ def test_an_image_is_loaded_on_every_node_once_and_removed_again(
     nodes: FakeNodes, context: Context, shop: Path
 ) -> None:
     first, again = (_run_plan(command.load(OPTIONS, [str(shop)])) for _ in range(2))
-    (image,) = context.loaded_images.all()
+    (image,) = context.loaded_images.images()
 
     assert ([each.changed for each in first], [each.changed for each in again]) == ([True, True], [False, False])
     assert image.reference == SHOP
@@ -153,7 +153,7 @@ def test_an_image_is_loaded_on_every_node_once_and_removed_again(
     assert listed == [(SHOP, "loaded", [node.name for node in context.lab.nodes]), (NGINX, "bundle", [])]
 
     _run_plan(command.remove(OPTIONS, ["shop:1"]))
-    assert context.loaded_images.all() == ()
+    assert context.loaded_images.images() == ()
     assert nodes.images == {node.name: {} for node in context.lab.nodes}
     assert not list((context.folder / "images" / "blobs").rglob("*.*"))
     assert not list((context.folder / "images" / "blobs" / "sha256").iterdir())
@@ -166,7 +166,7 @@ def test_a_new_image_of_the_same_name_replaces_the_first(nodes: FakeNodes, conte
 
     outcomes = _run_plan(command.load(OPTIONS, [str(shop)]))
 
-    (image,) = context.loaded_images.all()
+    (image,) = context.loaded_images.images()
     assert [each.changed for each in outcomes] == [True, True]
     assert {each[SHOP] for each in nodes.images.values()} == {image.digest}
     assert len(list((context.folder / "images" / "blobs" / "sha256").iterdir())) == len((image.digest, *image.blobs))
@@ -174,7 +174,7 @@ def test_a_new_image_of_the_same_name_replaces_the_first(nodes: FakeNodes, conte
 
 def test_removing_an_image_keeps_another_with_the_same_content(nodes: FakeNodes, context: Context, shop: Path) -> None:
     _run_plan(command.load(OPTIONS, [str(shop)]))
-    (image,) = context.loaded_images.all()
+    (image,) = context.loaded_images.images()
     for node_images in nodes.images.values():
         node_images["registry.example/same:1"] = image.digest
 
@@ -220,7 +220,7 @@ def test_a_node_where_loading_fails_is_named_and_gets_the_image_later(
     assert SHOP in nodes.images[control_plane]
 
     nodes.full, provider.nodes = set(), {control_plane, worker}
-    given = images.load_into_nodes(context, context.loaded_images.all(), Watched().report)
+    given = images.load_into_nodes(context, context.loaded_images.images(), Watched().report)
     assert (given.nodes, given.failures) == ((worker,), {})
 
 
@@ -232,12 +232,12 @@ def test_a_removal_that_fails_on_a_node_can_be_repeated(nodes: FakeNodes, contex
     error = _error_of(lambda: _run_plan(command.remove(OPTIONS, ["shop:1"])))
 
     assert (error.id, worker in error.message) == ("image-not-removed", True)
-    assert [image.reference for image in context.loaded_images.all()] == [SHOP]
+    assert [image.reference for image in context.loaded_images.images()] == [SHOP]
     assert (SHOP in nodes.images[control_plane], SHOP in nodes.images[worker]) == (False, True)
 
     nodes.stuck = set()
     _run_plan(command.remove(OPTIONS, ["shop:1"]))
-    assert (context.loaded_images.all(), nodes.images[worker]) == ((), {})
+    assert (context.loaded_images.images(), nodes.images[worker]) == ((), {})
 
 
 def test_a_stopped_node_loses_a_removed_image_when_it_runs_again(
@@ -253,13 +253,16 @@ def test_a_stopped_node_loses_a_removed_image_when_it_runs_again(
 
     assert worker in outcome.text
     assert control_plane not in outcome.text
-    assert (context.loaded_images.all(), context.image("shop:1"), nodes.images[control_plane]) == ((), None, {})
+    assert (context.loaded_images.images(), context.image("shop:1"), nodes.images[control_plane]) == ((), None, {})
     assert len(list((context.folder / "images" / "blobs" / "sha256").iterdir())) == 1
 
     provider.nodes |= {worker}
     up.await_cluster(context, Watched().report)
     assert nodes.images[worker] == {}
-    assert (context.loaded_images.removed(), list((context.folder / "images" / "blobs" / "sha256").iterdir())) == (
+    assert (
+        context.loaded_images.removed_images(),
+        list((context.folder / "images" / "blobs" / "sha256").iterdir()),
+    ) == (
         (),
         [],
     )
@@ -277,8 +280,8 @@ def test_an_image_that_is_loaded_again_is_no_longer_pending_removal(
 
     _run_plan(command.load(OPTIONS, [str(shop)]))
 
-    assert context.loaded_images.removed() == ()
-    assert [image.reference for image in context.loaded_images.all()] == [SHOP]
+    assert context.loaded_images.removed_images() == ()
+    assert [image.reference for image in context.loaded_images.images()] == [SHOP]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +304,7 @@ def test_a_failed_load_leaves_nothing(context: Context, shop: Path, words: list[
     _archive(shop.with_name("nginx.tar"), NGINX)
 
     assert _error_of(lambda: _run_plan(command.load(OPTIONS, words))).id == identity
-    assert context.loaded_images.all() == ()
+    assert context.loaded_images.images() == ()
     assert not [path for path in (context.folder / "images").rglob("*") if path.is_file()]
 
 
@@ -316,7 +319,7 @@ def test_images_in_use_of_the_bundle_or_unknown_are_not_removed(
     assert (used.id, "store" in used.message) == ("image-used-by-app", True)
     assert _error_of(lambda: command.remove(OPTIONS, ["nginx"])).id == "image-of-bundle"
     assert _error_of(lambda: command.remove(OPTIONS, ["other:1"])).id == "image-not-loaded"
-    assert [image.reference for image in context.loaded_images.all()] == [SHOP]
+    assert [image.reference for image in context.loaded_images.images()] == [SHOP]
     assert all(SHOP in node_images for node_images in nodes.images.values())
 
 

@@ -187,7 +187,7 @@ def test_a_bundle_option_is_a_folder_or_a_reference_that_was_pulled(
     assert (labs.bundle_reference("stick"), labs.bundle_reference(named)) == (None, reference)
     assert folder() is None
     pulled = bundle(cache / "bundles" / "kubernetes-1.37.2")
-    references.remember(reference, references.Pulled("sha256:0", pulled.id), cache)
+    references.record_pulled(reference, references.PulledReference("sha256:0", pulled.id), cache)
     assert folder() is None  # a bundle that was removed
     write(pulled)
     assert folder() == pulled.folder

@@ -12,7 +12,7 @@ import pytest
 
 from labctl import ui
 from labctl.bundle.oci import pull as pulling
-from labctl.bundle.oci.pull import Arrived
+from labctl.bundle.oci.pull import PullResult
 from labctl.commands import runner
 from labctl.context import BundlePolicy, Context
 from labctl.host import locks, log
@@ -278,9 +278,9 @@ def test_a_bundle_is_pulled_before_the_first_step(
 ) -> None:
     pulls: list[Any] = []
 
-    def pull(reference: Reference, *_arguments: object, **options: bool) -> Arrived:
+    def pull(reference: Reference, *_arguments: object, **options: bool) -> PullResult:
         pulls.append((str(reference), options))
-        return Arrived(replace(context.bundle, folder=context.folder / "pulled"), "sha256:0", changed=True)
+        return PullResult(replace(context.bundle, folder=context.folder / "pulled"), "sha256:0", changed=True)
 
     def look(given: Context, _say: Progress) -> Outcome:
         return Outcome(changed=False, text=str(given.bundle_folder))

@@ -130,7 +130,7 @@ def _read(folder: Path, content: bytes) -> dict[str, str]:
     path = folder / "image.tar"
     path.write_bytes(content)
     read: dict[str, str] = {}
-    with archive.opened(path, folder / "scratch") as opened:
+    with archive.open_archive(path, folder / "scratch") as opened:
         for each in opened.images("amd64"):
             for blob in each.image.blobs:
                 opened.extract(each, blob, folder / "blob")
@@ -226,7 +226,7 @@ def test_the_digest_of_a_docker_save_image_is_stable(tmp_path: Path) -> None:
     digests = set()
     for names in (["shop:1"], ["shop:2"]):
         path.write_bytes(_tar(_docker_save(names)))
-        with archive.opened(path, tmp_path / "scratch") as opened:
+        with archive.open_archive(path, tmp_path / "scratch") as opened:
             digests |= {each.image.digest for each in opened.images("amd64")}
 
     assert len(digests) == 1
@@ -236,7 +236,7 @@ def test_a_compressed_archive_without_a_scratch_folder_is_refused_unchanged(tmp_
     path, content = tmp_path / "image.tar", gzip.compress(_tar(_docker_save(["shop:1"])))
     path.write_bytes(content)
 
-    with pytest.raises(LabError) as raised, archive.opened(path):
+    with pytest.raises(LabError) as raised, archive.open_archive(path):
         pass
 
     assert (raised.value.id, path.read_bytes()) == ("archive-unreadable", content)

@@ -10,7 +10,7 @@ from fakes import FakeCluster
 from labctl.model.kinds import ROUTE, ROUTE_CLASS
 from labctl.render.ingress import CONTROLLERS
 from labctl.trace.rules.rules import ANNOTATION, CONTROLLER
-from labctl.trace.rules.switching import lost_by
+from labctl.trace.rules.switching import lost_rules
 
 NGINX, TRAEFIK = CONTROLLERS
 
@@ -64,7 +64,7 @@ def test_ingresses_that_another_controller_serves_differently_are_named(
         cluster.put(*ROUTE, each["name"], "default", metadata=each["metadata"], spec=each["spec"])
 
     for controller, expected in ((NGINX, by_nginx), (TRAEFIK, by_traefik)):
-        lines = lost_by(cluster, controller)
+        lines = lost_rules(cluster, controller)
         assert [
             name for line in lines for name in ("default/shop", "default/other") if f"Ingress {name}:" in line
         ] == expected

@@ -30,7 +30,7 @@ from labctl.model.limits import NORMAL
 from labctl.model.reports import HopReport, TraceReport
 from labctl.trace import trail
 from labctl.trace.probes.client import Client
-from labctl.trace.probes.exchange import Exchange, Line
+from labctl.trace.probes.exchange import Connection, Exchange
 from labctl.trace.probes.filters import Ruleset
 from labctl.trace.trail import SHORTEST, Trail, target
 
@@ -91,7 +91,7 @@ class FakeClient(Client):
     kernel_interfaces: list[Interface] = field(default_factory=list)
 
     @property
-    def may_ask_arp(self) -> bool:
+    def may_query_arp(self) -> bool:
         return True
 
     def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - the fake has one entry
@@ -148,7 +148,7 @@ class FakeClient(Client):
     def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - the fake has one route
         return self.way
 
-    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - the fake has one network
+    def query_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - the fake has one network
         return {address: frozenset(self.macs.get(address, ())) for address in addresses}
 
     def fetch(
@@ -174,11 +174,11 @@ class FakeClient(Client):
         )
         return exchange
 
-    def line_to(self, hostname: str, address: Address) -> Line:
+    def connection_to(self, hostname: str, address: Address) -> Connection:
         return FakeLine(self, hostname, address)
 
 
-class FakeLine(Line):
+class FakeLine(Connection):
     """A connection on which the fake client responds to consecutive requests."""
 
     def __init__(self, client: FakeClient, hostname: str, address: Address) -> None:
@@ -1028,7 +1028,7 @@ def test_without_permission_for_arp_the_node_is_unknown_and_the_request_is_follo
     def refuse(*_arguments: object) -> None:
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(world.client, "ask_arp", refuse)
+    monkeypatch.setattr(world.client, "query_arp", refuse)
     report = world.follow()
 
     assert report["ok"]

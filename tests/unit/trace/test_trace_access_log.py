@@ -11,7 +11,7 @@ from fakes import FakeCluster
 from labctl.context import Context
 from labctl.model.errors import RefusedError
 from labctl.render.ingress import CONTROLLERS
-from labctl.trace.backend import logs_of
+from labctl.trace.backend import log_sources
 from labctl.trace.probes import access_log
 from labctl.trace.probes.access_log import LogSearch, Record, parse, search
 from labctl.trace.probes.client import Client
@@ -94,14 +94,17 @@ def test_logs_of_possible_pods_are_read_starting_with_the_one_on_the_announcing_
         )
     ]
 
-    assert logs_of(controller, pods, "c") == [{"pod": "ending", "container": ""}, {"pod": "other", "container": "web"}]
-    assert [each["pod"] for each in logs_of(controller, pods[:1], "b")] == ["gone"]
+    assert log_sources(controller, pods, "c") == [
+        {"pod": "ending", "container": ""},
+        {"pod": "other", "container": "web"},
+    ]
+    assert [each["pod"] for each in log_sources(controller, pods[:1], "b")] == ["gone"]
 
 
 def test_a_backend_is_formatted_with_its_port() -> None:
-    assert Record("c", ROUTER, "", "fd00::5", 80).asked == "[fd00::5]:80"
-    assert Record("c", ROUTER, "", "10.244.1.5", 80).asked == "10.244.1.5:80"
-    assert Record("c", ROUTER, "", "").asked == ""
+    assert Record("c", ROUTER, "", "fd00::5", 80).upstream_address == "[fd00::5]:80"
+    assert Record("c", ROUTER, "", "10.244.1.5", 80).upstream_address == "10.244.1.5:80"
+    assert Record("c", ROUTER, "", "").upstream_address == ""
 
 
 def test_a_late_log_line_is_waited_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:

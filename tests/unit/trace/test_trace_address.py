@@ -545,7 +545,7 @@ def test_a_selector_matches_as_in_kubernetes(selector: Fields, is_selected: bool
     ],
 )
 def test_services_can_share_an_address_by_metallbs_rules(first: Fields, second: Fields, is_refused: bool) -> None:  # noqa: FBT001 - a column
-    assert bool(requested.refuses_to_share(_service_to_share(first), [_service_to_share(second)])) == is_refused
+    assert bool(requested.sharing_obstacle(_service_to_share(first), [_service_to_share(second)])) == is_refused
 
 
 def _service_to_share(fields: Fields) -> dict[str, Any]:
@@ -556,7 +556,7 @@ def _service_to_share(fields: Fields) -> dict[str, Any]:
 
 
 def _problem_without_address(cluster: BreakableCluster) -> ProblemError:
-    return no_address.unowned(cluster, CONTROLLERS[1], lab())
+    return no_address.without_address(cluster, CONTROLLERS[1], lab())
 
 
 def _trail(cluster: BreakableCluster, address: str) -> Trail:

@@ -420,4 +420,4 @@ def test_a_name_from_another_resolver_needs_no_hosts_file(trail: Trail) -> None:
 
 def test_an_ipv4_address_without_a_line_and_missing_evidence_are_no_problem(trail: Trail) -> None:
     assert trail.client.hosts_line(HOST, IPv4Address("127.0.0.1")) is None
-    assert surroundings.doubt(trail, {}) is None
+    assert surroundings.further_problem(trail, {}) is None

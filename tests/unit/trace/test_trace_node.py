@@ -84,13 +84,13 @@ class FakeMachine(Client):
         return False
 
     @property
-    def may_ask_arp(self) -> bool:
+    def may_query_arp(self) -> bool:
         return self.may_ask
 
     def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - the fake has one route
         return self.way
 
-    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - the fake has one network
+    def query_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - the fake has one network
         if not self.macs:
             raise OSError(1, "Operation not permitted")
         return {address: frozenset(self.macs.get(address, ())) for address in addresses}
@@ -298,7 +298,7 @@ def world(context: Context, cluster: FakeCluster) -> BreakableLab:
     context = with_fakes(context, provider, cluster, context.bundle)
     machine = FakeMachine()
     trail = Trail(context, machine, "my-app.local", "/", cluster)
-    trail.seen = {"name": {"address": ADDRESS}, "address": {"service": f"{NAMESPACE}/{NAME}", "pool": "demo"}}
+    trail.evidence = {"name": {"address": ADDRESS}, "address": {"service": f"{NAMESPACE}/{NAME}", "pool": "demo"}}
     endpoints = [
         {"addresses": [pod], "nodeName": name, "conditions": {"ready": True}}
         for pod, name in (("10.244.0.2", A), ("10.244.1.2", B))
@@ -988,7 +988,7 @@ def test_without_raw_sockets_no_arp_request_is_sent_for_a_stopped_node(
         queried.update(addresses)
         return {OURS: frozenset({MAC_A}), CONTROL_PLANE: frozenset({MAC_A})}
 
-    monkeypatch.setattr(FakeMachine, "ask_arp", ask_arp)
+    monkeypatch.setattr(FakeMachine, "query_arp", ask_arp)
     world.provider.nodes = {A}
 
     assert world.set_machine(may_ask=may_ask).run_hop()["answers_arp"] == [{"mac": MAC_A, "node": A}]
@@ -1019,7 +1019,7 @@ def test_an_unknown_machine_is_described_by_its_mac(world: BreakableLab, mac: st
 
 def test_without_the_api_a_connection_is_still_tried(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_api(world, monkeypatch)
-    world.trail.seen.pop("address")
+    world.trail.evidence.pop("address")
     evidence = world.run_hop()
 
     assert (evidence["announced_by"], evidence["not_asked"]) == (None, "it does not answer")
@@ -1084,10 +1084,10 @@ def test_a_node_is_narrow_only_if_its_mtu_is_smaller_than_this_machines(
 ) -> None:
     world.set_machine(kernel_interfaces=[Interface("br-demo", mtu=own), Interface("eth0", mtu=65536)])
     world.run_hop()
-    narrow = node_facts.narrow(world.trail, {A})
+    narrow = node_facts.node_with_smaller_mtu(world.trail, {A})
 
     assert (narrow and narrow[1:]) == expected
-    assert node_facts.narrow(world.trail, set()) is None
+    assert node_facts.node_with_smaller_mtu(world.trail, set()) is None
 
 
 @pytest.mark.parametrize(
@@ -1119,7 +1119,7 @@ def test_the_reason_why_a_daemonset_has_no_pod_on_a_node_is_found_with_the_comma
     daemonset = {"metadata": {"namespace": "s", "name": "d"}, "spec": {"template": {"spec": pod}}}
     found_commands = [
         each.command
-        for each in kept_off.kept_off("demo", daemonset, {"metadata": {"name": "n"}, **live} | _named(live))
+        for each in kept_off.obstacles("demo", daemonset, {"metadata": {"name": "n"}, **live} | _named(live))
     ]
 
     assert len(found_commands) == len(commands)

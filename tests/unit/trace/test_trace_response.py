@@ -571,7 +571,7 @@ def test_bodies_truncated_by_a_narrow_interface_are_not_blamed_on_a_pod(
     world: BreakableLab, second: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = world.context.lab.nodes[1]
-    monkeypatch.setattr(node_facts, "narrow", lambda *_: (node, "eth1", 600, 1500))
+    monkeypatch.setattr(node_facts, "node_with_smaller_mtu", lambda *_: (node, "eth1", 600, 1500))
 
     hop = response_hop(set_responses(world.with_second_pod(), truncated(FIRST), second))
 
@@ -721,21 +721,21 @@ def test_a_redirect_of_the_controller_to_a_missing_service_leads_nowhere(world: 
         ("EOF", direct.EMPTY),
         ("read tcp 10.0.0.1:1->10.244.0.6:80: read: connection reset by peer", direct.EMPTY),
         ("dial tcp 10.244.0.6:80: i/o timeout", direct.SILENT),
-        ("something else", direct.UNASKED),
+        ("something else", direct.NOT_QUERIED),
     ],
 )
 def test_errors_of_the_api_server_on_a_pod_are_classified(world: BreakableLab, text: str, kind: str) -> None:
     set_responses(world, word=(503, UNREACHED.format(text)))
 
-    assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
+    assert direct.query_pod(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
 
 
 @pytest.mark.parametrize(
     ("identity", "is_up", "kind"),
     [
         ("api-unreachable", True, direct.SILENT),
-        ("api-unreachable", False, direct.UNASKED),
-        ("api-busy", True, direct.UNASKED),
+        ("api-unreachable", False, direct.NOT_QUERIED),
+        ("api-busy", True, direct.NOT_QUERIED),
     ],
 )
 def test_a_pod_is_silent_only_if_the_api_server_responds(
@@ -752,11 +752,11 @@ def test_a_pod_is_silent_only_if_the_api_server_responds(
     if not is_up:
         monkeypatch.setattr(world.cluster, "find", time_out)
 
-    assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
+    assert direct.query_pod(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
 
 
 def test_a_pod_with_a_body_of_its_own_has_responded(world: BreakableLab) -> None:
     for word in ((200, "hello"), (503, "busy"), (404, '["error"]'), (200, '{"message": 3}')):
-        result = direct.ask(set_responses(world, word=word).cluster, "default", FIRST, 80, "/", 1)
+        result = direct.query_pod(set_responses(world, word=word).cluster, "default", FIRST, 80, "/", 1)
 
         assert (result.kind, result.status) == (direct.ANSWERED, word[0])

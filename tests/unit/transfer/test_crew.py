@@ -20,10 +20,10 @@ def _fail(number: int) -> None:
 def test_results_are_in_order_and_the_first_failure_is_raised() -> None:
     stopped = threading.Event()
 
-    assert crew.at_once(lambda number: number * 2, range(9), stop=stopped.set) == list(range(0, 18, 2))
+    assert crew.run_in_parallel(lambda number: number * 2, range(9), stop=stopped.set) == list(range(0, 18, 2))
     assert not stopped.is_set()
     with pytest.raises(IndexError):  # it must not count as the end of the queue
-        crew.at_once(_fail, range(9), stop=stopped.set)
+        crew.run_in_parallel(_fail, range(9), stop=stopped.set)
     assert stopped.is_set()
 
 
@@ -33,7 +33,7 @@ def test_ctrl_c_stops_threads_that_wait_for_a_response(monkeypatch: pytest.Monke
     never_set, stopped = threading.Event(), threading.Event()
     try:
         with pytest.raises(KeyboardInterrupt):
-            crew.at_once(lambda _item: never_set.wait(60), range(8), stop=stopped.set, tick=_interrupt)
+            crew.run_in_parallel(lambda _item: never_set.wait(60), range(8), stop=stopped.set, tick=_interrupt)
         assert stopped.is_set()
     finally:
         never_set.set()

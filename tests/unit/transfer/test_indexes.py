@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST
-from labctl.transfer.indexes import best, listed, with_platform
+from labctl.transfer.indexes import best, listed, resolve_platform
 
 AMD64, ARM64 = {"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"}
 UNKNOWN = {"os": "unknown", "architecture": "unknown"}
@@ -56,7 +56,7 @@ def _read(described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any document
     ],
 )
 def test_the_manifest_of_the_platform_is_selected(manifests: list[Described], expected: str | None) -> None:
-    entries = [with_platform(each, _read) for each in listed({"manifests": manifests}, "linux/amd64", _read)]
+    entries = [resolve_platform(each, _read) for each in listed({"manifests": manifests}, "linux/amd64", _read)]
     chosen = best(entries, "linux/amd64")
 
     assert (chosen and chosen.described["digest"]) == expected

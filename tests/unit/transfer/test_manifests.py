@@ -6,8 +6,8 @@ import pytest
 
 from labctl.model.errors import LabError
 from labctl.transfer import manifests
-from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST, image_manifest, written
-from labctl.transfer.exchange import Answer
+from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST, image_manifest, serialise
+from labctl.transfer.exchange import FullResponse
 from labctl.transfer.reference import parse
 
 MANIFEST = image_manifest((IMAGE_CONFIG, f"sha256:{'0' * 64}", 2), [])
@@ -24,16 +24,16 @@ MANIFEST = image_manifest((IMAGE_CONFIG, f"sha256:{'0' * 64}", 2), [])
 )
 def test_a_manifest_with_another_digest_than_the_registry_states_is_refused(stated_digest: str, identity: str) -> None:
     headers = {"Content-Type": IMAGE_MANIFEST, **({"Docker-Content-Digest": stated_digest} if stated_digest else {})}
-    response = Answer("https://quay.io/v2/a/b/manifests/1", 200, headers, MANIFEST.content)
+    response = FullResponse("https://quay.io/v2/a/b/manifests/1", 200, headers, MANIFEST.content)
     if not identity:
-        assert manifests.of_answer(parse("quay.io/a/b:1"), response) == MANIFEST
+        assert manifests.from_response(parse("quay.io/a/b:1"), response) == MANIFEST
         return
     with pytest.raises(LabError) as failed:
-        manifests.of_answer(parse("quay.io/a/b:1"), response)
+        manifests.from_response(parse("quay.io/a/b:1"), response)
     assert failed.value.id == identity
 
 
-INDEX = written(IMAGE_INDEX, {"manifests": []})
+INDEX = serialise(IMAGE_INDEX, {"manifests": []})
 BARE = b'{"config": {"digest": "sha256:%s", "size": 2}, "layers": []}' % (b"0" * 64)
 
 
@@ -50,8 +50,8 @@ BARE = b'{"config": {"digest": "sha256:%s", "size": 2}, "layers": []}' % (b"0" *
 def test_the_media_type_in_a_manifest_overrides_the_content_type_header(
     stated_type: str, content: bytes, media_type: str
 ) -> None:
-    response = Answer("https://quay.io/v2/a/b/manifests/1", 200, {"Content-Type": stated_type}, content)
-    assert manifests.of_answer(parse("quay.io/a/b:1"), response).media_type == media_type
+    response = FullResponse("https://quay.io/v2/a/b/manifests/1", 200, {"Content-Type": stated_type}, content)
+    assert manifests.from_response(parse("quay.io/a/b:1"), response).media_type == media_type
 
 
 @pytest.mark.parametrize(

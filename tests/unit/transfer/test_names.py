@@ -54,13 +54,13 @@ def test_an_invalid_reference_is_refused(text: str) -> None:
     ],
 )
 def test_the_url_of_a_repository_is_below_the_base_url(base: str, host: str, url: str) -> None:
-    assert mirrors.of({host: base} if base else {}, "").registry(host, "pause") == url
+    assert mirrors.parse_mirrors({host: base} if base else {}, "").registry(host, "pause") == url
 
 
 def test_mirrors_in_the_environment_override_the_configuration() -> None:
     table = {"quay.io": "https://a.example", "dl.k8s.io": "https://a.example/dl/"}
 
-    mirrored = mirrors.of(table, "quay.io=http://[::1]:5000 , docker.io=http://localhost,")
+    mirrored = mirrors.parse_mirrors(table, "quay.io=http://[::1]:5000 , docker.io=http://localhost,")
 
     hosts = ("quay.io", "dl.k8s.io", "docker.io", "registry.k8s.io")
     assert [mirrored.base(host) for host in hosts] == [
@@ -90,7 +90,7 @@ def test_mirrors_in_the_environment_override_the_configuration() -> None:
 )
 def test_an_invalid_mirror_is_refused(entry: str) -> None:
     with pytest.raises(UsageError) as refused:
-        mirrors.of({}, entry)
+        mirrors.parse_mirrors({}, entry)
 
     assert refused.value.id == "mirrors-invalid"
     assert "secret" not in refused.value.message

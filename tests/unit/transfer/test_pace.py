@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.model.errors import MissingError
-from labctl.transfer.failures import PassingError
+from labctl.transfer.failures import TransientError
 from labctl.transfer.meter import MIB, Meter
 from labctl.transfer.retries import PAUSES, WAIT_SECONDS, Retries
 
@@ -69,7 +69,7 @@ def test_retries_are_limited_in_number_and_duration(passing: list[float | None],
     retries.pause(_failure(None))
 
 
-def _failure(seconds: float | None) -> PassingError:
-    failure = PassingError("it fails", id="rate-limited")
+def _failure(seconds: float | None) -> TransientError:
+    failure = TransientError("it fails", id="rate-limited")
     failure.after = seconds
     return failure

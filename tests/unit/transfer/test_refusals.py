@@ -8,8 +8,8 @@ import pytest
 
 from labctl.model.errors import MissingError
 from labctl.transfer import refusals
-from labctl.transfer.failures import PassingError
-from labctl.transfer.refusals import ANYBODY, Identity
+from labctl.transfer.failures import TransientError
+from labctl.transfer.refusals import ANONYMOUS, Identity
 
 HUB, QUAY = "https://registry-1.docker.io/v2/library/nginx/manifests/1", "https://quay.io/v2/a/manifests/1?token=hush"
 ME = Identity("registry-1.docker.io", "as me")
@@ -18,17 +18,17 @@ ME = Identity("registry-1.docker.io", "as me")
 @pytest.mark.parametrize(
     ("response", "identity", "kind", "words_expected"),
     [
-        ((HUB, 200, ""), ANYBODY, NoneType, ("",)),
-        ((HUB, 429, ""), ANYBODY, MissingError, ("rate-limited", "Docker Hub", "`docker login`")),
-        ((HUB, 429, "30"), ANYBODY, PassingError, ("rate-limited", "Docker Hub", "30 s")),
+        ((HUB, 200, ""), ANONYMOUS, NoneType, ("",)),
+        ((HUB, 429, ""), ANONYMOUS, MissingError, ("rate-limited", "Docker Hub", "`docker login`")),
+        ((HUB, 429, "30"), ANONYMOUS, TransientError, ("rate-limited", "Docker Hub", "30 s")),
         ((HUB, 429, ""), ME, MissingError, ("rate-limited",)),
-        ((QUAY, 429, ""), ANYBODY, PassingError, ("rate-limited", "quay.io")),
-        ((QUAY, 401, ""), ANYBODY, MissingError, ("login-needed", "`docker login quay.io`", "DENIED: no")),
+        ((QUAY, 429, ""), ANONYMOUS, TransientError, ("rate-limited", "quay.io")),
+        ((QUAY, 401, ""), ANONYMOUS, MissingError, ("login-needed", "`docker login quay.io`", "DENIED: no")),
         ((HUB, 403, ""), ME, MissingError, ("login-refused", "as me", "`docker login`", "DENIED: no")),
-        ((QUAY, 404, ""), ANYBODY, MissingError, ("source-not-found", "quay.io")),
-        ((QUAY, 502, ""), ANYBODY, PassingError, ("source-failing", "502")),
-        ((QUAY, 408, ""), ANYBODY, PassingError, ("source-failing", "408")),
-        ((QUAY, 304, ""), ANYBODY, MissingError, ("source-refused", "304")),
+        ((QUAY, 404, ""), ANONYMOUS, MissingError, ("source-not-found", "quay.io")),
+        ((QUAY, 502, ""), ANONYMOUS, TransientError, ("source-failing", "502")),
+        ((QUAY, 408, ""), ANONYMOUS, TransientError, ("source-failing", "408")),
+        ((QUAY, 304, ""), ANONYMOUS, MissingError, ("source-refused", "304")),
     ],
 )
 def test_a_status_becomes_one_error(
@@ -37,7 +37,7 @@ def test_a_status_becomes_one_error(
     url, status, after = response
     content = b'{"errors": [{"code": "DENIED", "message": "no"}]}'
 
-    error = refusals.of(status, {"Retry-After": after} if after else {}, content, url, identity)
+    error = refusals.from_response(status, {"Retry-After": after} if after else {}, content, url, identity)
 
     assert type(error) is kind
     identifier, *words = words_expected
