@@ -90,7 +90,7 @@ class LoadedImages:
         return self._read(LISTED)
 
     def removed_images(self) -> tuple[LoadedImage, ...]:
-        """Return the images that were removed while nodes were down; only their manifests are kept. Raises as `all`."""
+        """Return the images that were removed while nodes were down; only their manifests are kept. Raises as `images`."""
         return self._read(REMOVED)
 
     def _read(self, file: str) -> tuple[LoadedImage, ...]:

@@ -172,7 +172,7 @@ def test_a_lab_that_no_bundle_can_boot_is_refused_before_anything_is_checked_or_
 ) -> None:
     monkeypatch.setattr(preflight, "require_machine", lambda *_arguments: pytest.fail("looked"))
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: pytest.fail("built"))
-    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: ("registry.k8s.io: no answer",))
+    monkeypatch.setattr(bundle_choice, "unreachable_reasons", lambda *_arguments: ("registry.k8s.io: no answer",))
     bundle_folder = context.bundle_folder if bundles == "given" else None
     if bundles != "none":
         folder = context.cache / "bundles" / recipe_id() if bundles == "cached" else context.bundle.folder
@@ -252,7 +252,7 @@ def test_a_bundle_is_downloaded_or_built_if_upstream_is_unreachable(
 ) -> None:
     makers: list[str] = []
     required: list[str] = []
-    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: (silent,) if silent else ())
+    monkeypatch.setattr(bundle_choice, "unreachable_reasons", lambda *_arguments: (silent,) if silent else ())
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: makers.append("build"))
     monkeypatch.setattr(downloads, "download", lambda *words: makers.append(f"download {words[2].kubernetes}".strip()))
     monkeypatch.setattr(preflight, "require", lambda programs, **_options: required.extend(programs))
@@ -272,7 +272,7 @@ def test_a_users_recipe_is_downloaded_and_never_replaced_by_a_build(
     downloaded: list[str] = []
     own = recipes.load()
     others = own.model_copy(update={"name": "others", "binaries": own.binaries[::-1]})
-    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: tuple(silent))
+    monkeypatch.setattr(bundle_choice, "unreachable_reasons", lambda *_arguments: tuple(silent))
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: pytest.fail("built"))
     monkeypatch.setattr(downloads, "download", lambda *words: downloaded.append(words[2].recipe.name))
     (context.cache / "bundles" / recipes.recipe_id(own)).mkdir(parents=True)
@@ -307,7 +307,7 @@ def test_a_users_recipe_is_downloaded_and_never_replaced_by_a_build(
 def test_offline_only_cached_bundles_are_used_and_no_server_is_contacted(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: pytest.fail("asked"))
+    monkeypatch.setattr(bundle_choice, "unreachable_reasons", lambda *_arguments: pytest.fail("asked"))
     offline = replace(context, bundle_folder=None, policy=BundlePolicy(offline=True))
     with pytest.raises(MissingError) as refused:
         up.check_machine(offline, watched.report)
@@ -333,7 +333,7 @@ def test_offline_virtual_machines_need_a_bundle_with_their_box(context: Context)
 def test_unreachable_servers_are_named_if_a_version_needs_a_download(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: ("quay.io cannot be reached",))
+    monkeypatch.setattr(bundle_choice, "unreachable_reasons", lambda *_arguments: ("quay.io cannot be reached",))
     requested = replace(context, lab=lab(kubernetes="1.37.1"), bundle_folder=None)
     with pytest.raises(MissingError) as raised:
         bundle_choice.choose_bundle(requested, watched.report)
