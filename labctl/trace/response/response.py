@@ -53,7 +53,7 @@ def response(trail: Trail) -> Evidence:
     except ProblemError as problem:
         if problem.cause not in OF_OUTDATED_PODS or not _pods_changed(trail):
             raise
-    trail.forget()
+    trail.discard()
     return _explained(trail)
 
 
@@ -66,7 +66,7 @@ def _explained(trail: Trail) -> Evidence:
 
 def _pods_changed(trail: Trail) -> bool:
     """Read the pods behind the rule again; return whether they are others. Raises ProblemError if none is ready."""
-    known = trail.seen.get("pod") or {}
+    known = trail.evidence.get("pod") or {}
     try:
         current = rule.pod(trail)
     except ProblemError as problem:
@@ -75,7 +75,7 @@ def _pods_changed(trail: Trail) -> bool:
         current = problem.evidence
     except LabError:
         return False
-    trail.seen["pod"] = current
+    trail.evidence["pod"] = current
     return bool(known) and current.get("pods") != known.get("pods")
 
 

@@ -146,14 +146,14 @@ def test_the_responses_of_two_pods_give_one_result(world: BreakableLab, name: st
 
 def _change_pods_during_requests(world: BreakableLab, change: Callable[[], object]) -> None:
     """Change the pods once, between the hop `pod` and the first further request."""
-    changes, line_to = iter([change]), world.client.line_to
+    changes, line_to = iter([change]), world.client.connection_to
 
     def line_after_change(*words: Any) -> Any:  # noqa: ANN401 - as in the client
         for each in changes:
             each()
         return line_to(*words)
 
-    world.client.line_to = line_after_change  # type: ignore[assignment, method-assign]
+    world.client.connection_to = line_after_change  # type: ignore[assignment, method-assign]
 
 
 def test_a_pod_that_became_ready_after_the_pods_were_read_is_no_stranger(world: BreakableLab) -> None:
