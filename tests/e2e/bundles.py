@@ -1,10 +1,11 @@
-"""Variants of a real bundle that take no space."""
+"""Variants of a real bundle that take no space where they are on its filesystem."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,18 @@ import yaml
 
 
 def link_files(bundle: Path, folder: Path) -> dict[str, Any]:
-    """Link every file of the bundle into the folder; return the content of the bundle.yaml to write."""
+    """Link every file of the bundle into the folder, or copy it; return the content of the bundle.yaml to write.
+
+    `up` refuses symbolic links, which nodes cannot follow.
+    """
     described: dict[str, Any] = yaml.safe_load((bundle / "bundle.yaml").read_bytes())
     for file in described["files"]:
         link = folder / file["path"]
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(bundle / file["path"])
+        if link.parent.stat().st_dev == bundle.stat().st_dev:
+            link.hardlink_to(bundle / file["path"])
+        else:
+            shutil.copyfile(bundle / file["path"], link)
     return described
 
 
