@@ -47,11 +47,13 @@ def first_run(servers: StandIns) -> tuple[float, float]:
         environment = {**os.environ, **servers.environment, "XDG_CACHE_HOME": cache}
         environment.pop(paths.BUNDLE, None)
         started = time.perf_counter()
-        said = labctl(environment, "-o", "json", "up", "--isolated", "--yes", "--recipe", str(servers.recipe))
+        output = labctl(environment, "-o", "json", "up", "--isolated", "--yes", "--recipe", str(servers.recipe))
         everything = time.perf_counter() - started
         labctl(environment, "destroy", "--yes", "--purge")
     done = {
-        event["step"]: event["seconds"] for event in map(json.loads, said.splitlines()) if event.get("state") == "done"
+        event["step"]: event["seconds"]
+        for event in map(json.loads, output.splitlines())
+        if event.get("state") == "done"
     }
     return done["preflight"] + done["bundle"], everything
 

@@ -148,7 +148,7 @@ class Context:
         ingress.choose(self.lab.ingress, images, files)
 
     def require_buildable(self) -> None:
-        """Check that `labctl bundle build` makes a bundle with what the lab requests. Raises as `require_bundle_contents`."""
+        """Check that `labctl bundle build` makes a bundle with what the lab requests. Raises as that does."""
         self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
         ingress.choose(self.lab.ingress, recipe_images(), recipe_files())
 

@@ -186,8 +186,8 @@ def artefact(bundle: Bundle, additions: Sequence[File] = ()) -> Artefact:
 
 def with_entries(index: bytes | None, architecture: str, descriptors: Iterable[Mapping[str, object]]) -> Document:
     """Return the index with its entries for this architecture replaced by these."""
-    there = json.loads(index)["manifests"] if index else []
-    others = [each for each in there if _architecture(each) != architecture]
+    existing = json.loads(index)["manifests"] if index else []
+    others = [each for each in existing if _architecture(each) != architecture]
     entries = sorted([*others, *descriptors], key=_architecture)
     return serialise(IMAGE_INDEX, {"manifests": entries})
 

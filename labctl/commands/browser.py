@@ -77,21 +77,21 @@ def _run_browser(line: list[str], context: Context, url: str, *, in_terminal: bo
     """Start the browser. Python's own `webbrowser.open` returns too early to notice a browser that fails."""
     home = _profile_environment(context.folder) if context.isolated else {}
     environment = {**os.environ, **without_proxy(context.lab, os.environ), **home}
-    said = context.folder / lab_folder.BROWSER_LOG
+    log_file = context.folder / lab_folder.BROWSER_LOG
     try:
         if in_terminal:
             code = subprocess.run(line, env=environment, check=False).returncode
         else:
-            code = _start_browser(line, environment, said)
+            code = _start_browser(line, environment, log_file)
     except OSError as error:
         raise _start_error(line[0], url, (f"{error.filename or line[0]}: {error.strerror}",)) from error
     if code != 0:
-        raise _start_error(line[0], url, () if in_terminal else last_lines(said.read_text(errors="replace")))
+        raise _start_error(line[0], url, () if in_terminal else last_lines(log_file.read_text(errors="replace")))
 
 
-def _start_browser(line: list[str], environment: Mapping[str, str], said: Path) -> int:
+def _start_browser(line: list[str], environment: Mapping[str, str], log_file: Path) -> int:
     """Return the exit code of a browser that exits after passing the page to a running one; 0 if it keeps running."""
-    with said.open("wb") as log:
+    with log_file.open("wb") as log:
         child = subprocess.Popen(
             line, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

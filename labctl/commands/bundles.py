@@ -141,16 +141,16 @@ def require_removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
     A bundle's folder is named after its id. Raises MissingError `bundle-not-found`, and UsageError `bundle-in-use`
     that names the labs.
     """
-    there = {bundle.folder.name: bundle.folder for bundle in finished_bundles(cache)}
-    if unknown := [name for name in names if name not in there]:
+    existing = {bundle.folder.name: bundle.folder for bundle in finished_bundles(cache)}
+    if unknown := [name for name in names if name not in existing]:
         raise MissingError(
             f"there is no bundle {', '.join(unknown)} in {cache / 'bundles'}",
             id="bundle-not-found",
-            hint=f"Bundles: {', '.join(there)}." if there else "There are no bundles.",
+            hint=f"Bundles: {', '.join(existing)}." if existing else "There are no bundles.",
         )
     for name in names:
-        _refuse_if_used(there[name])
-    return tuple(there[name] for name in dict.fromkeys(names))
+        _refuse_if_used(existing[name])
+    return tuple(existing[name] for name in dict.fromkeys(names))
 
 
 def labs_using(bundle: Path) -> list[str]:

@@ -31,8 +31,8 @@ def with_new_nodes(context: Context) -> str:
 def new_nodes(context: Context) -> tuple[Node, ...]:
     """Return the nodes that the saved lab does not have yet."""
     saved = saved_lab.read(context.folder)
-    there = {node.name for node in saved.lab.nodes} if saved is not None else set()
-    return tuple(node for node in context.lab.nodes if node.name not in there)
+    existing = {node.name for node in saved.lab.nodes} if saved is not None else set()
+    return tuple(node for node in context.lab.nodes if node.name not in existing)
 
 
 def not_created_if_shared(context: Context) -> str:

@@ -69,15 +69,15 @@ class Kind:
 
 def check_command(_context: Context, machine: Machine) -> Finding:
     """Check that the `docker` command is Docker's own, and can read the lab's files."""
-    said = machine.run(*COMMAND)
-    if said is None:
+    result = machine.run(*COMMAND)
+    if result is None:
         return not_relevant("docker is not installed; see `tools`")
     path = machine.path_of(COMMAND[0])
-    if "podman" in said.out.casefold():
-        return broken(f"{path} is podman's: {last_line(said.out.splitlines())}", NO_PODMAN, cause="engine-podman")
+    if "podman" in result.out.casefold():
+        return broken(f"{path} is podman's: {last_line(result.out.splitlines())}", NO_PODMAN, cause="engine-podman")
     if path.startswith(SNAP_PROGRAMS):
         return broken(f"{path} is a snap, which may not read the lab's files", NO_SNAP, cause="engine-snap")
-    return ok(f"{path}: {last_line(said.out.splitlines()) or 'unknown version'}")
+    return ok(f"{path}: {last_line(result.out.splitlines()) or 'unknown version'}")
 
 
 def check_engine(context: Context, machine: Machine) -> Finding:
@@ -89,20 +89,20 @@ def check_engine(context: Context, machine: Machine) -> Finding:
     address = _address(machine)
     if _is_remote(address):
         return _finding(REMOTE, Engine(address, "", (), (), "", "", "", "", ()), machine)
-    said = machine.run(*VERSION)
-    server = parse_json(said.out).get("Server") if said is not None and said.code == 0 else None
+    result = machine.run(*VERSION)
+    server = parse_json(result.out).get("Server") if result is not None and result.code == 0 else None
     if server is None and check_command(context, machine).state is State.BROKEN:
         return not_relevant("the docker command is not Docker's own; see `docker-command`")
     if server is None:
-        return _no_engine(address, said)
+        return _no_engine(address, result)
     engine = _engine(address, server, machine)
     kind = next((kind for kind in KINDS if kind.matches(engine, machine)), None)
     return _healthy(engine, machine) if kind is None else _finding(kind, engine, machine)
 
 
-def _no_engine(address: str, said: Finished | None) -> Finding:
+def _no_engine(address: str, result: Finished | None) -> Finding:
     """Return why no Engine answers, with the cause if the docker command's output is a known failure."""
-    lines = said.last_lines if said is not None else ()
+    lines = result.last_lines if result is not None else ()
     unknown = MissingError(
         f"no Docker Engine answers{f' at {address}' if address else ''}: {last_line(lines)}",
         id="",
@@ -117,10 +117,10 @@ def _no_engine(address: str, said: Finished | None) -> Finding:
 def engine_version(context: Context, machine: Machine) -> Version:
     """Return the version of the Engine for the lab's nodes; empty if it is unknown."""
     if context.isolated:
-        said = machine.run("dockerd", "--version")
-        return parse_version(r"(\d+\.\d+\.\d+)", said.out) if said is not None and said.code == 0 else ()
-    said = machine.run(*VERSION)
-    server = parse_json(said.out).get("Server") if said is not None and said.code == 0 else None
+        result = machine.run("dockerd", "--version")
+        return parse_version(r"(\d+\.\d+\.\d+)", result.out) if result is not None and result.code == 0 else ()
+    result = machine.run(*VERSION)
+    server = parse_json(result.out).get("Server") if result is not None and result.code == 0 else None
     return _version(server) if server else ()
 
 
@@ -151,14 +151,14 @@ def _address(machine: Machine) -> str:
 
 
 def _endpoint(machine: Machine) -> str:
-    said = machine.run(*ENDPOINT)
-    described = parse_json(said.out, list) if said is not None and said.code == 0 else []
+    result = machine.run(*ENDPOINT)
+    described = parse_json(result.out, list) if result is not None and result.code == 0 else []
     return str(described[0].get("Endpoints", {}).get("docker", {}).get("Host", "")) if described else ""
 
 
 def _engine(address: str, server: dict[str, Any], machine: Machine) -> Engine:
-    said = machine.run(*INFO)
-    info = parse_json(said.out) if said is not None and said.code == 0 else {}
+    result = machine.run(*INFO)
+    info = parse_json(result.out) if result is not None and result.code == 0 else {}
     return Engine(
         address=address,
         product=(server.get("Platform") or {}).get("Name", ""),

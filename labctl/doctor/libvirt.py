@@ -34,8 +34,8 @@ UNUSABLE = "libvirt cannot be used; see `libvirt`"
 def check_libvirt(_context: Context, machine: Machine) -> Finding:
     """Check that the libvirt daemon is on this machine and answers this user. LIBVIRT_DEFAULT_URI names it."""
     where = libvirt.uri(machine.environment)
-    said = libvirt.run_virsh(machine, "version", "--daemon")
-    if said is None:
+    result = libvirt.run_virsh(machine, "version", "--daemon")
+    if result is None:
         return not_relevant("virsh is not installed; see `tools`")
     if not libvirt.is_local_system(where):
         return broken(
@@ -43,10 +43,10 @@ def check_libvirt(_context: Context, machine: Machine) -> Finding:
             f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
             cause="libvirt-uri-unusable",
         )
-    if said.code != 0:
-        return _no_libvirt(where, "\n".join(said.last_lines), machine)
-    daemon = parse_version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)
-    qemu = parse_version(r"Running hypervisor: QEMU (\d+(?:\.\d+)+)", said.out)
+    if result.code != 0:
+        return _no_libvirt(where, "\n".join(result.last_lines), machine)
+    daemon = parse_version(r"Running against daemon: (\d+(?:\.\d+)+)", result.out)
+    qemu = parse_version(r"Running hypervisor: QEMU (\d+(?:\.\d+)+)", result.out)
     return ok(f"libvirt {version_text(daemon)} with QEMU {version_text(qemu)} at {where}")
 
 
@@ -122,13 +122,13 @@ def is_usable(machine: Machine) -> bool:
     return libvirt.is_local_system(libvirt.uri(machine.environment)) and libvirt.responds(machine)
 
 
-def _no_libvirt(where: str, said: str, machine: Machine) -> Finding:
+def _no_libvirt(where: str, output: str, machine: Machine) -> Finding:
     """Return why libvirt does not answer this user."""
-    socket = re.search(r"Failed to connect socket to '([^']+)': Permission denied", said)
-    failure = f"libvirt at {where} does not answer: {last_line(said.splitlines()).removeprefix('error: ')}"
-    if socket or "polkit" in said:
+    socket = re.search(r"Failed to connect socket to '([^']+)': Permission denied", output)
+    failure = f"libvirt at {where} does not answer: {last_line(output.splitlines()).removeprefix('error: ')}"
+    if socket or "polkit" in output:
         return broken(failure, _access_hint(socket[1] if socket else "", machine), cause="libvirt-forbidden")
-    if "emulator" in said:
+    if "emulator" in output:
         return broken(failure, f"Install QEMU: `{as_root(machine)}apt-get install qemu-system-x86`.")
     return broken(
         failure,

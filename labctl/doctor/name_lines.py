@@ -100,6 +100,6 @@ def _connect(context: Context, machine: Machine, addresses: Sequence[Address]) -
     """Try to connect to addresses. If this machine is not in the lab's network, count those in it as silent."""
     near = [each.network for link in interfaces(machine) if link.is_up for each in link.addresses]
     away = {each for each in addresses if each in context.lab.network and not any(each in network for network in near)}
-    asked = [each for each in addresses if each not in away]
-    knocks = machine.connect(asked, other_addresses.CONNECT_SECONDS) if asked else {}
+    contacted = [each for each in addresses if each not in away]
+    knocks = machine.connect(contacted, other_addresses.CONNECT_SECONDS) if contacted else {}
     return {**knocks, **dict.fromkeys(away, ConnectResult(SILENT, "this machine is not in its network"))}

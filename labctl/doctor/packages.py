@@ -141,8 +141,8 @@ def _by_apt(programs: Sequence[str], machine: Machine) -> Installation:
 def _known_to_apt(names: Iterable[str], machine: Machine, release: Mapping[str, str]) -> frozenset[str]:
     """Return the packages that apt can fetch; if apt has no lists yet, those that the release is known to have."""
     if apt_has_lists(machine):
-        said = machine.run("apt-cache", "madison", *sorted(names))
-        return frozenset(re.findall(r"^\s*(\S+) \|", said.out, re.MULTILINE)) if said is not None else frozenset()
+        result = machine.run("apt-cache", "madison", *sorted(names))
+        return frozenset(re.findall(r"^\s*(\S+) \|", result.out, re.MULTILINE)) if result is not None else frozenset()
     number, lacking = parse_version(r"^(\d+(?:\.\d+)?)", release.get("VERSION_ID", "")), set()
     if release.get("ID") == "ubuntu" and number >= UBUNTU_WITHOUT_VAGRANT:
         lacking.add("vagrant")

@@ -37,13 +37,13 @@ def check_dhcp(context: Context, machine: Machine) -> Finding:
 def check_answers(context: Context, machine: Machine) -> Finding:
     """Check that nothing on the network answers ARP for an address of the pool."""
     lab = context.lab
-    asked = addresses_to_probe(lab.pool, machine)
-    if not asked:
+    probed = addresses_to_probe(lab.pool, machine)
+    if not probed:
         return not_relevant(f"no interface of this machine is on {lab.network}, so no address was checked")
-    if answered := sorted(addresses_in_use(asked, machine)):
-        addresses = ", ".join(map(str, answered))
+    if in_use := sorted(addresses_in_use(probed, machine)):
+        addresses = ", ".join(map(str, in_use))
         return broken(
             f"pool {lab.pool}: something on the network already answers for {addresses}",
-            f"Find it by its MAC address, `ip neigh show {answered[0]}`; or {ANOTHER_POOL}.",
+            f"Find it by its MAC address, `ip neigh show {in_use[0]}`; or {ANOTHER_POOL}.",
         )
-    return ok(f"nothing answers ARP for {len(asked)} addresses of {lab.pool}")
+    return ok(f"nothing answers ARP for {len(probed)} addresses of {lab.pool}")

@@ -116,7 +116,7 @@ def _update(line: Sequence[str], environment: Mapping[str, str]) -> Finished:
 
     def updated() -> Finished | Pending:
         finished = run(line, env=environment)
-        if any(_APT_LOCKED in said for said in finished.last_lines):
+        if any(_APT_LOCKED in line_text for line_text in finished.last_lines):
             return Pending(finished.last_lines[-1])
         return finished
 

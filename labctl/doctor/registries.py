@@ -32,8 +32,8 @@ def check_registries(_context: Context, machine: Machine) -> Finding:
 
 
 def _go(machine: Machine) -> str:
-    said = machine.run("go", "env", "GOPROXY")
-    return _first_url(said.out if said is not None else machine.environment.get("GOPROXY", MODULE_PROXY))
+    result = machine.run("go", "env", "GOPROXY")
+    return _first_url(result.out if result is not None else machine.environment.get("GOPROXY", MODULE_PROXY))
 
 
 def _pip(machine: Machine) -> str:
@@ -42,8 +42,8 @@ def _pip(machine: Machine) -> str:
 
 
 def _apt(machine: Machine) -> str:
-    said = machine.run("apt-get", "indextargets", "--format", "$(SITE)")
-    return _first_url(said.out) if said is not None else ""
+    result = machine.run("apt-get", "indextargets", "--format", "$(SITE)")
+    return _first_url(result.out) if result is not None else ""
 
 
 def _first_url(text: str) -> str:

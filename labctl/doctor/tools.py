@@ -81,12 +81,12 @@ def check_provider(context: Context, machine: Machine) -> Finding:
 
 def check_vagrant(context: Context, machine: Machine) -> Finding:
     """Check that Vagrant starts and prints its version."""
-    said = machine.run("vagrant", "--version")
-    if said is None:
+    result = machine.run("vagrant", "--version")
+    if result is None:
         return not_relevant("vagrant is not installed; see `tools`")
-    installed = parse_version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
+    installed = parse_version(r"Vagrant (\d+(?:\.\d+)+)", result.out)
     if not installed:
-        return broken(f"`vagrant --version` failed: {last_line(said.last_lines)}", "Install Vagrant again.")
+        return broken(f"`vagrant --version` failed: {last_line(result.last_lines)}", "Install Vagrant again.")
     engine = engine_version(context, machine) if context.hypervisor.are_containers else ()
     return ok(f"Vagrant {version_text(installed)}" + (f" with Docker Engine {version_text(engine)}" if engine else ""))
 
@@ -109,8 +109,8 @@ def _for_bundle(context: Context, machine: Machine) -> tuple[str, ...]:
 
 
 def _has_engine(machine: Machine) -> bool:
-    said = machine.run(*docker_engine.PLATFORM)
-    return said is not None and said.code == 0 and said.out.strip() == f"linux/{architecture()}"
+    result = machine.run(*docker_engine.PLATFORM)
+    return result is not None and result.code == 0 and result.out.strip() == f"linux/{architecture()}"
 
 
 def _is_installed(program: str, machine: Machine) -> bool:

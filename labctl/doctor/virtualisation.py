@@ -56,8 +56,8 @@ def check_holder(_context: Context, machine: Machine) -> Finding:
     if not module:
         return ok("KVM is not loaded: VirtualBox has the processor for itself")
     kernel = parse_version(r"^(\d+\.\d+)", machine.read(RELEASE) or "")
-    said = machine.run("VBoxManage", "--version")
-    virtualbox = parse_version(r"^(\d+\.\d+\.\d+)", said.out) if said is not None else ()
+    result = machine.run("VBoxManage", "--version")
+    virtualbox = parse_version(r"^(\d+\.\d+\.\d+)", result.out) if result is not None else ()
     both = f"VirtualBox {version_text(virtualbox)} and {module} of Linux {version_text(kernel)}"
     if virtualbox >= SHARED_SINCE[0] and kernel >= SHARED_SINCE[1]:
         return ok(f"{both} share the processor")

@@ -137,5 +137,5 @@ def _firmware(loops: int) -> bytes:
 
 
 def _libvirt_has_kvm(machine: Machine) -> bool:
-    said = libvirt.run_virsh(machine, "domcapabilities", "--virttype", "kvm")
-    return said is not None and said.code == 0
+    result = libvirt.run_virsh(machine, "domcapabilities", "--virttype", "kvm")
+    return result is not None and result.code == 0

@@ -71,10 +71,10 @@ def may_send_requests() -> bool:
 
 def route(address: IPv4Address) -> Route | None:
     """Return the kernel's route to an address; None if it has none."""
-    said = run(["ip", "-j", "-4", "route", "get", str(address)])
-    if said.code != 0:
+    result = run(["ip", "-j", "-4", "route", "get", str(address)])
+    if result.code != 0:
         return None
-    (entry,) = json.loads(said.out)
+    (entry,) = json.loads(result.out)
     return Route(entry["dev"], IPv4Address(entry.get("prefsrc", 0)), gateway(entry))
 
 
@@ -85,7 +85,7 @@ def gateway(hop: Mapping[str, Any]) -> str:
 
 
 def query(
-    addresses: Collection[IPv4Address], way: Route, seconds: float = NORMAL.arp
+    addresses: Collection[IPv4Address], route_used: Route, seconds: float = NORMAL.arp
 ) -> dict[IPv4Address, frozenset[str]]:
     """Return the MACs that answer ARP for each of the addresses on the route's network.
 
@@ -94,34 +94,34 @@ def query(
     make the kernel send requests, and return the entries of its neighbour table: one MAC for each address.
     """
     try:
-        return _query_by_frames(frozenset(addresses), way, seconds)
+        return _query_by_frames(frozenset(addresses), route_used, seconds)
     except PermissionError:
-        return _query_by_kernel(frozenset(addresses), way)
+        return _query_by_kernel(frozenset(addresses), route_used)
 
 
 def _query_by_frames(
     addresses: frozenset[IPv4Address], route: Route, seconds: float
 ) -> dict[IPv4Address, frozenset[str]]:
     """Send requests as raw frames, which the kernel allows only root."""
-    heard: dict[IPv4Address, set[str]] = {address: set() for address in addresses}
+    answers: dict[IPv4Address, set[str]] = {address: set() for address in addresses}
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)) as wire:
         wire.bind((route.device, ETHERNET_ARP))
         own = wire.getsockname()[4]
         for _ in range(ARP_TRIES):
-            silent = [address for address, macs in heard.items() if not macs]
+            silent = [address for address, macs in answers.items() if not macs]
             if not silent:
                 break
             for address in silent:
-                question = struct.pack(
+                request = struct.pack(
                     ARP_FORMAT, ETHERNET, IPV4, 6, 4, REQUEST, own, route.source.packed, bytes(6), address.packed
                 )
-                wire.send(BROADCAST + own + ETHERNET_ARP.to_bytes(2, "big") + question)
-            _listen(wire, heard, seconds)
-    return {address: frozenset(macs) for address, macs in heard.items()}
+                wire.send(BROADCAST + own + ETHERNET_ARP.to_bytes(2, "big") + request)
+            _listen(wire, answers, seconds)
+    return {address: frozenset(macs) for address, macs in answers.items()}
 
 
-def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]], seconds: float) -> None:
-    """Add the ARP answers for these addresses to `heard` until `seconds`, or the grace period, have passed."""
+def _listen(wire: socket.socket, answers: dict[IPv4Address, set[str]], seconds: float) -> None:
+    """Add the ARP answers for these addresses to `answers` until `seconds`, or the grace period, have passed."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         wire.settimeout(left)
@@ -132,10 +132,10 @@ def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]], seconds: fl
         if len(frame) < ARP_FRAME:
             continue
         _, _, _, _, operation, mac, sender, _, _ = struct.unpack_from(ARP_FORMAT, frame, 14)
-        if operation == REPLY and IPv4Address(sender) in heard:
-            was_complete = all(heard.values())
-            heard[IPv4Address(sender)].add(mac.hex(":"))
-            if all(heard.values()) and not was_complete:
+        if operation == REPLY and IPv4Address(sender) in answers:
+            was_complete = all(answers.values())
+            answers[IPv4Address(sender)].add(mac.hex(":"))
+            if all(answers.values()) and not was_complete:
                 end = min(end, time.monotonic() + GRACE_SECONDS)
 
 
@@ -153,9 +153,9 @@ def _query_by_kernel(addresses: frozenset[IPv4Address], route: Route) -> dict[IP
 
 def _entries(device: str) -> dict[IPv4Address, Neighbour]:
     """Return the kernel's neighbour entries of an interface that have a MAC and have not failed."""
-    said = json.loads(run(["ip", "-j", "-4", "neigh", "show", "dev", device]).out or "[]")
+    neighbours = json.loads(run(["ip", "-j", "-4", "neigh", "show", "dev", device]).out or "[]")
     return {
         IPv4Address(entry["dst"]): Neighbour(entry["lladdr"], entry["state"][0])
-        for entry in said
+        for entry in neighbours
         if "lladdr" in entry and not UNRESOLVED.intersection(entry.get("state") or UNRESOLVED)
     }

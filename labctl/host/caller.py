@@ -40,11 +40,11 @@ def ownership_hint(path: Path) -> str:
 
     Paths outside the home may belong to other users for good reason.
     """
-    there = _nearest_existing(path)
-    is_below_home = home() in there.parents
-    if not is_below_home or os.geteuid() == 0 or there.stat().st_uid == os.geteuid():
+    existing = _nearest_existing(path)
+    is_below_home = home() in existing.parents
+    if not is_below_home or os.geteuid() == 0 or existing.stat().st_uid == os.geteuid():
         return ""
-    return f'{there} belongs to another user, perhaps after a run with sudo: `sudo chown -R "$USER": {shlex.quote(str(there))}`.'
+    return f'{existing} belongs to another user, perhaps after a run with sudo: `sudo chown -R "$USER": {shlex.quote(str(existing))}`.'
 
 
 def _nearest_existing(path: Path) -> Path:

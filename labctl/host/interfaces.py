@@ -72,12 +72,12 @@ def addresses_to_probe(pool: AddressPool, machine: Machine) -> Collection[IPv4Ad
 
 def addresses_in_use(addresses: Collection[IPv4Address], machine: Machine) -> frozenset[IPv4Address]:
     """Return the addresses for which a device on a network of this machine answers ARP."""
-    answered: set[IPv4Address] = set()
+    in_use: set[IPv4Address] = set()
     for interface in interfaces(machine):
         for own in interface.addresses if interface.is_up and interface.has_arp else ():
             if near := [address for address in addresses if _is_host(address, own)]:
-                answered |= machine.answering(near, Route(interface.name, own.ip, ""))
-    return frozenset(answered)
+                in_use |= machine.answering(near, Route(interface.name, own.ip, ""))
+    return frozenset(in_use)
 
 
 def _is_host(address: IPv4Address, own: IPv4Interface) -> bool:

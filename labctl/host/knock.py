@@ -81,5 +81,5 @@ def _settled(address: Address, outcome: ConnectResult) -> ConnectResult:
     if outcome.outcome != UNREACHABLE:
         return outcome
     route = arp.route(address) if isinstance(address, IPv4Address) else None
-    is_told_by_a_router = route is not None and bool(route.gateway)
-    return ConnectResult(REFUSED if is_told_by_a_router else SILENT, outcome.reason)
+    is_from_router = route is not None and bool(route.gateway)
+    return ConnectResult(REFUSED if is_from_router else SILENT, outcome.reason)

@@ -96,8 +96,8 @@ def private_folder(path: Path) -> Path:
     Raises MissingError `folder-not-made` if this user cannot create or use it.
     """
     new_folder(path)
-    there = path.stat()
-    if there.st_uid == os.geteuid() and there.st_mode & OTHERS:
+    status = path.stat()
+    if status.st_uid == os.geteuid() and status.st_mode & OTHERS:
         path.chmod(PRIVATE)
     if not os.access(path, os.W_OK | os.X_OK):
         raise _creation_error(path, os.strerror(errno.EACCES))

@@ -124,8 +124,8 @@ def feed(
             started(partial(_kill, child))
         late = threading.Event()
         timer = threading.Timer(timeout, _kill_late, (child, late))
-        said: list[bytes] = []
-        reader = threading.Thread(target=lambda: said.extend(child.stdout or ()))
+        chunks: list[bytes] = []
+        reader = threading.Thread(target=lambda: chunks.extend(child.stdout or ()))
         for thread in (timer, reader):
             thread.start()
         try:
@@ -136,7 +136,7 @@ def feed(
             raise
         finally:
             timer.cancel()
-    output = b"".join(said).decode(errors="replace")
+    output = b"".join(chunks).decode(errors="replace")
     log.write(child.pid, output)
     if late.is_set():
         raise failure(
@@ -220,7 +220,7 @@ def _kill_late(child: Child, late: threading.Event) -> None:
 
 def _read_and_log(child: Child, stdin: bytes | None = None, timeout: float | None = None) -> tuple[str, str]:
     """Read and log both streams of a program until it exits."""
-    out, err = ((said or b"").decode(errors="replace") for said in child.communicate(stdin, timeout))
+    out, err = ((content or b"").decode(errors="replace") for content in child.communicate(stdin, timeout))
     log.write(child.pid, out)
     log.write(child.pid, err)
     return out, err
@@ -236,13 +236,13 @@ def _start(
     stdin: bool = False,
     keep_open: tuple[int, ...] = (),
 ) -> Iterator[Child]:
-    with _deferred_signals() as let_come:
+    with _deferred_signals() as release:
         child = _spawn(args, env, cwd, stderr=stderr, stdin=stdin, keep_open=keep_open)
         started = time.monotonic()
         try:
             with child:
                 try:  # a terminal's interrupt does not reach the program, which has its own process group
-                    let_come()
+                    release()
                     log.write(child.pid, f"$ {_command_text(args)}")
                     failpoint(f"run.{Path(args[0]).name}")
                     yield child
@@ -291,7 +291,7 @@ def _deferred_signals() -> Iterator[Callable[[], None]]:
     arrived: list[int] = []
     handlers: dict[signal.Signals, Any] = {}
 
-    def let_come() -> None:
+    def release() -> None:
         while handlers:
             signal.signal(*handlers.popitem())
         if arrived:
@@ -301,9 +301,9 @@ def _deferred_signals() -> Iterator[Callable[[], None]]:
         if threading.current_thread() is threading.main_thread():  # no other thread handles signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 handlers[number] = signal.signal(number, lambda number, _frame: arrived.append(number))
-        yield let_come
+        yield release
     finally:
-        let_come()
+        release()
 
 
 @contextmanager

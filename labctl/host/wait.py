@@ -31,7 +31,7 @@ class Pending:
 
 
 def until(
-    look: Callable[[], T | Pending],
+    condition: Callable[[], T | Pending],
     *,
     what: str,
     timeout: float,
@@ -40,15 +40,15 @@ def until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Return the first value of `look` that is not Pending.
+    """Return the first value of `condition` that is not Pending.
 
-    Looks at least once. Raises NotReadyError naming `what` and the last reason after `timeout` seconds, or as soon as
+    Check at least once. Raises NotReadyError naming `what` and the last reason after `timeout` seconds, or as soon as
     what is pending has lasted longer than its patience.
     """
     deadline = clock() + timeout
     since: dict[str, float] = {}
     last = ""
-    while isinstance(result := look(), Pending):
+    while isinstance(result := condition(), Pending):
         now = clock()
         # If two causes alternate, neither must restart the other's patience, or no patience would ever end. An unknown
         # cause restarts both: something is still in progress.
@@ -76,16 +76,16 @@ def pending_while_unready(act: Callable[[], T]) -> T | Pending:
 
 
 def throttled(
-    look: Callable[[], T], seconds: float, clock: Callable[[], float] = time.monotonic
+    function: Callable[[], T], seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], T | None]:
-    """Return a function that calls `look` at most every `seconds`, and returns its last result; None at first."""
+    """Return a function that calls `function` at most every `seconds`, and returns its last result; None at first."""
     last, result = clock(), None
 
-    def looked() -> T | None:
+    def call() -> T | None:
         nonlocal last, result
         if clock() - last >= seconds:
-            result = look()
+            result = function()
             last = clock()
         return result
 
-    return looked
+    return call

@@ -105,15 +105,15 @@ class Sources:
 def _without_docker(word: str) -> str:
     """Return why Docker cannot provide the image; empty if it can. Raises UsageError `image-unnamed` for an id."""
     try:
-        asked = run(["docker", "image", "inspect", "--format", "{{.Id}}", word], timeout=DOCKER_SECONDS)
+        result = run(["docker", "image", "inspect", "--format", "{{.Id}}", word], timeout=DOCKER_SECONDS)
     except ProviderError as error:
         return f"Docker does not answer: {error.message}"
-    if asked.code == 0:
-        _refuse_id(word, asked.out.strip())
+    if result.code == 0:
+        _refuse_id(word, result.out.strip())
         return ""
-    said = " ".join(asked.last_lines)
-    is_unknown = "no such image" in said.lower()
-    return f"Docker has no image {word}" if is_unknown else f"Docker does not answer: {said}"
+    output = " ".join(result.last_lines)
+    is_unknown = "no such image" in output.lower()
+    return f"Docker has no image {word}" if is_unknown else f"Docker does not answer: {output}"
 
 
 def _refuse_id(word: str, identity: str) -> None:

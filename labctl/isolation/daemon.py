@@ -82,14 +82,14 @@ class Daemon:
     def _state(self, child: subprocess.Popen[bytes], before: int) -> Pending | None:
         """Return None if it answers. Raises ProviderError, with its log after `before` bytes, if it has exited."""
         if child.poll() is not None:
-            said = self.log.read_bytes()[before:].decode(errors="replace")
+            output = self.log.read_bytes()[before:].decode(errors="replace")
             error = ProviderError(
                 f"{self.line[0]} ended with exit code {child.returncode}",
                 id="engine-failed",
                 hint=f"The whole log is {self.log}.",
-                details=last_lines(said),
+                details=last_lines(output),
             )
-            raise recognise(error, said)
+            raise recognise(error, output)
         return None if self._answers() else Pending(f"{self.socket} does not answer")
 
     def _answers(self) -> bool:

@@ -60,10 +60,10 @@ def _wait_for_api(context: Context, has_assembled: Callable[[], bool | None]) ->
 def _has_assembled(context: Context, node: Node) -> bool:
     """Return whether the node has joined since it booted; False if it cannot be reached."""
     try:
-        said = run(context.provider.command(node, ASSEMBLED), timeout=context.lab.limits.node_command)
+        result = run(context.provider.command(node, ASSEMBLED), timeout=context.lab.limits.node_command)
     except ProviderError:
         return False
-    return said.out.strip() == "active"
+    return result.out.strip() == "active"
 
 
 def _await(

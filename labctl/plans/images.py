@@ -160,8 +160,8 @@ def remove_from_nodes(context: Context, images: Sequence[LoadedImage]) -> tuple[
 def _remove_from_node(context: Context, node: Node, images: Sequence[LoadedImage], kept: Collection[str]) -> None:
     """Remove from one node those images that it has."""
     try:
-        there = _names_on_node(images, images_on_node(context, node), kept)
-        answer = context.provider.ask(node, (*REMOVE, *there), context.lab.limits.node_log) if there else None
+        names = _names_on_node(images, images_on_node(context, node), kept)
+        answer = context.provider.ask(node, (*REMOVE, *names), context.lab.limits.node_log) if names else None
     except ProviderError as error:
         raise _removal_error(images, node, error.message, error.details) from error
     if answer and answer.code != 0:
@@ -177,27 +177,27 @@ def _removal_error(images: Sequence[LoadedImage], node: Node, why: str, details:
     )
 
 
-def _names_on_node(images: Sequence[LoadedImage], there: Digests, kept: Collection[str]) -> list[str]:
+def _names_on_node(images: Sequence[LoadedImage], digests: Digests, kept: Collection[str]) -> list[str]:
     """Return the images' names on a node: their references and, unless another image needs them, their ids.
 
     containerd's CRI plugin also names each image by its id, the digest of its configuration, and creates containers
     from that name.
     """
     references = {image.reference for image in images}
-    others = {digest for name, digest in there.items() if name not in references and not name.startswith("sha256:")}
+    others = {digest for name, digest in digests.items() if name not in references and not name.startswith("sha256:")}
     ids = {
         image.config.digest
         for image in images
         if image.digest not in others and image.config.digest not in kept
-        if there.get(image.config.digest) == image.digest
+        if digests.get(image.config.digest) == image.digest
     }
-    return sorted(references.intersection(there) | ids)
+    return sorted(references.intersection(digests) | ids)
 
 
 def _load_into_node(context: Context, node: Node, images: Sequence[LoadedImage], transfer: _Transfer) -> bool:
     """Import the images that one node lacks; return whether there were any."""
-    there = images_on_node(context, node)
-    lacking = [image for image in images if there.get(image.reference) != image.digest]
+    existing = images_on_node(context, node)
+    lacking = [image for image in images if existing.get(image.reference) != image.digest]
     transfer.count(total=sum(image.size for image in lacking))
     for image in lacking:
         answer = feed(

@@ -33,8 +33,8 @@ def free_pool(lab: Lab, machine: Machine) -> tuple[AddressPool, str]:
     taken = {**own_addresses(machine), **host_only_addresses(machine), **dhcp_addresses(dhcp_servers(machine))}
     while True:
         pool, reason = plan(lab, taken)
-        asked = addresses_to_probe(pool, machine)
-        answered = addresses_in_use(asked, machine) if asked else frozenset()
-        if not answered:
+        probed = addresses_to_probe(pool, machine)
+        in_use = addresses_in_use(probed, machine) if probed else frozenset()
+        if not in_use:
             return pool, reason
-        taken |= {single(address): "something that answers ARP" for address in sorted(answered)}
+        taken |= {single(address): "something that answers ARP" for address in sorted(in_use)}

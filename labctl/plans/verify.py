@@ -24,8 +24,8 @@ Deployment = tuple[str, str]
 def verify(context: Context, report: Progress) -> Outcome:
     """Wait until every app that has pods answers by name."""
     late = _await_rollouts(context, report)
-    asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
-    reports = {app: _await_reachable(context, app, report, late) for app in asked}
+    apps = [app for app in context.lab.apps if not app.is_scaled_to_zero]
+    reports = {app: _await_reachable(context, app, report, late) for app in apps}
     is_named = all(trace.broken_hop(trace_report) is None for trace_report in reports.values())
     way = "by name" if is_named else "at the lab's address: this machine does not resolve their names"
     resting = [f"{app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero]
@@ -35,7 +35,7 @@ def verify(context: Context, report: Progress) -> Outcome:
         for hop in trace_report["hops"]
         if hop["state"] == trace.WARNING
     ]
-    text = f"{len(asked)} of {len(context.lab.apps)} apps answer {way}"
+    text = f"{len(apps)} of {len(context.lab.apps)} apps answer {way}"
     return Outcome(changed=False, text="; ".join([text, *resting, *doubts]))
 
 

@@ -16,16 +16,16 @@ READ = ("date", "+%s.%N")
 
 def offset(provider: Provider, node: Node, seconds: float) -> float | None:
     """Return how many seconds the node's clock is ahead of this machine's: 0 if it is right, None if it is unknown."""
-    asked = time.time()
+    sent_at = time.time()
     try:
         finished = provider.ask(node, READ, seconds)
     except ProviderError:
         return None  # it is booting or hangs, which callers that wait for it report
-    answered = time.time()
+    received_at = time.time()
     if finished.code != 0 or not re.fullmatch(r"\d+\.\d+", text := finished.out.strip()):
         return None
-    ahead = float(text) - (asked + answered) / 2
-    return ahead if abs(ahead) > OFF_SECONDS + (answered - asked) / 2 else 0.0
+    ahead = float(text) - (sent_at + received_at) / 2
+    return ahead if abs(ahead) > OFF_SECONDS + (received_at - sent_at) / 2 else 0.0
 
 
 def correct(provider: Provider, node: Node, seconds: float) -> float:

@@ -63,7 +63,7 @@ class LibvirtNetworks:
         if not any(each.name == self.name for each in known):
             self._define(self.name, self.lab.network)
         if self.name not in active and (started := virsh.run_virsh("net-start", self.name)).code != 0:
-            raise self._not_started(self.name, self.lab.network, started)
+            raise self._start_error(self.name, self.lab.network, started)
         if self.management not in active:
             self._start_management(known)
 
@@ -114,7 +114,7 @@ class LibvirtNetworks:
             if refused.code == 0:
                 return
             if not TAKEN.search("\n".join(refused.last_lines)):
-                raise self._not_started(self.management, subnet, refused)
+                raise self._start_error(self.management, subnet, refused)
         raise ProviderError(
             f"no subnet is free for libvirt's network {self.management}, from {MANAGEMENT[0]} to {MANAGEMENT[-1]}",
             id="network-taken",
@@ -133,13 +133,13 @@ class LibvirtNetworks:
 </network>"""
         virsh.check_virsh("net-define", "/dev/stdin", stdin=text.encode())
 
-    def _not_started(self, name: str, subnet: IPv4Network, finished: Finished) -> ProviderError:
-        said = "\n".join(finished.last_lines)
-        if interface := TAKEN.search(said):
+    def _start_error(self, name: str, subnet: IPv4Network, finished: Finished) -> ProviderError:
+        output = "\n".join(finished.last_lines)
+        if interface := TAKEN.search(output):
             return subnet_in_use_error(subnet, f"the interface {interface[1]}")
         hint = f"`{virsh.command_text('net-start', name)}` must succeed. Then run the same command again."
         return failure(
-            ProviderError(f"libvirt cannot start the network {name}", id="network-not-started", hint=hint), said
+            ProviderError(f"libvirt cannot start the network {name}", id="network-not-started", hint=hint), output
         )
 
 

@@ -176,10 +176,10 @@ def obstacle(machine: Machine) -> Obstacle | None:
         return Obstacle(
             f"{PROGRAM} is not installed", f"Install VirtualBox, version {newest} or older.", see="virtualbox"
         )
-    installed, said = answer
+    installed, output = answer
     if not installed:
         return Obstacle(
-            f"VirtualBox cannot start machines: {said.splitlines()[0] if said else 'it prints nothing'}",
+            f"VirtualBox cannot start machines: {output.splitlines()[0] if output else 'it prints nothing'}",
             "Build its kernel module: `sudo /sbin/vboxconfig`, and check that Secure Boot lets it load.",
             see="virtualbox",
         )

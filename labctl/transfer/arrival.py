@@ -208,8 +208,8 @@ def _write(descriptor: int, content: bytes) -> None:
 def _range(response: Response) -> tuple[int, int | None]:
     """Return the offset of the response's content, -1 if unknown, and the total size, None if unknown."""
     if response.status in {_PARTIAL, _NOT_IN_RANGE}:
-        said = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-        start, total = said.groups() if said else (None, None)
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        start, total = match.groups() if match else (None, None)
         return int(start) if start else -1, int(total) if total and total != "*" else None
     length = _LENGTH.fullmatch(response.headers.get("Content-Length", ""))
     return 0, int(length[0]) if length else None

@@ -112,20 +112,20 @@ def _from_helper(name: str, key: str, path: Path) -> Credentials | None:
         raise _invalid(path, f"{name!r} is not the name of a credential helper")
     try:
         # Not `process.run`, which would write the secret to the log.
-        ended = subprocess.run(
+        finished = subprocess.run(
             [program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_SECONDS, check=False
         )
     except OSError as error:
         raise _helper_failed(program, key, path, error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
         raise _helper_failed(program, key, path, f"no answer within {HELPER_SECONDS:.0f} s") from error
-    if ended.returncode:
-        said = (ended.stdout + ended.stderr).decode(errors="replace").strip()
-        if _UNKNOWN in said:
+    if finished.returncode:
+        output = (finished.stdout + finished.stderr).decode(errors="replace").strip()
+        if _UNKNOWN in output:
             return None
-        raise _helper_failed(program, key, path, f"exit code {ended.returncode}: {said[-200:]}")
+        raise _helper_failed(program, key, path, f"exit code {finished.returncode}: {output[-200:]}")
     try:
-        answer = json.loads(ended.stdout)
+        answer = json.loads(finished.stdout)
         user, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError) as error:
         raise _helper_failed(program, key, path, "its answer has no Username and Secret") from error

@@ -117,7 +117,7 @@ class Login:
             "service": challenge.parameters.get("service", ""),
             "scope": self.scope or challenge.parameters.get("scope", ""),
         }
-        asked = time.monotonic()
+        requested_at = time.monotonic()
         account = self.keyring.credentials(self.host)
         identity = Identity(self.host, str(account or ""), self.keyring.problem(self.host))
         answer = self.send(_request(realm, {name: value for name, value in query.items() if value}, account), identity)
@@ -127,7 +127,7 @@ class Login:
             lifetime = float(content.get("expires_in") or LIFETIME)
         except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise _token_error(self.host, f"the response of {urlsplit(realm).netloc} has none") from error
-        return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
+        return f"Bearer {token}", requested_at + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
 
 
 def _request(realm: str, query: Mapping[str, str], account: Credentials | None) -> Request:

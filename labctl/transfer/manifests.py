@@ -29,8 +29,11 @@ class ImageManifest:
 
 def from_response(reference: Reference, answer: FullResponse) -> Document:
     """Return the manifest in a registry's response. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
-    said = answer.headers.get("Docker-Content-Digest", "")
-    for expected in (reference.digest, said if said.startswith(SHA256) else None):  # it may be a SHA-512 digest
+    digest_header = answer.headers.get("Docker-Content-Digest", "")
+    for expected in (
+        reference.digest,
+        digest_header if digest_header.startswith(SHA256) else None,
+    ):  # it may be a SHA-512 digest
         check_digest(reference, answer, expected)
     content = _parse(reference, answer.content)
     header = answer.headers.get("Content-Type", "").partition(";")[0].strip()

@@ -82,12 +82,12 @@ def _name(evidence: Evidence) -> list[str]:
 def _address(evidence: Evidence) -> list[str]:
     pool = f"from MetalLB's pool {evidence['pool']}" if evidence["pool"] else "from no pool"
     owned = f"{evidence['address']} belongs to the Service {evidence['service']}, {pool}"
-    asked, event = evidence["requested"], evidence["event"]
-    wanted = ", ".join(asked["addresses"] or [f"the pool {asked['pool']}"]) if asked else ""
+    request, event = evidence["requested"], evidence["event"]
+    wanted = ", ".join(request["addresses"] or [f"the pool {request['pool']}"]) if request else ""
     others = ", ".join(evidence["shared_with"])
     return [
         *([owned] if evidence["address"] else [*map(_pool_of, evidence["pools"])]),
-        *([f"it requests {wanted}, by {asked['by']}"] if asked else []),
+        *([f"it requests {wanted}, by {request['by']}"] if request else []),
         *([f"also with this address: {others}"] if others else []),
         *([f"MetalLB at {event['time']}: {event['reason']}: {event['message']}"] if event else []),
     ]

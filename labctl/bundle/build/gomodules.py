@@ -79,8 +79,8 @@ def _module_folder(go: Go, module: GoModule, scratch: Path) -> Path:
 
 def _download(go: Go, module: GoModule, folder: Path) -> dict[str, str]:
     """Download upstream's module into Go's module cache, and return what `go mod download` reports about it."""
-    said = go.run("mod", "download", "-json", f"{module.upstream}@{module.version}", cwd=folder)
-    description: dict[str, str] = json.loads(said)
+    output = go.run("mod", "download", "-json", f"{module.upstream}@{module.version}", cwd=folder)
+    description: dict[str, str] = json.loads(output)
     return description
 
 

@@ -47,8 +47,8 @@ class Go:
 
     def version(self) -> str:
         """Return the version that compiles, such as `1.26.8`, which go.mod may have selected. Raises as `run`."""
-        said = self.run("env", "GOVERSION", cwd=MODULES / "kubernetes")
-        return said.split()[0].removeprefix("go")  # names of experiments may follow
+        output = self.run("env", "GOVERSION", cwd=MODULES / "kubernetes")
+        return output.split()[0].removeprefix("go")  # names of experiments may follow
 
 
 def find_go(cache: Path, architecture: str, report: Progress) -> Go:

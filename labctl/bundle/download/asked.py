@@ -10,9 +10,9 @@ from labctl.model.errors import MissingError
 from labctl.render.yaml_stream import documents
 
 
-def kubeadm_images(said: str) -> tuple[str, ...]:
+def kubeadm_images(output: str) -> tuple[str, ...]:
     """Return the images in the output of `kubeadm config images list`."""
-    return tuple(line for line in said.split() if re.fullmatch(r"[-.a-z0-9]+(/[-._a-z0-9]+)+:[-._A-Za-z0-9]+", line))
+    return tuple(line for line in output.split() if re.fullmatch(r"[-.a-z0-9]+(/[-._a-z0-9]+)+:[-._A-Za-z0-9]+", line))
 
 
 def manifest_images(text: str) -> tuple[str, ...]:
@@ -20,7 +20,7 @@ def manifest_images(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_images(documents(text))))
 
 
-def with_versions(recipe: Recipe, asked: Sequence[str], *, follows: bool) -> tuple[ImageRow, ...]:
+def with_versions(recipe: Recipe, required: Sequence[str], *, follows: bool) -> tuple[ImageRow, ...]:
     """Return the recipe's images with their versions filled in; they must include every image that kubeadm requires.
 
     If the recipe `follows` kubeadm, because it was written for another version, these images get kubeadm's tags.
@@ -28,22 +28,22 @@ def with_versions(recipe: Recipe, asked: Sequence[str], *, follows: bool) -> tup
     """
     rows = [row.model_copy(update={"reference": recipe.fill(row.reference, "")}) for row in recipe.images]
     if follows:
-        tags = {repository(reference): reference for reference in asked}
+        tags = {repository(reference): reference for reference in required}
         rows = [
             row.model_copy(update={"reference": tags.get(repository(row.reference), row.reference)}) for row in rows
         ]
-    require_images(rows, asked, f"kubeadm {recipe.kubernetes}")
+    require_images(rows, required, f"kubeadm {recipe.kubernetes}")
     return tuple(rows)
 
 
-def require_images(rows: Iterable[ImageRow], asked: Sequence[str], whose: str) -> None:
+def require_images(rows: Iterable[ImageRow], required: Sequence[str], whose: str) -> None:
     """Raise MissingError `recipe-mismatch` if a required image is not among the rows.
 
     An image that is required by digest must be pinned to the same digest.
     """
     brought = {repository(row.reference): row.reference for row in rows}
     problems = []
-    for reference in asked:
+    for reference in required:
         there = brought.get(repository(reference))
         if there is None:
             problems.append(f"{reference}, which is not in the recipe")

@@ -120,8 +120,10 @@ class _Download:
         self._pins.keep({each.url: each.digest for each in taken})
         for each in taken:
             self._make((each.path,), each.source, partial(sources.copy, self._store, each))
-        said = self._using.images_of_kubeadm(self._bundle.path("bin/kubeadm"), self._recipe.kubernetes)
-        rows = asked.with_versions(self._recipe, asked.kubeadm_images(said), follows=self._order.kubeadm_chooses_images)
+        kubeadm_output = self._using.images_of_kubeadm(self._bundle.path("bin/kubeadm"), self._recipe.kubernetes)
+        rows = asked.with_versions(
+            self._recipe, asked.kubeadm_images(kubeadm_output), follows=self._order.kubeadm_chooses_images
+        )
         for manifest in self._recipe.manifests:
             text = self._bundle.path(manifest.path).read_text(encoding="utf-8")
             asked.require_images(rows, asked.manifest_images(text), manifest.path)

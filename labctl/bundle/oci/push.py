@@ -94,8 +94,8 @@ def _push_blobs(
 ) -> int:
     """Push the blobs that the repository lacks; return their size in bytes."""
     report(f"checking which of {len(blobs)} blobs {reference.host} has")
-    there = run_in_parallel(lambda digest: registry.has_blob(reference, digest), blobs, stop=registry.stop)
-    lacking = {digest: blobs[digest] for digest, has in zip(blobs, there, strict=True) if not has}
+    existing = run_in_parallel(lambda digest: registry.has_blob(reference, digest), blobs, stop=registry.stop)
+    lacking = {digest: blobs[digest] for digest, has in zip(blobs, existing, strict=True) if not has}
     # The folder is removed with the files of threads that do not end in time.
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".pushing-", ignore_cleanup_errors=True) as own:
         _Uploads(reference, registry, Path(own), report).run(lacking)
@@ -167,9 +167,9 @@ def _put_entries(
     Read the index again after each write, because another push to the same tag may have replaced it.
     """
     for writes in range(_TRIES + 2):
-        there = _index(reference, registry)
-        index = with_entries(there.content if there else None, architecture, descriptors)
-        if there and there.content == index.content:
+        existing = _index(reference, registry)
+        index = with_entries(existing.content if existing else None, architecture, descriptors)
+        if existing and existing.content == index.content:
             return index, writes > 0
         if writes <= _TRIES:
             registry.put_manifest(reference, index)

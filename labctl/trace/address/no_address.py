@@ -118,23 +118,23 @@ def _invalid(case: Case) -> ProblemError | None:
 
 
 def _unreadable(case: Case) -> ProblemError | None:
-    asked = case.requested
-    if not asked.unreadable:
+    request = case.requested
+    if not request.unreadable:
         return None
-    text = f"{case.no_address_prefix}: its request in {asked.by} is not valid: {asked.unreadable}"
+    text = f"{case.no_address_prefix}: its request in {request.by} is not valid: {request.unreadable}"
     return ProblemError("requested-address-invalid", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands())
 
 
 def _requested(case: Case) -> ProblemError | None:
-    asked = case.requested
-    if not asked.addresses:
+    request = case.requested
+    if not request.addresses:
         return None
-    says = f"{case.no_address_prefix}: it requests {', '.join(map(str, asked.addresses))} in {asked.by}"
-    pool = next((each for each in case.pools if all(map(each.has, asked.addresses))), None)
-    if pool is None and all(isinstance(each, IPv4Address) and each in case.lab.pool for each in asked.addresses):
+    says = f"{case.no_address_prefix}: it requests {', '.join(map(str, request.addresses))} in {request.by}"
+    pool = next((each for each in case.pools if all(map(each.has, request.addresses))), None)
+    if pool is None and all(isinstance(each, IPv4Address) and each in case.lab.pool for each in request.addresses):
         return own_pool_problem(case)
-    if pool is None or asked.pool not in {"", pool.name}:
-        where = f"is in the pool {pool.name}, but it requests the pool {asked.pool}" if pool else "is in no pool"
+    if pool is None or request.pool not in {"", pool.name}:
+        where = f"is in the pool {pool.name}, but it requests the pool {request.pool}" if pool else "is in no pool"
         text = f"{says}, which {where}"
         return ProblemError(
             "requested-address-not-in-pool", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands()
@@ -153,17 +153,17 @@ def _in_use(case: Case, says: str) -> ProblemError | None:
 
 
 def _requested_pool(case: Case) -> ProblemError | None:
-    asked = case.requested
-    if asked.addresses or not asked.pool:
+    request = case.requested
+    if request.addresses or not request.pool:
         return None
-    says = f"{case.no_address_prefix}: it requests the pool {asked.pool} in {asked.by}"
-    pool = next((each for each in case.pools if each.name == asked.pool), None)
+    says = f"{case.no_address_prefix}: it requests the pool {request.pool} in {request.by}"
+    pool = next((each for each in case.pools if each.name == request.pool), None)
     if pool is None:
         text = f"{says}, which does not exist"
         missing = ProblemError(
             "requested-pool-missing", text, fix=REMOVE_REQUEST, commands=case.remove_request_commands()
         )
-        return own_pool_problem(case) if asked.pool == case.lab.name else missing
+        return own_pool_problem(case) if request.pool == case.lab.name else missing
     return _excluded(case, pool, says) or (None if case.is_free(pool) else _full(case, pool, says))
 
 

@@ -90,11 +90,15 @@ def read_case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Ob
 
 def evidence(case: Case) -> Evidence:
     """Return the Service's request and the pools as evidence."""
-    asked, taken = case.requested, {*case.holders, *state.addresses_of(case.service)}
+    request, taken = case.requested, {*case.holders, *state.addresses_of(case.service)}
     return {
         "service": case.name,
-        "requested": {"addresses": [str(each) for each in asked.addresses], "pool": asked.pool or None, "by": asked.by}
-        if asked.by
+        "requested": {
+            "addresses": [str(each) for each in request.addresses],
+            "pool": request.pool or None,
+            "by": request.by,
+        }
+        if request.by
         else None,
         "pools": [each.evidence(case.service, taken) for each in case.pools],
     }

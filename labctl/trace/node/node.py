@@ -32,13 +32,13 @@ LOCAL_BIT = 2
 
 def node(trail: Trail) -> Evidence:
     """Check that one node of the lab answers ARP for the address with its own MAC, and accepts connections at port 80."""
-    asked, client = trail.address, trail.client
-    route = require_direct(trail, client.route(asked))
-    remembered = client.neighbour(asked, route)
+    address, client = trail.address, trail.client
+    route = require_direct(trail, client.route(address))
+    remembered = client.neighbour(address, route)
     fixed = remembered if remembered and remembered.is_permanent else None
-    heard, macs, owners = _answers(trail, route, fixed)
+    answers, macs, owners = _answers(trail, route, fixed)
     announced, unasked = _announced(trail)
-    connection = _connection(trail) if macs or remembered or not heard else None
+    connection = _connection(trail) if macs or remembered or not answers else None
     evidence: Evidence = {
         "announced_by": announced,
         "not_asked": unasked,
@@ -56,8 +56,8 @@ def node(trail: Trail) -> Evidence:
     if fixed and right and fixed.mac not in right:
         raise _static_entry_elsewhere(trail, route, fixed, owners, right, evidence, is_open=is_open)
     macs = macs or ([fixed.mac] if right and fixed and not client.may_query_arp else [])
-    if not macs and heard:
-        raise _no_node_answers(trail, route, heard, evidence, remembered, is_open=is_open)
+    if not macs and answers:
+        raise _no_node_answers(trail, route, answers, evidence, remembered, is_open=is_open)
     names = [owners[mac] for mac in macs]
     if connection is not None and not is_open:
         raise unopened.explain(trail, route, connection, next(iter(names), announced), evidence)
@@ -65,7 +65,7 @@ def node(trail: Trail) -> Evidence:
     problem = problem or _announcer_differs(trail, names, announced, evidence)
     if problem := problem or unopened.affects_other_connections(trail, route, names, evidence):
         raise problem
-    if not heard:
+    if not answers:
         raise _not_asked(trail, route, evidence)
     if problem := _clock_off(trail, evidence):
         raise problem
@@ -113,13 +113,13 @@ def _answers(
     The provider identifies a node that does not answer for its own address. For an address with a permanent entry, the
     kernel sends no ARP request.
     """
-    heard = _query_arp(trail, route)
-    macs = [] if fixed and not trail.client.may_query_arp else sorted(heard.get(trail.address, ()))
+    answers = _query_arp(trail, route)
+    macs = [] if fixed and not trail.client.may_query_arp else sorted(answers.get(trail.address, ()))
     nodes = {each.name for each in trail.lab.nodes}
-    owners = {mac: each.name for each in trail.lab.nodes for mac in heard.get(each.address, ())}
+    owners = {mac: each.name for each in trail.lab.nodes for mac in answers.get(each.address, ())}
     others = {mac: trail.client.owner_of(mac, trail.context) for mac in macs if mac not in owners}
     known = {mac: who.rpartition(" ")[2] for mac, who in others.items()}
-    return heard, macs, owners | {mac: name for mac, name in known.items() if name in nodes}
+    return answers, macs, owners | {mac: name for mac, name in known.items() if name in nodes}
 
 
 def _announced(trail: Trail) -> tuple[str | None, str | None]:
@@ -190,7 +190,7 @@ def _static_entry_elsewhere(
 def _no_node_answers(
     trail: Trail,
     route: Route,
-    heard: Mapping[IPv4Address, frozenset[str]],
+    answers: Mapping[IPv4Address, frozenset[str]],
     evidence: Evidence,
     remembered: Neighbour | None,
     *,
@@ -200,13 +200,13 @@ def _no_node_answers(
     silence = f"no node announces {trail.address}"
     if is_open and remembered:
         silence += f"; only this machine still reaches it, at {remembered.mac}, until its ARP entry expires"
-    silent = {each.name for each in trail.lab.nodes if not heard.get(each.address)}
+    silent = {each.name for each in trail.lab.nodes if not answers.get(each.address)}
     try:
         problem = announcing.not_announced(trail, evidence, silence, silent)
     except LabError as error:
         text = f"{silence}; the reason is unknown: {error.message}"
         problem = ProblemError(NOT_ANNOUNCED, text, evidence, fix=error.hint or None)
-    if problem.cause == NOT_ANNOUNCED and not any(heard.values()):
+    if problem.cause == NOT_ANNOUNCED and not any(answers.values()):
         problem = unopened.no_node_reachable(trail, route, evidence)
     problem.state = WARNING if is_open else BROKEN
     return problem
@@ -240,13 +240,13 @@ def _announcer_differs(
     trail: Trail, names: Sequence[str], announced: str | None, evidence: Evidence
 ) -> ProblemError | None:
     """Return a problem if several nodes answer, or another node than the one that MetalLB reports."""
-    asked, lab = trail.address, trail.lab.name
+    address, lab = trail.address, trail.lab.name
     if len(set(names)) > 1:
         return _several_nodes_answer(trail, sorted(set(names)), evidence)
     if announced is not None and names and announced not in names:
         return ProblemError(
             "announcer-differs",
-            f"MetalLB reports that {announced} announces {asked}, but {names[0]} answers ARP for it",
+            f"MetalLB reports that {announced} announces {address}, but {names[0]} answers ARP for it",
             evidence,
             fix="The address may be moving. If the problem remains, restart the speakers: they update the report.",
             commands=(kubectl(lab, *announcing.RESTART),),

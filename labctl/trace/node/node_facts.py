@@ -117,9 +117,9 @@ class NodeFacts:
 
     def route(self, target: str) -> dict[str, Any] | None:
         """Return the node's route to a pod, or to this machine as "back"; None if it has none."""
-        said = self.sections.get(_section_of(target), "")
+        output = self.sections.get(_section_of(target), "")
         try:
-            [entry] = json.loads(said)
+            [entry] = json.loads(output)
         except ValueError:
             return None
         return dict(entry)
@@ -153,8 +153,8 @@ class NodeFacts:
 
         curl reports a connect time of 0 for a connection that failed; without curl, there is no report.
         """
-        said = self.sections.get(f"open {pod.address}", "").strip()
-        return not said or float(said) > 0
+        output = self.sections.get(f"open {pod.address}", "").strip()
+        return not output or float(output) > 0
 
     def knows_route(self, target: str) -> bool:
         """Return whether the node reported its rules and its route to a pod, or to this machine as "back", if it has one."""
@@ -199,8 +199,8 @@ def query_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts |
 def interfaces(trail: Trail, name: str) -> dict[str, list[IPv4Interface]]:
     """Return a node's addresses by interface; empty if it does not answer."""
     node = next((each for each in trail.lab.nodes if each.name == name), None)
-    said = _output(trail, node, INTERFACES) if node else None
-    return _interfaces(said or "")
+    output = _output(trail, node, INTERFACES) if node else None
+    return _interfaces(output or "")
 
 
 def mtus(trail: Trail) -> list[Evidence]:
@@ -211,11 +211,11 @@ def mtus(trail: Trail) -> list[Evidence]:
         own = (each for each in trail.client.interfaces() if each.name == route.device)
         link += [{"where": "this machine", "interface": each.name, "mtu": each.mtu} for each in own]
     node = next((each for each in trail.lab.nodes if each.name == trail.announcing), None)
-    said = _output(trail, node, INTERFACES) if node else None
-    if node and said:
+    output = _output(trail, node, INTERFACES) if node else None
+    if node and output:
         link += [
             {"where": node.name, "interface": each["ifname"], "mtu": each["mtu"]}
-            for each in _list(said)
+            for each in _list(output)
             if each["ifname"] != "lo"
         ]
     return link
@@ -254,7 +254,7 @@ def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         finished = pool.map(partial(_run, trail, node), questions.values())
         answers = zip(questions, finished, strict=True)
-        sections = {name: said.out if said.code == 0 else "" for name, said in answers if said}
+        sections = {name: result.out if result.code == 0 else "" for name, result in answers if result}
     if any("table" in each and each["priority"] not in KERNEL_RULES for each in _list(sections.get("rules", ""))):
         sections["tables"] = _output(trail, node, routes.IP_ROUTES) or ""
     return sections
@@ -266,8 +266,8 @@ def _section_of(target: str) -> str:
 
 def _output(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
     """Return a command's output on a node; None if the node does not answer or the command fails."""
-    said = _run(trail, node, command)
-    return said.out if said and said.code == 0 else None
+    result = _run(trail, node, command)
+    return result.out if result and result.code == 0 else None
 
 
 def _run(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:

@@ -132,12 +132,12 @@ def _stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
 
 
 def _arp_stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
-    asked = ArpPacket(route.source, address, REQUEST, route.device)
-    answered = ArpPacket(address, route.source, REPLY, route.device)
-    ports = replace(asked, device=None), replace(answered, device=None)  # the bridge's ports are unknown
+    request = ArpPacket(route.source, address, REQUEST, route.device)
+    reply = ArpPacket(address, route.source, REPLY, route.device)
+    ports = replace(request, device=None), replace(reply, device=None)  # the bridge's ports are unknown
     return (
-        ruleset.stop(asked, "output", "egress", families=ARP_TOO)
-        or ruleset.stop(answered, "ingress", "input", families=ARP_TOO)
+        ruleset.stop(request, "output", "egress", families=ARP_TOO)
+        or ruleset.stop(reply, "ingress", "input", families=ARP_TOO)
         or ruleset.stop(ports[0], "output", "postrouting", families=BRIDGE)
         or ruleset.stop(ports[1], "prerouting", "input", families=BRIDGE)
     )

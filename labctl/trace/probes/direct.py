@@ -58,9 +58,9 @@ class PodResponse:
 
 def query_pod(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float) -> PodResponse:
     """GET a path of a pod, within `seconds`; if it does not speak HTTP, find out whether it speaks TLS."""
-    asked = partial(_query_pod, cluster, namespace, pod, port, path, seconds)
-    word = asked(tls=False)
-    if word.kind in ENDS_EARLY and asked(tls=True).kind == ANSWERED:
+    query = partial(_query_pod, cluster, namespace, pod, port, path, seconds)
+    word = query(tls=False)
+    if word.kind in ENDS_EARLY and query(tls=True).kind == ANSWERED:
         return PodResponse(TLS, None, word.text)
     return word
 

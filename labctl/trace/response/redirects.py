@@ -42,16 +42,16 @@ def follow_redirect(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evi
         return {**redirect, "failure": reason}
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     seconds = trail.left(trail.limits.http_answer)
-    there = trail.client.fetch(host, trail.address, path, port, tls=tls, seconds=seconds)
-    redirect |= {"status": there.status, "failure": there.failure or there.body.failure}
-    if there.status is None and TIMED_OUT in there.failure and seconds < trail.limits.http_answer:
+    target_exchange = trail.client.fetch(host, trail.address, path, port, tls=tls, seconds=seconds)
+    redirect |= {"status": target_exchange.status, "failure": target_exchange.failure or target_exchange.body.failure}
+    if target_exchange.status is None and TIMED_OUT in target_exchange.failure and seconds < trail.limits.http_answer:
         return {**redirect, "failure": NO_TIME}
-    if there.status is None or not there.body.is_served:
+    if target_exchange.status is None or not target_exchange.body.is_served:
         raise _broken_redirect(trail, exchange, location, str(redirect["failure"]), evidence)
-    if there.location and _is_same_response(urljoin(location, there.location), location):
+    if target_exchange.location and _is_same_response(urljoin(location, target_exchange.location), location):
         raise _broken_redirect(trail, exchange, location, "it redirects to itself", evidence)
-    if port == HTTP and there.status in NOT_SERVED and _is_controllers(trail, there):
-        text = f"the ingress controller itself answers {there.status}"
+    if port == HTTP and target_exchange.status in NOT_SERVED and _is_controllers(trail, target_exchange):
+        text = f"the ingress controller itself answers {target_exchange.status}"
         raise _broken_redirect(trail, exchange, location, text, evidence)
     return redirect
 
@@ -98,9 +98,9 @@ def redirect_problem(trail: Trail, first: AnsweredRequest, problem: ProblemError
     )
 
 
-def _is_controllers(trail: Trail, there: Exchange) -> bool:
+def _is_controllers(trail: Trail, exchange: Exchange) -> bool:
     """Return whether the controller answered without forwarding the request to an app."""
-    record = trail.search(there).records.get(there.mark)
+    record = trail.search(exchange).records.get(exchange.mark)
     return record is not None and not record.server
 
 
@@ -115,12 +115,12 @@ def _broken_redirect(trail: Trail, exchange: Exchange, location: str, failure: s
     if not match or not reasons:
         fix = "Let the app redirect to a URL that works."
         return ProblemError("redirect-leads-nowhere", text, evidence, fix=fix, commands=())
-    said = " and ".join(reasons)
+    reasons_text = " and ".join(reasons)
     return ProblemError(
         "redirect-leads-nowhere",
-        f"{text}; the ingress controller redirects because of {said} in the Ingress {match.route.ingress}",
+        f"{text}; the ingress controller redirects because of {reasons_text} in the Ingress {match.route.ingress}",
         evidence,
-        fix=f"Remove {said} from the Ingress: the redirect's target is not served.",
+        fix=f"Remove {reasons_text} from the Ingress: the redirect's target is not served.",
         commands=tuple(commands),
     )
 

@@ -148,11 +148,11 @@ def _target_port_fix(trail: Trail, answered: AnsweredRequest) -> tuple[str, tupl
     service = trail.cluster.get("v1", "Service", name, namespace)
     pod = trail.cluster.get("v1", "Pod", str(answered.pod), namespace)
     port = backend.port_of(service, trail.evidence["rule"]["backend"]["port"]) if service else None
-    asked = answered.record.port if answered.record else 0
+    tried_port = answered.record.port if answered.record else 0
     numbers = _container_ports(pod or {})
-    if service is None or port is None or len(numbers) != 1 or asked in numbers:
+    if service is None or port is None or len(numbers) != 1 or tried_port in numbers:
         return None
-    fix = f"The Service {name} routes to port {asked} of its pods, but they declare port {numbers[0]}."
+    fix = f"The Service {name} routes to port {tried_port} of its pods, but they declare port {numbers[0]}."
     if trail.match and trail.is_own(trail.match.route.ingress):
         return f"{fix} {UP}", (labctl(trail.lab.name, "up"),)
     return fix, (unserved.retarget(trail.lab.name, service, port, str(numbers[0])),)

@@ -214,12 +214,12 @@ def _require_target(trail: Trail, first: AnsweredRequest, evidence: Evidence) ->
 def _access_problem(trail: Trail, status: int, guards: Sequence[str], evidence: Evidence) -> ProblemError:
     """Return the problem that annotations of the Ingress keep the request from the app."""
     ingress = trail.match.route.ingress if trail.match else ""
-    said = " and ".join(guards)
+    guards_text = " and ".join(guards)
     return ProblemError(
         "controller-answers",
-        f"{trail.controller.name} itself answers {status}: the Ingress {ingress} has {said}, so the app did not get "
+        f"{trail.controller.name} itself answers {status}: the Ingress {ingress} has {guards_text}, so the app did not get "
         "the request",
         evidence,
-        fix=f"Change {said} to allow this client, or remove it from the Ingress with this command.",
+        fix=f"Change {guards_text} to allow this client, or remove it from the Ingress with this command.",
         commands=(misrouted.removal_command(trail, ingress, guards),),
     )

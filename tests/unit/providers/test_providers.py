@@ -125,7 +125,7 @@ def test_the_reason_for_a_failed_start_of_a_libvirt_network_is_recognised(
     tmp_path: Path, message: str, identity: str
 ) -> None:
     finished = Finished(1, "", ("error: Failed to start network labctl-demo", message))
-    error = LibvirtNetworks(lab(), tmp_path)._not_started("labctl-demo", lab().network, finished)
+    error = LibvirtNetworks(lab(), tmp_path)._start_error("labctl-demo", lab().network, finished)
 
     assert (error.id, bool(error.hint)) == (identity, True)
 
