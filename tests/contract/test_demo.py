@@ -179,7 +179,7 @@ def test_the_load_client_measures_how_long_a_server_is_away(site: ThreadingHTTPS
 
 
 def test_listing_demos_needs_no_kubernetes_client() -> None:
-    line = "import sys; from labctl import ui; from labctl.demo import script; script.listed(); print(*sys.modules)"
+    line = "import sys; from labctl import ui; from labctl.demo import script; script.list_demos(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", line], check=True, capture_output=True, text=True).stdout.split()
 
     assert "labctl.demo.script" in loaded

@@ -32,7 +32,7 @@ ASK = """
 import sys
 from labctl import config
 from labctl.host import hosts_entry
-sys.exit(0 if hosts_entry.ask(config.from_values({"hosts_file": sys.argv[1]})) else 1)
+sys.exit(0 if hosts_entry.ask_password(config.from_values({"hosts_file": sys.argv[1]})) else 1)
 """
 AsUser = Callable[[str, Callable[[Path], object]], int]
 
