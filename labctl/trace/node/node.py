@@ -10,7 +10,7 @@ from labctl.host.arp import Neighbour, Route
 from labctl.host.knock import CONNECTED, ConnectResult
 from labctl.model.errors import LabError
 from labctl.model.lab import Node
-from labctl.trace.node import announcing, clocks, node_facts, unopened
+from labctl.trace.node import announcing, clocks, node_facts, static_entries, unopened
 from labctl.trace.node.announcing import NOT_ANNOUNCED
 from labctl.trace.node.ways import host_command, require_direct
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl, labctl
@@ -222,6 +222,10 @@ def _several_nodes_answer(trail: Trail, names: Sequence[str], evidence: Evidence
         for each in addresses
         if each.ip == trail.address
     ]
+    nodes = [each for each in trail.lab.nodes if each.name in names]
+    if not own and (problem := static_entries.between(trail, nodes)):
+        # The speakers on these nodes cannot reach each other, so each of them announces the address.
+        return problem.within(f"{text}; {problem.text}", evidence, WARNING)
     claims = "".join(f"; {name} has it on its interface {device}" for name, device, _ in own)
     removals = tuple(
         labctl(trail.lab.name, "ssh", name, "--", "sudo", "ip", "address", "del", each, "dev", device)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from labctl.model.lab import Node
 from labctl.trace.node import handing_on, node_facts
-from labctl.trace.node.attempt import node_command
 from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.node.pod_routes import check_route, forwarding_off, pod_of
+from labctl.trace.node.static_entries import check_entry
 from labctl.trace.node.ways import packets_filtered
 from labctl.trace.probes.filters import BRIDGE
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
@@ -77,7 +77,7 @@ def _facts(trail: Trail, node: Node, legs: Sequence[Leg]) -> NodeFacts | None:
 def _lost(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError | None:
     missing = (check_route(trail.lab, facts, leg.far, leg.own.address) for leg in legs)
     dropped = (_filtered(trail, leg, facts) for leg in legs)
-    fixed = (_fixed(trail, facts, node) for node in _others(trail, facts.node, legs))
+    fixed = (check_entry(trail, facts, node) for node in _others(trail, facts.node, legs))
     return (
         next(filter(None, missing), None)
         or forwarding_off(trail.lab, facts)
@@ -89,27 +89,6 @@ def _lost(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError |
 def _others(trail: Trail, node: Node, legs: Sequence[Leg]) -> Sequence[Node]:
     names = {leg.far.node for leg in legs if leg.node == node}
     return [each for each in trail.lab.nodes if each.name in names]
-
-
-def _fixed(trail: Trail, facts: NodeFacts, other: Node) -> ProblemError | None:
-    """Return a problem if a node has a static ARP entry for another node with a MAC that is not the other's."""
-    fixed, route = facts.fixed_mac(other.address), trail.client.route(other.address)
-    if fixed is None or route is None:
-        return None
-    try:
-        macs = trail.client.query_arp([other.address], route).get(other.address, frozenset())
-    except OSError:  # this machine cannot send ARP requests
-        return None
-    if not macs or fixed in macs:
-        return None
-    node = facts.node
-    return ProblemError(
-        "neighbour-fixed",
-        f"{node.name} has a static ARP entry for {other.name}, {other.address}, with {fixed}, but its MAC is "
-        f"{' or '.join(sorted(macs))}",
-        fix="Remove the entry: the kernel then sends ARP requests again.",
-        commands=(node_command(trail, node, "ip", "neigh", "del", str(other.address), "dev", facts.device),),
-    )
 
 
 def _unreached(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError | None:

@@ -175,13 +175,6 @@ def _rule_between_pods(*more: str) -> Act:
     return act
 
 
-def _fix_the_entry_of_the_other_node(lab: RealLab) -> None:
-    """Give the announcing node a static ARP entry for the other one, with a wrong MAC."""
-    node = _announcer(lab)
-    [(_, other)] = [each for name, each in _networks(lab).items() if name != node]
-    lab.docker("exec", node, "ip", "neigh", "replace", other, "lladdr", WRONG_MAC, "dev", "eth1", "nud", "permanent")
-
-
 def _give_another_node_the_address(lab: RealLab) -> None:
     node = _announcer(lab)
     other = next(name for name in _nodes(lab) if name != node)
@@ -476,14 +469,6 @@ ROWS = (
         "node-not-reached",
         up="reports",
         undo=_in_every_node("ip", "rule", "del", "pref", "50"),
-    ),
-    BrokenLab(
-        "a static ARP entry for another node",
-        _fix_the_entry_of_the_other_node,
-        "response",
-        "neighbour-fixed",
-        up="reports",
-        undo=_in_every_node("ip", "neigh", "flush", "nud", "permanent"),
     ),
     BrokenLab(
         "pods of the controller that started without their rights",

@@ -734,6 +734,28 @@ OPEN = {
         "controller-port-closed",
     ),
     "two nodes answer": Case(lambda world: world.machine.macs[OURS].add(MAC_B), "announced-twice", (RESTART,), WARNING),
+    "two nodes answer, of which one has a wrong static entry for the other": Case(
+        lambda world: (
+            world.set_node(
+                interfaces={"eth1": "192.168.56.10"}, neighbours=[_static_neighbour("192.168.56.11", STRANGER)]
+            )
+            .machine.macs[OURS]
+            .add(MAC_B)
+        ),
+        "neighbour-fixed",
+        (f"{INTO_A} ip neigh del 192.168.56.11 dev eth1",),
+        WARNING,
+    ),
+    "two nodes answer, of which one has a correct static entry for the other": Case(
+        lambda world: (
+            world.set_node(interfaces={"eth1": "192.168.56.10"}, neighbours=[_static_neighbour("192.168.56.11", MAC_B)])
+            .machine.macs[OURS]
+            .add(MAC_B)
+        ),
+        "announced-twice",
+        (RESTART,),
+        WARNING,
+    ),
     "a node that has the address on an interface": Case(
         lambda world: world.set_node(interfaces={"eth1": ADDRESS}).machine.macs[OURS].add(MAC_B),
         "announced-twice",
