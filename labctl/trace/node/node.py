@@ -60,7 +60,7 @@ def node(trail: Trail) -> Evidence:
         raise _no_node_answers(trail, route, answers, evidence, remembered, is_open=is_open)
     names = [owners[mac] for mac in macs]
     if connection is not None and not is_open:
-        raise unopened.explain(trail, route, connection, next(iter(names), announced), evidence)
+        raise _not_connected(trail, route, connection, names or [announced], evidence)
     problem = unopened.arp_dropped(trail, route, evidence, is_remembered=remembered is not None) if macs else None
     problem = problem or _announcer_differs(trail, names, announced, evidence)
     if problem := problem or unopened.affects_other_connections(trail, route, names, evidence):
@@ -210,6 +210,18 @@ def _no_node_answers(
         problem = unopened.no_node_reachable(trail, route, evidence)
     problem.state = WARNING if is_open else BROKEN
     return problem
+
+
+def _not_connected(
+    trail: Trail, route: Route, connection: ConnectResult, names: Sequence[str | None], evidence: Evidence
+) -> ProblemError:
+    """Return why a connection failed; if no reason is found and several nodes answer ARP, that is the reason."""
+    problem = unopened.explain(trail, route, connection, names[0], evidence)
+    answering = sorted({name for name in names if name})
+    if problem.cause != unopened.NO_CONNECTION or len(answering) == 1:
+        return problem
+    several = _several_nodes_answer(trail, answering, evidence)
+    return several.within(f"{unopened.outcome(trail, connection)}; {several.text}", evidence)
 
 
 def _several_nodes_answer(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemError:

@@ -28,6 +28,8 @@ from labctl.trace.trail import Trail
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
+NO_CONNECTION = "no-connection"
+"""The cause if no other one is found."""
 SYSTEM = "kube-system"
 PROXIES = "k8s-app=kube-proxy"
 REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "kube-proxy", "--config", "/etc/labctl/kubeadm.yaml")
@@ -35,7 +37,7 @@ REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "kube-proxy", "--confi
 
 def explain(trail: Trail, route: Route, knock: ConnectResult, name: str | None, evidence: Evidence) -> ProblemError:
     """Return why a connection failed."""
-    text = f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
+    text = outcome(trail, knock)
     problem = _filtered_here(trail, route)
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     tried: Attempt | None = None
@@ -50,7 +52,12 @@ def explain(trail: Trail, route: Route, knock: ConnectResult, name: str | None, 
     if trail.client.filters() is None:
         remark += "; this user cannot read this machine's packet filter"
     fix = "Check the packet filters and networks between this machine and the node's pods."
-    return ProblemError("no-connection", f"{text}; {remark}", evidence, fix=fix, commands=())
+    return ProblemError(NO_CONNECTION, f"{text}; {remark}", evidence, fix=fix, commands=())
+
+
+def outcome(trail: Trail, knock: ConnectResult) -> str:
+    """Return how a connection failed, as a clause."""
+    return f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
 
 
 def no_node_reachable(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:

@@ -700,6 +700,21 @@ UNOPENED = {
     "a pod that does not listen on the port": Case(
         lambda world: world.set_node(opens=["10.244.1.2"]), "controller-port-closed"
     ),
+    "two nodes answer, and no other reason": Case(
+        lambda world: world.machine.macs[OURS].add(MAC_B), "announced-twice", (RESTART,)
+    ),
+    "two nodes answer, of which one has a wrong static entry": Case(
+        lambda world: (
+            world.set_node(neighbours=[_static_neighbour("192.168.56.11", STRANGER)]).machine.macs[OURS].add(MAC_B)
+        ),
+        "neighbour-fixed",
+        (f"{INTO_A} ip neigh del 192.168.56.11 dev eth1",),
+    ),
+    "two nodes answer, of which one drops the packets": Case(
+        lambda world: world.set_node(rules=_dnat_rules("OTHERS")).machine.macs[OURS].add(MAC_B),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule ip fw OTHERS handle 4",),
+    ),
     "no visible cause": Case(lambda world: world, "no-connection", ()),
 }
 OPEN = {
