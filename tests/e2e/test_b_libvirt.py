@@ -63,7 +63,7 @@ def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record
 
     first = timed("up", *UP)
     assert first.result()["urls"] == ["http://my-app.local"]
-    assert _page(machine) == "200"
+    _require_page(machine)
     assert machine.path(HOME).stat().st_mode & 0o777 == 0o700
 
     again = timed("up again", *UP)
@@ -80,7 +80,7 @@ def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record
     eventually(lambda: _page(machine), lambda code: code == "200", seconds=SERVED_SECONDS)
     record_property("away", f"libvirt, one of two machines powered off: {time.monotonic() - started:.1f} s")
     assert timed("resume of one machine", "-o", "json", "resume").result()["ok"]
-    assert _page(machine) == "200"
+    _require_page(machine)
 
     timed("destroy", "destroy", "--yes", "--purge")
     assert machine.holds() == before
@@ -88,6 +88,15 @@ def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record
     assert machine.path(Path("/etc/hosts")).read_bytes() == hosts
     assert [path.name for path in machine.path(machine.state_home).glob("labctl/*")] == []
     assert list(machine.path(HOME).glob(".vagrant.d/boxes/labctl*")) == []
+
+
+def _require_page(machine: LibvirtMachine) -> None:
+    """Require HTTP 200 from the app; fail with the lab's pods and what `trace` reports."""
+    code = _page(machine)
+    if code != "200":
+        pods = machine.labctl("exec", "--", "kubectl", "get", "pods,endpointslices", "-A", "-o", "wide", code=None)
+        trace = machine.labctl("-o", "json", "trace", "my-app.local", code=None)
+        pytest.fail(f"HTTP {code}\n{pods.out}\n{trace.out}")
 
 
 def _page(machine: LibvirtMachine) -> str:
