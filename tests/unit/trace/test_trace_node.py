@@ -1175,6 +1175,13 @@ def _without_api(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.cluster, "get", refuse)
 
 
+def test_an_unknown_announcer_is_not_several_nodes(world: BreakableLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_api(world, monkeypatch)
+    world.machine.macs.clear()
+
+    assert world.refuse_connections().problem().cause == "no-connection"
+
+
 @pytest.mark.parametrize("broken", ["", "clock", "lease", "node"])
 def test_a_machine_with_a_wrong_clock_is_named(world: BreakableLab, broken: str) -> None:
     """An old lease makes labctl read the node's clock. A node that is not Ready, or has the right time, is not named."""
