@@ -218,10 +218,10 @@ def _not_connected(
     """Return why a connection failed; if no reason is found and several nodes answer ARP, that is the reason."""
     problem = unopened.explain(trail, route, connection, names[0], evidence)
     answering = sorted({name for name in names if name})
-    if problem.cause != unopened.NO_CONNECTION or len(answering) < 2:
-        return problem
-    several = _several_nodes_answer(trail, answering, evidence)
-    return several.within(f"{unopened.outcome(trail, connection)}; {several.text}", evidence)
+    if problem.cause == unopened.NO_CONNECTION and len(answering) > 1:
+        several = _several_nodes_answer(trail, answering, evidence)
+        return several.within(f"{unopened.outcome(trail, connection)}; {several.text}", evidence)
+    return problem
 
 
 def _several_nodes_answer(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemError:
