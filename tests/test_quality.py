@@ -22,12 +22,30 @@ CHECKOUT = Path(__file__).parent.parent
 PRODUCT = sorted([*CHECKOUT.glob("labctl/**/*.py"), *CHECKOUT.glob("templates/**/*"), CHECKOUT / "Vagrantfile.j2"])
 MODULES = [path for path in PRODUCT if path.suffix == ".py"]
 
+TOP_ENTRIES = 20
+README_LINES = 150
+DEMO_LINES = 800
 FILE_LINES = 400
 FUNCTION_LINES = 40
 COMMAND_STATEMENTS = 6
 PROVIDER_METHODS = 10
 CLUSTER_METHODS = 9
 CONTEXT_FIELDS = 8
+
+
+def test_the_package_opens_with_few_entries() -> None:
+    entries = [path.name for path in (CHECKOUT / "labctl").iterdir() if not path.name.startswith("__")]
+
+    assert len([name for name in entries if name != "py.typed"]) <= TOP_ENTRIES, entries
+
+
+@pytest.mark.parametrize(
+    ("pattern", "budget"), [("README.md", README_LINES), ("labctl/demo/*.py", DEMO_LINES)], ids=["README", "demo"]
+)
+def test_these_files_together_stay_within_their_budget(pattern: str, budget: int) -> None:
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in CHECKOUT.glob(pattern)}
+
+    assert 0 < sum(lengths.values()) <= budget, lengths
 
 
 def test_no_file_is_longer_than_its_budget() -> None:

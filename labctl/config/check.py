@@ -11,26 +11,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from labctl.config.model import LEAST_MACHINE, MACHINES, MUST_BE, UNPLANNED, AppConfig, Config
-from labctl.config.problems import Problem, display_value
+from labctl.config.problems import Problem, display_value, explanation
 from labctl.model.lab import Lab
 from labctl.model.pools import conflicts, reserved
-
-_TEXTS = {
-    "extra_forbidden": "is not a known key",
-    "invalid_key": "is not a known key",
-    "missing": "is missing",
-    "int_type": "must be a whole number",
-    "string_type": "must be text, in quotes if it looks like a number, true, false or null",
-    "string_unicode": "must be UTF-8 text",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping, such as `name: my-app`",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "string_too_long": "must not be longer than {max_length} characters",
-    "literal_error": "must be {expected}",
-    "value_error": "{error}",
-}
 
 _TABLE_TEXTS = "[key]"
 """The last part of pydantic's location for an invalid key of a table."""
@@ -118,7 +101,9 @@ def _explain(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
     )
     path = f"{key}[{rest[0]}]" + "".join(f".{part}" for part in rest[1:]) if rest else str(key)
     context = detail.get("ctx", {})
-    text = _TEXTS[detail["type"]].format(**context) if detail["type"] in _TEXTS else detail["msg"]
+    text = explanation(detail)
+    if detail["type"] == "model_type":
+        text += ", such as `name: my-app`"
     if "pattern" in context:
         text = f"must be {MUST_BE[context['pattern']]}"
     if context.keys() & {"ge", "le"}:

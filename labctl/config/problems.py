@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from labctl.config.scalars import is_plain_text
 from labctl.model.errors import UsageError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 LONGEST_SHOWN = 80
+_TEXTS = {
+    "extra_forbidden": "is not a known key",
+    "invalid_key": "is not a known key",
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "string_type": "must be text, in quotes if it looks like a number, true, false or null",
+    "string_unicode": "must be UTF-8 text",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must not be longer than {max_length} characters",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "literal_error": "must be {expected}",
+    "value_error": "{error}",
+}
+"""Replacements, by type, for messages of pydantic that only programmers understand."""
 
 
 class Problem(NamedTuple):
@@ -32,6 +54,13 @@ def invalid_error(path: Path | None, problems: Sequence[Problem]) -> UsageError:
         id="config-invalid",
         hint="Correct the configuration. `labctl init` writes one that explains every key.",
     )
+
+
+def explanation(detail: ErrorDetails) -> str:
+    """Return what is wrong with a value, in plain words."""
+    if detail["type"] in _TEXTS:
+        return _TEXTS[detail["type"]].format_map(detail.get("ctx", {}))
+    return detail["msg"].replace("Input should", "must")
 
 
 def display_value(value: object) -> str:

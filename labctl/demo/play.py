@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from labctl.context import Context
 from labctl.demo import names
 from labctl.demo.expect import Announcer, Expectation, ExpectationContext, Gap
 from labctl.demo.names import Values, fill
-from labctl.demo.script import Command, Scene, Script
+from labctl.demo.script import Command, Scene, Script, Traffic
 from labctl.host import http_probe, process
 from labctl.host.http_load import Load
 from labctl.host.http_probe import ProbeResult
@@ -172,7 +172,7 @@ class Performance:
         expectations = ExpectationContext(self._context, report, announcer, io.ask, io.clock, io.sleep)
         expected = [each.filled(values) for each in scene.expect]
         with self._timed(report):
-            with self._traffic(scene, values, report):
+            with self._traffic(scene, scene.load, values, report) if scene.load else nullcontext():
                 for command in scene.run:
                     self._command(command, values, report["commands"])
                 self._check([each for each in expected if not isinstance(each, Gap)], expectations)
@@ -211,18 +211,15 @@ class Performance:
                 raise self._failed(f"expected: {result['text']}; measured: {result['measured']}")
 
     @contextmanager
-    def _traffic(self, scene: Scene, values: Values, report: SceneReport) -> Iterator[None]:
-        """Send requests during the block if the scene has a `load`, and add their figures to the report."""
-        if scene.load is None:
-            yield
-            return
+    def _traffic(self, scene: Scene, sent: Traffic, values: Values, report: SceneReport) -> Iterator[None]:
+        """Send requests during the block, and add their figures to the report."""
         io, patience = self._io, self._context.lab.limits.http_good
-        load = Load(fill(scene.load.hostname, values), io.ask, io.clock, io.sleep, patience)
+        load = Load(fill(sent.hostname, values), io.ask, io.clock, io.sleep, patience)
         try:
-            load.start(scene.load.before)
-            load.first_command = self._io.clock() if scene.run else None
+            load.start(sent.before)
+            load.first_command = io.clock() if scene.run else None
             yield
-            load.finish(scene.load.after)
+            load.finish(sent.after)
         finally:
             report["load"] = figures = load.stop()
             self._stage.load(figures)

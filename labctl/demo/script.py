@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import ErrorDetails
 
 from labctl.config import document
-from labctl.config.problems import Problem, display_value
+from labctl.config.problems import Problem, display_value, explanation
 from labctl.demo.expect import Expectation, Gap, Seconds, matching
 from labctl.demo.names import MEASURED, Part, Text, names_in
 from labctl.host import paths
@@ -20,16 +20,6 @@ from labctl.render.ingress import CONTROLLERS
 
 OWN_DEMOS = Path(__file__).resolve().parent / "demos"
 _CONTROLLERS = [controller.name for controller in CONTROLLERS]
-_TEXTS = {
-    "extra_forbidden": "is not a known key",
-    "missing": "is missing",
-    "string_type": "must be text, in quotes if it looks like a number, a date or yes/no",
-    "string_unicode": "must be UTF-8 text",
-    "string_too_short": "must not be empty",
-    "too_short": "must not be empty",
-    "model_type": "must be a mapping",
-}
-"""Replacements for messages of pydantic that only programmers understand."""
 
 
 def _command(line: str) -> str:
@@ -172,10 +162,6 @@ def _invalid_error(message: str) -> UsageError:
 
 def _problem(detail: ErrorDetails) -> Problem:
     parts = (f"[{part}]" if isinstance(part, int) else f".{display_value(part)}" for part in detail["loc"])
-    text = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
     has_value = detail["type"] != "missing" and not isinstance(detail["input"], dict | list)
-    return Problem(
-        "".join(parts).removeprefix("."),
-        display_value(detail["input"]) if has_value else "",
-        _TEXTS.get(detail["type"], text),
-    )
+    value = display_value(detail["input"]) if has_value else ""
+    return Problem("".join(parts).removeprefix("."), value, explanation(detail))
