@@ -128,7 +128,7 @@ def up(
     """Bring the lab up, repair it, or resume an interrupted run."""
     from labctl import config
     from labctl.commands import labs, runner
-    from labctl.plans import plan, pulled_bundle
+    from labctl.plans import plan
     from labctl.plans import up as plans_up
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers, kubernetes=kubernetes)
@@ -146,7 +146,7 @@ def up(
     )
     if dry_run:
         ui.document(
-            pulled_bundle.report(labs.reference_to_pull(lab, bundle), chosen), context.obj.output, sys.stdout, ui.rows
+            runner.plan_up(lab, chosen, labs.reference_to_pull(lab, bundle)), context.obj.output, sys.stdout, ui.rows
         )
     else:
         runner.run_up(context.obj, lab, chosen, ui.watching(context.obj), labs.reference_to_pull(lab, bundle))

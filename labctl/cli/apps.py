@@ -74,7 +74,8 @@ def _run_change(options: GlobalOptions, change: Change) -> None:
     from labctl.plans import plan
 
     if change.context is not None:
-        runner.run(options, change.context, change.plan, ui.watching(options))
+        next_url = change.added.url if change.added else ""
+        runner.run(options, change.context, change.plan, ui.watching(options), next_url=next_url)
     elif options.output == "json":
         with runner.report_run(options, ui.watching(options), endings.common_log()) as emit:
             plan.execute(change.plan, None, emit)

@@ -19,6 +19,7 @@ from labctl.host.log import logging_to
 from labctl.model.errors import UsageError
 from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry, Progress, Result, Watching
 from labctl.model.options import GlobalOptions
+from labctl.model.reports import PlanReport
 from labctl.plans import pulled_bundle
 from labctl.plans.plan import Outcome, Plan, Step, StepProgress, execute
 from labctl.transfer.reference import Reference
@@ -32,10 +33,13 @@ def run(
     plan: Plan[Context],
     watching: Watching,
     reference: Reference | None = None,
+    *,
+    next_url: str = "",
 ) -> None:
     """Run the plan, each step in its network, and show the result. Raises SystemExit if it failed.
 
-    The bundle of a `reference` is pulled before the first step.
+    The bundle of a `reference` is pulled before the first step. `next_url` is the app's that the user may want to
+    request afterwards; by default, the first one's.
     """
     inside = tuple(step for step in plan if step.inside)
     skips_outside = context.isolated and context.isolation.is_entered()
@@ -44,7 +48,8 @@ def run(
     for step in plan:
         if step.ask and options.output == "text":
             step.ask(context)
-    with report_run(options, watching, context.log, answering, _initial_hosts_state(context, plan)) as emit:
+    hosts = _initial_hosts_state(context, plan)
+    with report_run(options, watching, context.log, answering, hosts, next_url=next_url) as emit:
         if not (outside or inside):
             raise UsageError(
                 f"this shell runs in the network of the lab {context.lab.name}, which cannot be removed from inside",
@@ -68,9 +73,25 @@ def run_up(
 
     Raises MissingError `lab-not-found` if the lab does not exist yet and the first step depends on an earlier one.
     """
+    _require_earlier_steps(context, plan, reference)
+    run(options, context, plan, watching, reference)
+
+
+def plan_up(context: Context, plan: Plan[Context], reference: Reference | None) -> PlanReport:
+    """Return the steps of `up`, or of a part of it, if `up` can begin.
+
+    Raises MissingError `lab-not-found` as `run_up` does, and for a bundle that is unsuitable or cannot be made. The
+    bundle of a `reference` is not checked: it is yet to be pulled.
+    """
+    _require_earlier_steps(context, plan, reference)
+    if reference is None:
+        context.require_bundle_contents()
+    return pulled_bundle.report(reference, plan)
+
+
+def _require_earlier_steps(context: Context, plan: Plan[Context], reference: Reference | None) -> None:
     has_bundle = context.has_bundle or reference is not None
     labs.require_earlier_steps(context, plan[0].name, has_bundle=has_bundle)
-    run(options, context, plan, watching, reference)
 
 
 def _initial_hosts_state(context: Context, plan: Plan[Context]) -> HostsEntry:
@@ -81,7 +102,13 @@ def _initial_hosts_state(context: Context, plan: Plan[Context]) -> HostsEntry:
 
 @contextmanager
 def report_run(
-    options: GlobalOptions, watching: Watching, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS
+    options: GlobalOptions,
+    watching: Watching,
+    log: Path,
+    urls: tuple[str, ...] = (),
+    hosts: HostsEntry = NO_HOSTS,
+    *,
+    next_url: str = "",
 ) -> Iterator[Emit]:
     """Show the emitted events and, even after a bug, the result. Raises SystemExit if the run failed.
 
@@ -102,7 +129,8 @@ def report_run(
             error = endings.as_error(reason, log, lab=options.lab_name, verbose=options.verbosity > 0)
             watcher.result(Result(changed, time.monotonic() - started, hosts=hosts, error=error))
             raise SystemExit(error.exit_code) from reason
-        watcher.result(Result(changed, time.monotonic() - started, urls, hosts, lab=options.lab_name))
+        seconds = time.monotonic() - started
+        watcher.result(Result(changed, seconds, urls, hosts, lab=options.lab_name, next_url=next_url))
 
 
 def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: bool, with_machine_image: bool) -> Bundle:

@@ -57,6 +57,8 @@ class Result:
     error: LabError | None = None
     lab: str | None = None
     """The lab's name, if the user had to give it."""
+    next_url: str = ""
+    """The URL to suggest, if it is among `urls`; else their first."""
 
     @property
     def ok(self) -> bool:

@@ -233,4 +233,5 @@ def _show_closing(result: Result, stderr: TextIO) -> None:
     print(f"done in {result.seconds:.1f} s{'' if result.changed else ', nothing changed'}", file=stderr)
     if result.urls and result.hosts.state != "pending":
         labctl = f"labctl --name {result.lab}" if result.lab else "labctl"
-        print(f"next: {labctl} status, {labctl} exec -- curl {result.urls[0]}", file=stderr)
+        url = result.next_url if result.next_url in result.urls else result.urls[0]
+        print(f"next: {labctl} status, {labctl} exec -- curl {url}", file=stderr)

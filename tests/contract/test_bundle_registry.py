@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from labctl.bundle.oci.pull import PullResult
 from labctl.bundle.oci.push import PushResult, push
 from labctl.bundle.spans import size_of
 from labctl.model.errors import LabError
+from labctl.transfer import fetch as fetching
 from labctl.transfer import mirrors, reference, retries
 from labctl.transfer.documents import IMAGE_INDEX, serialise
 from labctl.transfer.registry import Registry
@@ -68,6 +70,10 @@ class ClassRoom:
         options = {"may_move": may_move, "needs_registry": needs_registry}
         return pulling.pull(self.reference, client, architecture, self.cache, _silent, **options)
 
+    def cached(self) -> int:
+        """Return the number of bytes in the student's cache of blobs."""
+        return sum(path.stat().st_size for path in (self.cache / "blobs").rglob("*") if path.is_file())
+
     def installed(self) -> list[str]:
         return [path.name for path in (self.cache / "bundles").glob("[!.]*") if path.is_dir()]
 
@@ -95,11 +101,15 @@ def room(served: DockerRegistry, wire: Wire, tmp_path: Path, monkeypatch: pytest
     return ClassRoom(served, wire, tmp_path)
 
 
-def _error_id(act: Callable[[], object]) -> str:
+def _failure(act: Callable[[], object]) -> LabError:
     with pytest.raises(LabError) as failed:
         act()
     assert failed.value.hint
-    return failed.value.id
+    return failed.value
+
+
+def _error_id(act: Callable[[], object]) -> str:
+    return _failure(act).id
 
 
 def test_the_pulled_bundle_equals_the_pushed_one(room: ClassRoom) -> None:
@@ -221,7 +231,7 @@ def test_a_pull_after_a_lost_connection_fetches_only_what_is_missing(room: Class
         del wire.reset
     assert identity in {"source-cut-off", "source-unreachable"}
     assert room.installed() == []
-    cached = sum(path.stat().st_size for path in (room.cache / "blobs").rglob("*") if path.is_file())
+    cached = room.cached()
     arrived = room.pull()
     assert room.wire.received < whole - cached + MANIFESTS
     assert travelling.same_files(arrived.bundle.folder, built.folder)
@@ -279,6 +289,7 @@ def test_a_push_after_a_registry_crash_skips_uploaded_blobs(room: ClassRoom) -> 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
 def test_damage_in_the_registry_is_detected_and_nothing_is_installed(room: ClassRoom, damage: str) -> None:
     built = room.bundle()
+    whole = sum(map(size_of, artefact(built).blobs.values()))
     room.push(built)
     largest = max(artefact(built).blobs.items(), key=lambda each: size_of(each[1]))[0]
     blob = room.registry.blob(largest)
@@ -293,7 +304,10 @@ def test_damage_in_the_registry_is_detected_and_nothing_is_installed(room: Class
         assert room.installed() == []
     finally:
         blob.write_bytes(good)
+    cached = room.cached()
+    assert 0 < cached < whole
     assert travelling.same_files(room.pull().bundle.folder, built.folder)
+    assert room.wire.received < whole - cached + MANIFESTS
 
 
 def test_a_blob_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom) -> None:
@@ -347,17 +361,35 @@ def test_a_pulled_bundle_is_used_while_the_registry_is_unreachable(room: ClassRo
         room.registry.start()
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(room: ClassRoom) -> None:
-    room.push(room.bundle())
+def test_a_full_disk_is_an_error_with_both_sizes_and_what_has_arrived_is_kept(
+    room: ClassRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = room.bundle()
+    whole = sum(map(size_of, artefact(built).blobs.values()))
+    room.push(built)
     disk = room.folder / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], check=True)
+    room.cache.symlink_to(disk)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={whole // 2}", "tmpfs", disk], check=True)
     try:
-        room.cache.symlink_to(disk)
-        assert _error_id(room.pull) == "disk-full"
+        before = _failure(room.pull)
+        assert room.wire.received < MANIFESTS
+        with monkeypatch.context() as patch:
+            patch.setattr(pulling, "require_room", lambda *_arguments: None)  # another program fills the disk later
+            patch.setattr(fetching, "require_room", lambda *_arguments: None)
+            during = _failure(room.pull)
+        for failure in (before, during):
+            assert failure.id == "disk-full"
+            assert len(re.findall(r"\d+ MiB", failure.message)) == 2
+            assert str(room.cache) in failure.message
         assert room.installed() == []
         assert not list(disk.rglob(".incoming-*"))
+
+        subprocess.run(["mount", "-o", f"remount,size={4 * whole}", disk], check=True)
+        cached = room.cached()
+        assert cached > whole // 4
+        arrived = room.pull()
+        assert room.wire.received < whole - cached + MANIFESTS
+        assert travelling.same_files(arrived.bundle.folder, built.folder)
     finally:
         subprocess.run(["umount", disk], check=True)
-    room.cache.unlink()
-    room.pull()

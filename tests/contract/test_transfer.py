@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -367,19 +369,34 @@ def test_a_password_goes_only_to_its_own_host(
     assert not any(secret in line for line in lines for secret in ("hush", entry["auth"]))
 
 
-def test_a_full_disk_is_reported_with_its_folder(
+def test_a_full_disk_is_reported_with_both_sizes_and_what_has_arrived_is_kept(
     server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    big = _wanted(server)
+    big, small, room = _wanted(server), _small(server), [MIB // 2]
+    fetch([small], store, _ignore)
+    original = arrival._write
+
+    def write(descriptor: int, content: bytes) -> None:
+        original(descriptor, content[: room[0]])
+        room[0] -= len(content)
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=MIB // 2))
-        assert _failure(big, store).id == "disk-full"
-    assert server.requests == []
-    with monkeypatch.context() as patch:
-        patch.setattr(arrival, "_write", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"?"))
-        failure = _failure(big, store)
-    assert (failure.id, str(store.folder) in failure.message) == ("disk-full", True)
-    assert fetch([big], store, _ignore)
+        before = _failure(big, store)
+        assert server.sent == {"/small": len(SMALL)}
+        patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=3 * MIB))
+        patch.setattr(arrival, "_write", write)
+        during = _failure(big, store)
+
+    for failure, free in ((before, 0), (during, 3)):
+        assert failure.id == "disk-full"
+        assert [int(size) for size in re.findall(r"(\d+) MiB", failure.message)] == [1, free]
+        assert str(store.folder) in failure.message
+    server.reset()
+    assert fetch([big, small], store, _ignore)
+    assert server.sent == {"/big": MIB // 2}
 
 
 def eventually(condition: Callable[[], bool]) -> None:

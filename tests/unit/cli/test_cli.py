@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -369,12 +370,50 @@ def test_a_failed_up_ends_with_its_error_as_json(
 def test_a_dry_run_shows_the_steps_and_does_nothing(
     labctl: Run, selected_lab: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert labctl("-q", "up") == 0
+    capsys.readouterr()
     before = set(selected_lab.folder.rglob("*"))
 
     assert labctl("up", "--dry-run", "--from", "apps", "-o", "json") == 0
 
     assert [step["step"] for step in json.loads(capsys.readouterr().out)["steps"]] == ["apps", "hosts", "verify"]
     assert set(selected_lab.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "folder", "version", "identity"),
+    [
+        ((), "nowhere", "1.37.2", "bundle-not-found"),
+        ((), None, "1.36.0", "bundle-version"),
+        (("--from", "apps"), None, "1.37.2", "lab-not-found"),
+    ],
+)
+def test_a_dry_run_is_refused_if_up_could_not_begin(
+    labctl: Run,
+    selected_lab: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    folder: str | None,
+    version: str,
+    identity: str,
+) -> None:
+    chosen = replace(
+        selected_lab,
+        lab=replace(selected_lab.lab, kubernetes=version),
+        bundle_folder=Path(folder) if folder else None,
+        cache=selected_lab.folder / "empty",
+    )
+    monkeypatch.setattr(labs, "requested", lambda *_arguments, **_options: chosen)
+    before = set(selected_lab.folder.rglob("*"))
+
+    assert labctl("up", "--dry-run", *words, "-o", "json") == 3
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == identity
+    assert set(selected_lab.folder.rglob("*")) == before
+
+    # The bundle of a reference is yet to be pulled.
+    assert labctl("up", "--dry-run", "--bundle", "oci://registry.test/labs/kubernetes:1.37", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["steps"][0]["step"] == "pull"
 
 
 @pytest.mark.usefixtures("selected_lab")

@@ -80,6 +80,27 @@ def test_app_add_writes_deploys_resolves_and_traces_an_app(
     assert _deployed(cluster) == ["my-app", "shop"]
 
 
+@pytest.mark.parametrize(
+    ("words", "host"),
+    [
+        (("add", "shop"), "shop.local"),
+        (("add", "my-app"), "my-app.local"),
+        (("add", "shop", "--replicas", "0"), "my-app.local"),
+        (("remove", "api"), "my-app.local"),
+    ],
+)
+def test_the_suggested_request_is_for_the_added_app_if_it_has_pods(
+    labctl: Run, file: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], host: str
+) -> None:
+    assert labctl("-q", "app", "add", "api") == 0
+    assert "api" in file.read_text()
+    capsys.readouterr()
+
+    assert labctl("app", *words) == 0
+
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"curl http://{host}")
+
+
 def test_a_second_app_add_changes_nothing(labctl: Run, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labctl("-q", "app", "add", "shop")
     before = file.read_text()
