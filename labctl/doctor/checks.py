@@ -220,6 +220,13 @@ CHECKS = (
         blocks_up="network-not-ours",
     ),
     Check(
+        "libvirt-management",
+        "libvirt starts no network in a subnet that something else uses",
+        libvirt.check_management,
+        conditions=(conditions.libvirt,),
+        blocks_up="management-network-taken",
+    ),
+    Check(
         "pool",
         _POOL,
         pool.check_pool,

@@ -17,6 +17,7 @@ from labctl.host.parsing import last_line, parse_version, version_text
 from labctl.host.paths import real
 from labctl.host.routes import routes
 from labctl.model.sentences import clause
+from labctl.providers.libvirt_network import LibvirtNetworks, free_subnets, no_subnet_error
 
 POOL = "default"
 """The storage pool that vagrant-libvirt uses, and creates if it is missing."""
@@ -115,6 +116,22 @@ def check_networks(context: Context, machine: Machine) -> Finding:
             cause="network-taken",
         )
     return ok(f"{len(known)} other networks, none in {lab.network}")
+
+
+def check_management(context: Context, machine: Machine) -> Finding:
+    """Check that a subnet is free for the lab's management network, by which Vagrant reaches the machines."""
+    if not is_usable(machine):
+        return not_relevant(UNUSABLE)
+    own = LibvirtNetworks(context.lab, context.folder)
+    known = libvirt.networks(machine)
+    old = [address.network for each in known if each.name == own.management for address in each.addresses]
+    if old and own.management in libvirt.active_networks(machine):
+        return ok(f"{own.management} has {old[0]}")
+    others = [each for each in known if each.name != own.management]
+    if free := free_subnets(machine, context.lab, others, old):
+        return ok(f"{own.management} gets {free[0]}, which nothing uses")
+    error = no_subnet_error(own.management)
+    return broken(error.message, error.hint)
 
 
 def is_usable(machine: Machine) -> bool:

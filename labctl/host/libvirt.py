@@ -98,6 +98,11 @@ def networks(machine: Machine) -> tuple[Network, ...]:
     return tuple(network(element) for element in _descriptions(machine, "net"))
 
 
+def active_networks(machine: Machine) -> frozenset[str]:
+    """Return the names of the networks that are started."""
+    return _names(machine, "net-list", "--name")
+
+
 def network(element: ET.Element) -> Network:
     """Return the network that `virsh net-dumpxml` described."""
     ips = [ip for ip in element.findall("ip") if ip.get("family", "ipv4") == "ipv4" and "address" in ip.attrib]

@@ -104,7 +104,7 @@ class LibvirtNetworks:
         """Start the management network in a free subnet; libvirt rejects one that an interface uses."""
         others = [each for each in known if each.name != self.management]
         old = [address.network for each in known if each.name == self.management for address in each.addresses]
-        for subnet in _free_subnets(self.lab, others, old)[:ATTEMPTS]:
+        for subnet in free_subnets(Machine(), self.lab, others, old)[:ATTEMPTS]:
             if [subnet] != old:
                 if old:
                     virsh.check_virsh("net-undefine", self.management)
@@ -115,11 +115,7 @@ class LibvirtNetworks:
                 return
             if not TAKEN.search("\n".join(refused.last_lines)):
                 raise self._start_error(self.management, subnet, refused)
-        raise ProviderError(
-            f"no subnet is free for libvirt's network {self.management}, from {MANAGEMENT[0]} to {MANAGEMENT[-1]}",
-            id="network-taken",
-            hint=f"Free one of them: `ip route` and `{virsh.command_text('net-list', '--all')}` show what uses them.",
-        )
+        raise no_subnet_error(self.management)
 
     def _define(self, name: str, subnet: IPv4Network, *, nat: bool = False) -> None:
         own, first, last = subnet.network_address + 1, subnet.network_address + 2, subnet.broadcast_address - 1
@@ -157,13 +153,23 @@ def subnet_in_use_error(subnet: IPv4Network, holder: str) -> ProviderError:
     )
 
 
-def _free_subnets(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> list[IPv4Network]:
-    """Return the subnets that nothing on this machine uses, beginning with the one that the network had.
+def no_subnet_error(network: str) -> ProviderError:
+    """Return the error for a management network that no subnet is free for."""
+    return ProviderError(
+        f"no subnet is free for libvirt's network {network}, from {MANAGEMENT[0]} to {MANAGEMENT[-1]}",
+        id="management-network-taken",
+        hint=f"Free one of them: `ip route` and `{virsh.command_text('net-list', '--all')}` show what uses them.",
+    )
+
+
+def free_subnets(
+    machine: Machine, lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]
+) -> list[IPv4Network]:
+    """Return the subnets of MANAGEMENT that nothing on the machine uses, beginning with the one that the network had.
 
     Put those last that a route to a larger network covers, such as a VPN's to all private addresses: that route still
     applies to all other addresses.
     """
-    machine = Machine()
     routed = [route.network for route in routes(machine) or () if route.network.prefixlen > 0]
     used = [lab.network, POD_NETWORK, SERVICE_NETWORK]
     used += [address.network for each in others for address in each.addresses]

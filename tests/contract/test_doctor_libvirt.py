@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 Rows = dict[str, dict[str, Any]]
 NETWORK = '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.56.1" prefix="24"/></network>'
 POOL = Path("/var/lib/libvirt/images")
-LIBVIRT_CHECKS = ("libvirt", "libvirt-plugin", "libvirt-pool", "qemu-access", "libvirt-networks")
+LIBVIRT_CHECKS = ("libvirt", "libvirt-plugin", "libvirt-pool", "qemu-access", "libvirt-networks", "libvirt-management")
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def machine() -> Iterator[LibvirtMachine]:
 def test_doctor_parses_the_output_of_a_real_libvirt(machine: LibvirtMachine) -> None:
     new = _doctor(machine, "auto")
     assert "libvirt can be used" in new["provider"]["seen"]
-    assert _states(new) == ["ok", "ok", "ok", "not relevant", "ok"]
+    assert _states(new) == ["ok", "ok", "ok", "not relevant", "ok", "ok"]
 
     machine.virsh("pool-define-as", "default", "dir", "--target", str(POOL))
     machine.path(HOME / "network.xml").write_text(NETWORK, encoding="ascii")
     machine.virsh("net-define", str(HOME / "network.xml"))
     in_the_way = _doctor(machine, "libvirt")
-    assert _states(in_the_way) == ["ok", "ok", "broken", "ok", "broken"]
+    assert _states(in_the_way) == ["ok", "ok", "broken", "ok", "broken", "ok"]
     assert (in_the_way["libvirt-networks"]["cause"], "theirs" in in_the_way["libvirt-networks"]["seen"]) == (
         "network-taken",
         True,
@@ -50,12 +50,12 @@ def test_doctor_parses_the_output_of_a_real_libvirt(machine: LibvirtMachine) -> 
     machine.virsh("net-undefine", "theirs")
     machine.run("root", "chmod", "700", str(POOL))  # only root may enter, so QEMU's user may not
     closed = _doctor(machine, "libvirt")
-    assert _states(closed) == ["ok", "ok", "ok", "warning", "ok"]
+    assert _states(closed) == ["ok", "ok", "ok", "warning", "ok", "ok"]
     assert str(POOL) in closed["qemu-access"]["seen"]
 
     machine.stop_libvirt()
     silent = _doctor(machine, "libvirt")
-    assert _states(silent) == ["broken", "ok", "not relevant", "not relevant", "not relevant"]
+    assert _states(silent) == ["broken", "ok", *["not relevant"] * 4]
     assert silent["libvirt"]["cause"] == "libvirt-unreachable"
 
 

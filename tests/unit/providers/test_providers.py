@@ -10,6 +10,7 @@ from fakes import lab
 
 from labctl.host.docker_engine import has_all_capabilities, proxy_mode
 from labctl.host.known_failures import recognise
+from labctl.host.machine import Machine
 from labctl.host.process import Finished
 from labctl.host.routes import TableRoute
 from labctl.model.errors import ProviderError
@@ -146,4 +147,4 @@ def test_the_uplink_network_of_virtual_machines_uses_a_free_subnet(
     monkeypatch.setattr(libvirt_network, "routes", lambda _machine: table_routes)
     monkeypatch.setattr(libvirt_network, "interfaces", lambda _machine: ())
 
-    assert libvirt_network._free_subnets(lab(), [], [])[0] == IPv4Network(f"192.168.{first}.0/24")
+    assert libvirt_network.free_subnets(Machine(), lab(), [], [])[0] == IPv4Network(f"192.168.{first}.0/24")
