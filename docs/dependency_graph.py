@@ -80,14 +80,14 @@ def packages(checkout: Path) -> set[str]:
 
 def figures(graph: Graph) -> str:
     """Return the figures, one on each line."""
-    found = cycles(graph)
+    groups = cycles(graph)
     return "\n".join(
         (
             f"entries: {len(graph)}",
             f"dependencies: {sum(map(len, graph.values()))}",
             f"layers: {len(set(ranks(graph).values()))}",
-            f"cycles: {len(found)}",
-            *(f"  {' - '.join(sorted(cycle))}" for cycle in found),
+            f"cycles: {len(groups)}",
+            *(f"  {' - '.join(sorted(cycle))}" for cycle in groups),
         )
     )
 
@@ -112,11 +112,11 @@ def reachable(graph: Graph) -> dict[str, set[str]]:
 def ranks(graph: Graph) -> dict[str, int]:
     """Return the layer of each entry: 0 if it imports nothing, else one above the highest layer that it imports."""
     below = reachable(graph)
-    found: dict[str, int] = {}
+    layers: dict[str, int] = {}
     for entry in sorted(graph, key=lambda each: (len(below[each]), each)):
-        lower = [found[imported] for imported in below[entry] if imported in found and entry not in below[imported]]
-        found[entry] = 1 + max(lower, default=-1)
-    return found
+        lower = [layers[imported] for imported in below[entry] if imported in layers and entry not in below[imported]]
+        layers[entry] = 1 + max(lower, default=-1)
+    return layers
 
 
 def without_implied(graph: Graph) -> Graph:

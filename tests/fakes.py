@@ -28,7 +28,7 @@ from labctl.model.events import Event, Progress
 from labctl.model.lab import Lab, Node, Phase
 from labctl.model.limits import Limits
 from labctl.providers.docker_images import NODE_SYSTEM, node_image
-from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Provider, Removed, Trouble
+from labctl.providers.protocol import CONSOLE, LabNetwork, NodeFailure, Obstacle, Provider, Removed
 from labctl.render.node_files import Machine
 
 ADDRESS = "192.168.56.100"
@@ -139,7 +139,7 @@ class FakeProvider:
         self.images = FakeImages()
         self.obstacle: Obstacle | None = None
         self.lab_network: LabNetwork | None = None
-        self.troubles: dict[str, Trouble] = {}
+        self.failures: dict[str, NodeFailure] = {}
         """Why nodes failed, by their names."""
         self.answers: dict[str, Callable[[Sequence[str]], Finished]] = {}
         """The answers of nodes to a command, by their names."""
@@ -169,7 +169,7 @@ class FakeProvider:
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         return ["ssh", node.name, *command]
 
-    def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:  # noqa: ARG002 - it answers at once
+    def run(self, node: Node, command: Sequence[str], seconds: float) -> Finished:  # noqa: ARG002 - it answers at once
         answer = self.answers.get(node.name)
         return answer(command) if answer else Finished(1, "", ("it says nothing",))
 
@@ -180,8 +180,8 @@ class FakeProvider:
         names = (*units, CONSOLE)
         return {name: tuple(each.format(node=node.name, unit=name) for each in self.lines[-lines:]) for name in names}
 
-    def trouble(self, node: Node) -> Trouble | None:
-        return self.troubles.get(node.name)
+    def failure(self, node: Node) -> NodeFailure | None:
+        return self.failures.get(node.name)
 
 
 class FakeCluster(Cluster):

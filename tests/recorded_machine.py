@@ -11,9 +11,9 @@ from labctl.context import Context
 from labctl.doctor import CHECKS, Finding
 from labctl.host.arp import Route
 from labctl.host.http_probe import Address
-from labctl.host.knock import REFUSED, ConnectResult, Outcome
 from labctl.host.machine import Machine
 from labctl.host.process import Finished
+from labctl.host.tcp_connect import REFUSED, ConnectResult, Outcome
 
 RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
 SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/usr/share/keyrings", "/var")
@@ -54,7 +54,7 @@ class Recorded(Machine):
         self.started: list[str] = []
         self.reads_hosts = True
         self.resolves: Mapping[str, Sequence[str]] = {}
-        self.knocks: Mapping[str, Outcome] = {}
+        self.connections: Mapping[str, Outcome] = {}
         self.probed: list[str] = []
         self.silent: Mapping[str, str] = {}
         self.paths: Mapping[str, str] = {}
@@ -113,7 +113,9 @@ class Recorded(Machine):
 
     def connect(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, ConnectResult]:  # noqa: ARG002 - it answers at once
         self.probed += map(str, addresses)
-        return {each: ConnectResult(self.knocks.get(str(each), REFUSED), "Connection refused") for each in addresses}
+        return {
+            each: ConnectResult(self.connections.get(str(each), REFUSED), "Connection refused") for each in addresses
+        }
 
     def unreachable(self, url: str) -> str:
         return self.silent.get(url, "")

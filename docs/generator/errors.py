@@ -27,7 +27,7 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "BrokenError(id=str(hop['cause']))": {},
     "HostsError(id=f'hosts-cannot-{act}')": {"hosts-cannot-read": "", "hosts-cannot-change": ""},
     "HostsError(id=refused['id'])": {},
-    "LeftToUserError(id=reason.id)": {},
+    "HostsPendingError(id=reason.id)": {},
     "MissingError(id=finding.cause or problem.check.blocks_up)": {
         check.blocks_up: f"[`labctl doctor`](doctor.md#{check.id}) makes the same check."
         for check in CHECKS
@@ -99,10 +99,10 @@ def _of_call(module: str, call: ast.Call) -> Iterator[Raised]:
     hint = _words(module, given["hint"]) if "hint" in given else ""
     if place in PASSED_ON:
         yield from (Raised(identity, code_of(kind), hint=text) for identity, text in PASSED_ON[place].items())
-    elif (found := sources.texts(module, given["id"])) is None:
+    elif (identities := sources.texts(module, given["id"])) is None:
         raise ValueError(f"{module}:{call.lineno}: no row in PASSED_ON says which ids {place} can have")
     else:
-        yield from (Raised(identity, code_of(kind), message, hint) for identity in found if identity)
+        yield from (Raised(identity, code_of(kind), message, hint) for identity in identities if identity)
 
 
 def _words(module: str, value: ast.expr) -> str:
@@ -135,18 +135,18 @@ def code_of(name: str) -> ExitCode:
 @cache
 def _classes() -> Mapping[str, ast.ClassDef]:
     """Return every error class, by its name."""
-    found = {
+    classes = {
         node.name: node
         for tree in sources.modules().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
     }
-    return {name: cls for name, cls in found.items() if _is_error(cls, found)}
+    return {name: cls for name, cls in classes.items() if _is_error(cls, classes)}
 
 
-def _is_error(cls: ast.ClassDef, found: Mapping[str, ast.ClassDef]) -> bool:
+def _is_error(cls: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> bool:
     bases = [ast.unparse(base) for base in cls.bases]
-    return cls.name == LabError.__name__ or any(base in found and _is_error(found[base], found) for base in bases)
+    return cls.name == LabError.__name__ or any(base in classes and _is_error(classes[base], classes) for base in bases)
 
 
 def _section(identity: str, note: str, places: list[Raised]) -> Iterator[str]:

@@ -42,7 +42,7 @@ def _constant(module: str, name: str) -> list[str] | None:
         return None
     for statement in modules()[module].body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+            case ast.Assign(targets=[ast.Name(id=assigned)], value=value) if assigned == name:
                 return texts(module, value)
     origin, original = _imports(module).get(name, ("", ""))
     return _constant(origin, original) if origin in modules() and origin != module else None

@@ -140,7 +140,7 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
         return Pending(reason)
     worst = problems[0]
     lines = partial(unready.last_lines, cluster, namespace, worst)
-    patience = worst.patience if is_app or worst.id not in unready.PASSING else math.inf
+    patience = worst.patience if is_app or worst.id not in unready.TRANSIENT else math.inf
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
 
 

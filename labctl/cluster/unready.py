@@ -18,29 +18,28 @@ from labctl.model.limits import Limits
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
-UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-UNMAKEABLE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-UNSTARTABLE = ("StartError", "ContainerCannotRun")
+PULL_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+CREATE_ERRORS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+START_ERRORS = ("StartError", "ContainerCannotRun")
 """Termination reasons of a container whose program is missing or cannot be run."""
 REFUSED = "connection refused"
 LAST_LINES = 12
 NODE_NOT_READY = "node-not-ready"
-OF_IMAGES = ("image-not-pullable", "image-pull-policy")
-PASSING = ("probe-fails", "container-exits")
+TRANSIENT = ("probe-fails", "container-exits")
 """Problems that may pass without a fix: a program waits for another one, or the machine is slow."""
 
-LOOK = "For details, run `labctl exec -- kubectl -n {namespace} describe pod {pod}`."
+DESCRIBE_POD = "For details, run `labctl exec -- kubectl -n {namespace} describe pod {pod}`."
 HINTS = {
     "image-not-pullable": "Load it with `labctl image load`; `labctl image list` shows the images that the lab has.",
     "image-pull-policy": "Set `imagePullPolicy: IfNotPresent` for the container: for the tag latest, and without a tag, "
     "the default is Always. Or load the image with another tag.",
     "container-exits": "For its log, run `labctl exec -- kubectl -n {namespace} logs {pod} -c {container} --previous`.",
-    "probe-fails": "Check that it listens on the configured port, and on all addresses. " + LOOK,
+    "probe-fails": "Check that it listens on the configured port, and on all addresses. " + DESCRIBE_POD,
     "pods-refused": "To see the limits, run `labctl exec -- kubectl -n {namespace} get resourcequotas,limitranges`.",
     "pod-unschedulable": "To see the nodes' free resources, run `labctl exec -- kubectl describe nodes`.",
 }
-"""The hint for each problem; LOOK for all others."""
-UNPLACED: Mapping[str, str] = {
+"""The hint for each problem; DESCRIBE_POD for all others."""
+SCHEDULING_HINTS: Mapping[str, str] = {
     r"node\.kubernetes\.io/(unreachable|not-ready)": "A node is not Ready: `labctl resume` starts one that is not running, "
     "and the pod can then be scheduled.",
     r"node\.kubernetes\.io/unschedulable|were unschedulable": "A node was cordoned: `labctl exec -- kubectl get nodes` shows "
@@ -51,7 +50,7 @@ UNPLACED: Mapping[str, str] = {
     "tolerate: `labctl exec -- kubectl taint node NODE KEY-` removes it.",
 }
 """Hints by patterns for the scheduler's message; they take precedence over HINTS."""
-UNNAMED = "untolerated taint(s)"
+UNNAMED_TAINTS = "untolerated taint(s)"
 """The scheduler's message about tainted nodes in Kubernetes 1.37, which does not name the taints."""
 
 
@@ -73,7 +72,7 @@ class Problem:
 
     def hint(self, namespace: str) -> str:
         """Return the hint for the problem."""
-        return self.advice or HINTS.get(self.id, LOOK).format(
+        return self.advice or HINTS.get(self.id, DESCRIBE_POD).format(
             namespace=namespace, pod=self.pod, container=self.container
         )
 
@@ -186,7 +185,7 @@ def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]])
     if problem.id != "image-not-pullable":
         return problem
     pod = next(pod for pod in pods if pod["metadata"]["name"] == problem.pod)
-    image, node = pull_policy.needlessly_pulled(cluster, pod, UNPULLABLE)
+    image, node = pull_policy.needlessly_pulled(cluster, pod, PULL_ERRORS)
     if not image:
         return problem
     text = (
@@ -197,7 +196,7 @@ def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]])
 
 def _with_taints(cluster: Cluster, problem: Problem) -> Problem:
     """Add the taints to a scheduler message that only counts them; return any other problem unchanged."""
-    if problem.id != "pod-unschedulable" or UNNAMED not in problem.text:
+    if problem.id != "pod-unschedulable" or UNNAMED_TAINTS not in problem.text:
         return problem
     taints = [
         f"{node['metadata']['name']}: {taint['key']}"
@@ -210,7 +209,7 @@ def _with_taints(cluster: Cluster, problem: Problem) -> Problem:
 
 
 def _advice(text: str) -> str:
-    return next((hint for reason, hint in UNPLACED.items() if re.search(reason, text)), "")
+    return next((hint for reason, hint in SCHEDULING_HINTS.items() if re.search(reason, text)), "")
 
 
 def _problem(limits: Limits, pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
@@ -259,10 +258,10 @@ def _waiting_problem(
 ) -> Problem:
     name, reason = status.get("name", ""), waiting.get("reason", "")
     message = waiting.get("message") or reason
-    if reason in UNPULLABLE:
+    if reason in PULL_ERRORS:
         text = f"image {status['image']} is not on the node and cannot be pulled: {message}"
         return Problem("image-not-pullable", pod, text, patience=0)
-    if reason in UNMAKEABLE:
+    if reason in CREATE_ERRORS:
         return Problem("container-not-made", pod, f"container {name}: {message}", patience=limits.settling)
     if ended := _last_end(status):
         return _exit_problem(limits, pod, status, ended, warnings)
@@ -280,7 +279,7 @@ def _exit_problem(
     probe = _unhealthy(warnings, "Liveness", ended.get("startedAt") or "")
     message = (probe or ended).get("message") or ""
     text += f": {' '.join(str(message).split())}" if message else ""
-    return Problem("container-exits", pod, text, name, 0.0 if reason in UNSTARTABLE else limits.pod_exits)
+    return Problem("container-exits", pod, text, name, 0.0 if reason in START_ERRORS else limits.pod_exits)
 
 
 def _last_end(status: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from labctl.context import Context
 from labctl.host import lab_folder, other_addresses, resolver
 from labctl.host.http_probe import Address
 from labctl.host.interfaces import interfaces
-from labctl.host.knock import SILENT, ConnectResult
 from labctl.host.machine import Machine
 from labctl.host.resolver import HostsLine
+from labctl.host.tcp_connect import SILENT, ConnectResult
 from labctl.model.lab import Lab
 
 HOST_CONF = Path("/etc/host.conf")
@@ -70,9 +70,9 @@ def _other_lines(hostname: str, context: Context, machine: Machine) -> Iterator[
     is_made = machine.read(context.folder / lab_folder.RECORD) is not None
     addresses = machine.resolve(hostname) if foreign and (right or is_made) else ()
     is_single = machine.platform == "linux" and not MULTI.search(machine.read(HOST_CONF) or "")
-    knock = partial(_connect, context, machine)
-    wrong_addresses = other_addresses.find(addresses, lines, right, knock) if right in addresses else []
-    for each in wrong_addresses or other_addresses.from_lines(foreign, knock):
+    connect = partial(_connect, context, machine)
+    wrong_addresses = other_addresses.find(addresses, lines, right, connect) if right in addresses else []
+    for each in wrong_addresses or other_addresses.from_lines(foreign, connect):
         if each.line is None or each.line.block is not None:
             continue
         is_alone = right not in addresses and (each.address in addresses or (not addresses and not right and is_single))
@@ -101,5 +101,5 @@ def _connect(context: Context, machine: Machine, addresses: Sequence[Address]) -
     near = [each.network for link in interfaces(machine) if link.is_up for each in link.addresses]
     away = {each for each in addresses if each in context.lab.network and not any(each in network for network in near)}
     contacted = [each for each in addresses if each not in away]
-    knocks = machine.connect(contacted, other_addresses.CONNECT_SECONDS) if contacted else {}
-    return {**knocks, **dict.fromkeys(away, ConnectResult(SILENT, "this machine is not in its network"))}
+    results = machine.connect(contacted, other_addresses.CONNECT_SECONDS) if contacted else {}
+    return {**results, **dict.fromkeys(away, ConnectResult(SILENT, "this machine is not in its network"))}

@@ -15,7 +15,7 @@ from labctl.model.events import HostsEntry
 from labctl.model.lab import Lab
 
 
-class LeftToUserError(HostsError):
+class HostsPendingError(HostsError):
     """labctl could not change the file, so the user must."""
 
     def __init__(self, reason: HostsError, entry: HostsEntry) -> None:
@@ -32,7 +32,7 @@ class LeftToUserError(HostsError):
 def sync(lab: Lab, addresses: Mapping[str, IPv4Address], *, backup: Path) -> bool:
     """Give each hostname its address in the lab's hosts file; return whether the file changed.
 
-    If the block cannot be written, lines of the user with the same addresses are enough. Raises LeftToUserError, and
+    If the block cannot be written, lines of the user with the same addresses are enough. Raises HostsPendingError, and
     HostsError as `hosts_file.sync` does.
     """
     path = lab.hosts_file
@@ -51,7 +51,7 @@ def sync(lab: Lab, addresses: Mapping[str, IPv4Address], *, backup: Path) -> boo
         else:
             lines = hosts_file.lines_for(absent)
             entry = HostsEntry("pending", f"Add to the hosts file {path}", lines, commands_to_add(path, absent))
-        raise LeftToUserError(error, entry) from error
+        raise HostsPendingError(error, entry) from error
 
 
 def remove(path: Path, lab: str, *, backup: Path) -> bool:
@@ -64,7 +64,7 @@ def remove(path: Path, lab: str, *, backup: Path) -> bool:
         entry = HostsEntry(
             "pending", f"Remove the block from {path}", _block(path, lab), (command_to_remove(path, lab),)
         )
-        raise LeftToUserError(error, entry) from error
+        raise HostsPendingError(error, entry) from error
 
 
 def missing(path: Path, addresses: Mapping[str, IPv4Address]) -> dict[str, IPv4Address]:

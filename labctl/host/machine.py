@@ -12,10 +12,10 @@ from pathlib import Path
 from labctl.host import arp
 from labctl.host.arp import Route
 from labctl.host.http_probe import Address
-from labctl.host.knock import ConnectResult, connect_settled
 from labctl.host.paths import content
 from labctl.host.process import Finished, run
 from labctl.host.resolver import HOSTS, resolve
+from labctl.host.tcp_connect import ConnectResult, connect_settled
 from labctl.model.errors import ProviderError
 
 TOOL_SECONDS = 10.0

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from labctl.host.http_probe import HTTP, Address
-from labctl.host.knock import CONNECTED, REFUSED, SILENT, ConnectResult
 from labctl.host.resolver import HostsLine, find_line
+from labctl.host.tcp_connect import CONNECTED, REFUSED, SILENT, ConnectResult
 
 CONNECT_SECONDS = 1.0
 """TCP retransmits a first packet after one second: an address that has not answered by then delays a browser."""

@@ -87,20 +87,20 @@ def _await(
 def _refuse_to_wait(context: Context) -> None:
     """Check that every node may still become Ready. Raises ProviderError or NotReadyError."""
     for node in context.lab.nodes:
-        trouble = context.provider.trouble(node)
-        if trouble is None:
+        failure = context.provider.failure(node)
+        if failure is None:
             continue
-        if trouble.is_running:
-            raise _with_log(context, node, "node-not-assembled", NotReadyError(trouble.text, id=NOT_READY))
+        if failure.is_running:
+            raise _with_log(context, node, "node-not-assembled", NotReadyError(failure.text, id=NOT_READY))
         lines = last_log_lines(context.provider.collect_logs(node, (ASSEMBLY,)))
         exited = ProviderError(
-            trouble.text,
+            failure.text,
             id="node-exited",
             hint="Run `labctl up` to start it again. To recreate it, run `labctl destroy`, then `labctl up`."
             + ("" if lines else SILENT),
             details=tuple(f"{node.name}: {line}" for line in lines),
         )
-        exited.hint = trouble.hint or exited.hint
+        exited.hint = failure.hint or exited.hint
         known = recognise(exited, "\n".join(lines), node=node.name)
         raise (
             known

@@ -45,7 +45,7 @@ def require_on_nodes(context: Context, new: set[str]) -> None:
 def _lacks(context: Context, node: Node, image: str) -> bool:
     """Return whether the node reports that it does not have the image."""
     try:
-        answer = context.provider.ask(node, (*ON_NODE, f"name=={image}"), context.lab.limits.node_command)
+        answer = context.provider.run(node, (*ON_NODE, f"name=={image}"), context.lab.limits.node_command)
     except ProviderError:
         return False  # it hangs, or is slow
     return answer.code == 0 and image not in answer.out.split()

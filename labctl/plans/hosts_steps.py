@@ -20,7 +20,7 @@ def sync_hosts(context: Context, _say: Progress) -> Outcome:
     """Write the live address of every hostname into the hosts file, or leave it to the user if rights are missing."""
     try:
         return write_hosts(context)
-    except hosts_entry.LeftToUserError as error:
+    except hosts_entry.HostsPendingError as error:
         return Outcome(changed=False, text=error.text, hosts=error.entry)
 
 
@@ -55,7 +55,7 @@ def with_root_retry(context: Context, act: Callable[[Context], object], *, may_a
     """Change the hosts file; if that needs root, try again after sudo's prompt. Raises as `act` does."""
     try:
         act(context)
-    except hosts_entry.LeftToUserError:
+    except hosts_entry.HostsPendingError:
         if not (may_ask and hosts_entry.ask_password(context.lab)):
             raise
         act(context)

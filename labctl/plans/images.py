@@ -115,7 +115,7 @@ def require_on_nodes(context: Context, images: Sequence[LoadedImage], given: Loa
 
 def images_on_node(context: Context, node: Node) -> Digests:
     """Return the images that a node has. Raises ProviderError if they cannot be listed."""
-    answer = context.provider.ask(node, LIST, context.lab.limits.node_command)
+    answer = context.provider.run(node, LIST, context.lab.limits.node_command)
     if answer.code != 0:
         raise _transfer_error("cannot list its images", answer, node)
     rows = (line.split() for line in answer.out.splitlines()[1:])
@@ -161,7 +161,7 @@ def _remove_from_node(context: Context, node: Node, images: Sequence[LoadedImage
     """Remove from one node those images that it has."""
     try:
         names = _names_on_node(images, images_on_node(context, node), kept)
-        answer = context.provider.ask(node, (*REMOVE, *names), context.lab.limits.node_log) if names else None
+        answer = context.provider.run(node, (*REMOVE, *names), context.lab.limits.node_log) if names else None
     except ProviderError as error:
         raise _removal_error(images, node, error.message, error.details) from error
     if answer and answer.code != 0:

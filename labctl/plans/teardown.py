@@ -53,7 +53,7 @@ def leave_hosts(context: Context, _say: Progress) -> Outcome:
         return Outcome(changed=False, hosts=NO_HOSTS)
     try:
         removed = remove_hosts(context)
-    except hosts_entry.LeftToUserError as error:
+    except hosts_entry.HostsPendingError as error:
         return Outcome(changed=False, text=error.text, hosts=error.entry)
     except HostsError as error:
         entry = HostsEntry("pending", f"{error.message}. {error.hint}")

@@ -18,7 +18,7 @@ def offset(provider: Provider, node: Node, seconds: float) -> float | None:
     """Return how many seconds the node's clock is ahead of this machine's: 0 if it is right, None if it is unknown."""
     sent_at = time.time()
     try:
-        finished = provider.ask(node, READ, seconds)
+        finished = provider.run(node, READ, seconds)
     except ProviderError:
         return None  # it is booting or hangs, which callers that wait for it report
     received_at = time.time()
@@ -33,7 +33,7 @@ def correct(provider: Provider, node: Node, seconds: float) -> float:
     ahead = offset(provider, node, seconds)
     if not ahead:
         return 0.0
-    finished = provider.ask(node, ("date", "--utc", f"--set=@{time.time():.3f}"), seconds)
+    finished = provider.run(node, ("date", "--utc", f"--set=@{time.time():.3f}"), seconds)
     if finished.code != 0:
         raise ProviderError(
             f"the clock of node {node.name} is {offset_text(ahead)}, and cannot be set",

@@ -16,8 +16,8 @@ from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.providers.docker_network import DockerNetwork, inspect, remove_idle
-from labctl.providers.protocol import CONSOLE, RESUMES, STATE_LABEL, LabNetwork, Obstacle, Removed, Trouble
-from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble, journal, output_tail
+from labctl.providers.protocol import CONSOLE, RESUMES, STATE_LABEL, LabNetwork, NodeFailure, Obstacle, Removed
+from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_failure, journal, output_tail
 
 STOP_SECONDS = "10"
 """How long a node may take for a clean shutdown before Docker kills it."""
@@ -120,13 +120,13 @@ class DockerProvider(VagrantProvider):
             remove_tree(self.folder / lab_folder.VAGRANT)
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
-    def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
+    def run(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
         """Run a command in the node's container, as root, without using its network."""
         return run(["docker", "exec", node.name, *command], env=self.environment, timeout=seconds)
 
     def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
         """Return the last lines of units that can be read, and of the console, which a stopped container still has."""
-        answers = {unit: self.ask(node, journal(unit, lines), self.limits.node_log) for unit in units}
+        answers = {unit: self.run(node, journal(unit, lines), self.limits.node_log) for unit in units}
         logs = {unit: last_lines(answer.out, lines) for unit, answer in answers.items() if answer.code == 0}
         console = run(
             ["docker", "logs", f"--tail={lines}", node.name], env=self.environment, timeout=self.limits.node_log
@@ -137,15 +137,15 @@ class DockerProvider(VagrantProvider):
         """Return the lab's bridge, and the containers in it."""
         return self.lab_network.described()
 
-    def trouble(self, node: Node) -> Trouble | None:
-        """Return a Trouble if the node's container does not run, or its labctl-node unit has failed."""
+    def failure(self, node: Node) -> NodeFailure | None:
+        """Return a NodeFailure if the node's container does not run, or its labctl-node unit has failed."""
         only = ["--all", "--filter", f"name=^/?{node.name}$", "--format", "{{.Status}}"]
         status = check(["docker", "ps", *only], env=self.environment, timeout=20).strip()
         container = Container("", node.name, status, frozenset(), is_known=True)
         if not container.runs:
             text = f"the container of node {node.name} is not running: {status or 'gone'}"
-            return Trouble(is_running=False, text=text, hint=RESUMES if container.is_paused else "")
-        return assembly_trouble(node, self.ask(node, UNIT_STATE, 20))
+            return NodeFailure(is_running=False, text=text, hint=RESUMES if container.is_paused else "")
+        return assembly_failure(node, self.run(node, UNIT_STATE, 20))
 
     def _remove_unfinished(self, names: Collection[str], *, is_taken: bool = False) -> None:
         """Remove these nodes' unfinished containers, and Vagrant's own records; create the lab's network.

@@ -12,7 +12,7 @@ from labctl.host.wait import Pending, throttled, until
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
-from labctl.providers.protocol import CONSOLE, PAUSED, RESUMES, Trouble
+from labctl.providers.protocol import CONSOLE, PAUSED, RESUMES, NodeFailure
 from labctl.providers.vagrant import VagrantProvider, journal
 
 GONE = "it does not exist"
@@ -38,7 +38,7 @@ class MachineProvider(VagrantProvider):
         logs = {CONSOLE: self._console(node, lines)}
         for unit in units:
             try:
-                answer = self.ask(node, journal(unit, lines), self.limits.node_log)
+                answer = self.run(node, journal(unit, lines), self.limits.node_log)
             except ProviderError:
                 break  # the node does not answer, and will not for the next unit
             if answer.code == NO_CONNECTION:
@@ -46,12 +46,12 @@ class MachineProvider(VagrantProvider):
             logs[unit] = last_lines(answer.out, lines) if answer.code == 0 else answer.last_lines
         return logs
 
-    def trouble(self, node: Node) -> Trouble | None:
-        """Return a Trouble if the node's machine does not run, or its labctl-node unit has failed."""
+    def failure(self, node: Node) -> NodeFailure | None:
+        """Return a NodeFailure if the node's machine does not run, or its labctl-node unit has failed."""
         if state := self._state(node.name):
             text = f"the machine of node {node.name} is not running: {state}"
-            return Trouble(is_running=False, text=text, hint=RESUMES_MACHINE if state.startswith(PAUSED) else "")
-        return super().trouble(node)
+            return NodeFailure(is_running=False, text=text, hint=RESUMES_MACHINE if state.startswith(PAUSED) else "")
+        return super().failure(node)
 
     def _active(self) -> frozenset[str]:
         """Return the names of machines that are not off, including the lab's."""

@@ -30,7 +30,7 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class NodeFailure:
     """Why a node will not become Ready by itself."""
 
     is_running: bool
@@ -77,13 +77,13 @@ class Provider(Protocol):
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return the arguments of a program that runs `command`, or a login shell, on the node."""
 
-    def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
+    def run(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
         """Run a command on the node as root. Raises ProviderError if it takes longer."""
 
     def network(self) -> LabNetwork | None:
         """Return the lab's network on this machine; None if there is none, or the hypervisor does not show it."""
 
-    def trouble(self, node: Node) -> Trouble | None:
+    def failure(self, node: Node) -> NodeFailure | None:
         """Return why a node that was started will not become Ready; None while it still may."""
 
     def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.model.limits import NORMAL, Limits
 from labctl.providers import vagrant_home
-from labctl.providers.protocol import Trouble
+from labctl.providers.protocol import NodeFailure
 
 if TYPE_CHECKING:
     from labctl.providers.vagrant_program import Vagrant
@@ -25,7 +25,7 @@ LOCK = "vagrant.lock"
 BUSY_SECONDS = 300.0
 """How long to wait for another Vagrant that works on the lab."""
 NAME_TAKEN = "container-name-taken"
-PASSING = ("container-vanished", NAME_TAKEN)
+TRANSIENT = ("container-vanished", NAME_TAKEN)
 """Transient failures of `vagrant up`, which is retried.
 
 Vagrant's docker provider inspects every container of the Engine, and one may vanish meanwhile. The Engine completes a
@@ -67,7 +67,7 @@ class VagrantProvider:
         try:
             program.up_all(names, self.hypervisor)
         except ProviderError as error:
-            if error.id not in PASSING:
+            if error.id not in TRANSIENT:
                 raise
             self._remove_unfinished(names, is_taken=error.id == NAME_TAKEN)
             program.up_all(names, self.hypervisor)
@@ -83,17 +83,17 @@ class VagrantProvider:
         # As with ssh itself, one word is a line for the node's shell; several are a program and its arguments.
         return [*line, "--", command[0] if len(command) == 1 else shlex.join(command)] if command else line
 
-    def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
+    def run(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
         """Run a command on the node over SSH, as root."""
         return run(self.command(node, ("sudo", *command)), timeout=seconds)
 
-    def trouble(self, node: Node) -> Trouble | None:
-        """Return a Trouble if the node's labctl-node unit has failed; None if not, or if the node is unreachable."""
+    def failure(self, node: Node) -> NodeFailure | None:
+        """Return a NodeFailure if the node's labctl-node unit has failed; None if not, or if the node is unreachable."""
         try:
-            finished = self.ask(node, UNIT_STATE, self.limits.node_command)
+            finished = self.run(node, UNIT_STATE, self.limits.node_command)
         except ProviderError:
             return None  # it is booting or hangs: the time limit of `up` applies, as to any other node
-        return assembly_trouble(node, finished)
+        return assembly_failure(node, finished)
 
     def _console(self, node: Node, lines: int) -> tuple[str, ...]:  # noqa: ARG002 - no console is known
         """Return the last lines of the console of the node's machine."""
@@ -129,10 +129,12 @@ def output_tail(written: Finished, lines: int) -> tuple[str, ...]:
     return last_lines(written.out, lines) if written.code == 0 else written.last_lines
 
 
-def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:
-    """Return a Trouble if the state of a node's labctl-node unit is failed, or shows too many restarts; else None."""
+def assembly_failure(node: Node, unit: Finished) -> NodeFailure | None:
+    """Return a NodeFailure if the state of a node's labctl-node unit is failed, or shows too many restarts; else None."""
     state = dict(line.partition("=")[::2] for line in unit.out.splitlines())
     restarts = int(state.get("NRestarts") or 0)
     if unit.code == 0 and (state.get("ActiveState") == "failed" or restarts >= RESTARTS):
-        return Trouble(is_running=True, text=f"node {node.name} failed to assemble itself in {restarts + 1} attempts")
+        return NodeFailure(
+            is_running=True, text=f"node {node.name} failed to assemble itself in {restarts + 1} attempts"
+        )
     return None

@@ -11,6 +11,7 @@ from labctl.model.errors import LabError
 from labctl.model.reports import HopReport, TraceReport
 from labctl.trace import stopped
 from labctl.trace.address import address as address_hop
+from labctl.trace.api_errors import api_problem
 from labctl.trace.causes import CAUSES
 from labctl.trace.metallb.pools import read as pools
 from labctl.trace.name import name as name_hop
@@ -24,7 +25,6 @@ from labctl.trace.rules.rules import ROOT
 from labctl.trace.stopped import not_running
 from labctl.trace.stopped import stopped_engine as no_engine
 from labctl.trace.trail import Hop, Trail, target
-from labctl.trace.unasked import api_problem
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster

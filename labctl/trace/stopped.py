@@ -44,8 +44,8 @@ def stopped_nodes(context: Context) -> ProblemError | None:
 
 def not_running(context: Context, node: Node) -> ProblemError:
     """Return the problem that a node is not running, with the reason and hint of its provider, if it has them."""
-    trouble = context.provider.trouble(node)
-    is_known = trouble is not None and not trouble.is_running
-    text = trouble.text if trouble and is_known else f"node {node.name} is not running"
-    fix = trouble.hint if trouble and is_known and trouble.hint else "Run `labctl resume` to start it."
+    failure = context.provider.failure(node)
+    is_known = failure is not None and not failure.is_running
+    text = failure.text if failure and is_known else f"node {node.name} is not running"
+    fix = failure.hint if failure and is_known and failure.hint else "Run `labctl resume` to start it."
     return ProblemError("node-not-running", text, fix=fix, commands=(labctl(context.lab.name, "resume"),))

@@ -17,8 +17,8 @@ from labctl.host.wait import Pending, until
 from labctl.model.events import Progress
 from labctl.transfer.arrival import Arrival, Wanted
 from labctl.transfer.client import Client
-from labctl.transfer.crew import StoppedError, run_in_parallel
 from labctl.transfer.meter import Meter
+from labctl.transfer.parallel import StoppedError, run_in_parallel
 from labctl.transfer.store import Blob, BlobStore
 
 __all__ = ["Wanted", "fetch"]

@@ -14,12 +14,12 @@ from labctl.model.events import Progress
 from labctl.transfer import manifests
 from labctl.transfer.arrival import Wanted
 from labctl.transfer.client import Client
-from labctl.transfer.crew import StoppedError
 from labctl.transfer.documents import IMAGE_CONFIGS, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parse_object
 from labctl.transfer.exchange import Request
 from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest
 from labctl.transfer.mirrors import Mirrors
+from labctl.transfer.parallel import StoppedError
 from labctl.transfer.reference import Reference
 from labctl.transfer.refusals import NOT_FOUND, OK
 from labctl.transfer.store import Blob

@@ -16,8 +16,8 @@ from tracing import mount, start, unshare_mounts, unshare_network, wait_for_exit
 from labctl.host import arp
 from labctl.host.arp import Neighbour, Route
 from labctl.host.interfaces import Interface
-from labctl.host.knock import CONNECTED, SILENT, ConnectResult
 from labctl.host.process import check, run
+from labctl.host.tcp_connect import CONNECTED, SILENT, ConnectResult
 from labctl.model.limits import NORMAL
 from labctl.trace.probes.client import Client
 from labctl.trace.probes.filters import Stop

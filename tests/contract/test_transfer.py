@@ -28,7 +28,7 @@ from fault_server import PIECE, Fault, Server, free_port, serving
 
 from labctl.host import log, wait
 from labctl.model.errors import LabError
-from labctl.transfer import arrival, crew, dial, pools, retries, trust
+from labctl.transfer import arrival, dial, parallel, pools, retries, trust
 from labctl.transfer.fetch import Wanted, fetch
 from labctl.transfer.store import Blob, BlobStore
 
@@ -44,7 +44,7 @@ NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", 
 def _impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
     monkeypatch.setattr(pools, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(crew, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(parallel, "TICK_SECONDS", 0.02)
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -581,7 +581,7 @@ def test_a_stopped_container_has_only_its_console(docker: DockerProvider, progra
 
 
 @pytest.mark.parametrize(
-    ("status", "unit", "trouble"),
+    ("status", "unit", "failure"),
     [
         ("Up 3 seconds", "NRestarts=0\nActiveState=activating", None),
         ("Up 3 seconds", "NRestarts=2\nActiveState=activating", None),
@@ -595,22 +595,22 @@ def test_a_stopped_container_has_only_its_console(docker: DockerProvider, progra
         ("", "", (False, "gone")),
     ],
 )
-def test_a_container_that_exited_or_cannot_bootstrap_is_in_trouble(
-    docker: DockerProvider, programs: Programs, status: str, unit: str, trouble: tuple[bool, str] | None
+def test_a_container_that_exited_or_cannot_bootstrap_is_failed(
+    docker: DockerProvider, programs: Programs, status: str, unit: str, failure: tuple[bool, str] | None
 ) -> None:
     programs.put("docker", f"case $1 in ps) echo '{status}';; exec) printf '{unit}\\n';; esac")
 
-    reported = docker.trouble(WORKER)
+    reported = docker.failure(WORKER)
 
-    assert (reported is None) == (trouble is None)
-    if reported and trouble:
-        assert reported.is_running == trouble[0]
-        assert trouble[1] in reported.text
+    assert (reported is None) == (failure is None)
+    if reported and failure:
+        assert reported.is_running == failure[0]
+        assert failure[1] in reported.text
         assert WORKER.name in reported.text
 
 
 @pytest.mark.parametrize(
-    ("script", "is_in_trouble"),
+    ("script", "is_failed"),
     [
         ("echo ActiveState=failed; echo NRestarts=4", True),
         ("echo ActiveState=activating; echo NRestarts=0", False),
@@ -618,11 +618,11 @@ def test_a_container_that_exited_or_cannot_bootstrap_is_in_trouble(
     ],
 )
 def test_the_bootstrap_of_a_machine_is_queried_through_ssh(
-    virtual: VagrantProvider, programs: Programs, script: str, *, is_in_trouble: bool
+    virtual: VagrantProvider, programs: Programs, script: str, *, is_failed: bool
 ) -> None:
     programs.put("ssh", script)
 
-    assert (virtual.trouble(WORKER) is not None) == is_in_trouble
+    assert (virtual.failure(WORKER) is not None) == is_failed
 
 
 def test_the_kernel_is_that_of_the_engine(programs: Programs) -> None:

@@ -244,9 +244,9 @@ def test_a_machine_in_any_state_can_be_halted_and_destroyed(
     (vbox.home / "double.json").write_text(json.dumps(saved))
 
     assert provider.running() == ({WORKER.name} if state == "running" else frozenset())
-    trouble = provider.trouble(WORKER) if state != "running" else None
-    if trouble:
-        assert (trouble.is_running, state in trouble.text, "resume" in trouble.hint) == (False, True, state == "paused")
+    failure = provider.failure(WORKER) if state != "running" else None
+    if failure:
+        assert (failure.is_running, state in failure.text, "resume" in failure.hint) == (False, True, state == "paused")
     assert provider.halt([WORKER.name], watched.report) == (frozenset({WORKER.name}) if halts else frozenset())
     assert [call[2:] for call in vbox.calls if call[0] == "controlvm"] == halts
     assert provider.destroy(watched.report) == Removed(changed=True)

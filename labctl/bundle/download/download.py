@@ -14,7 +14,7 @@ from typing import Protocol
 
 from labctl.bundle import checksums, unfinished
 from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, built_image
-from labctl.bundle.download import asked, by_engine, sources, tools, ways
+from labctl.bundle.download import by_engine, required_images, sources, tools, ways
 from labctl.bundle.download.order import Order
 from labctl.bundle.download.pins import Pins
 from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, repository, tag
@@ -121,12 +121,12 @@ class _Download:
         for each in taken:
             self._make((each.path,), each.source, partial(sources.copy, self._store, each))
         kubeadm_output = self._using.images_of_kubeadm(self._bundle.path("bin/kubeadm"), self._recipe.kubernetes)
-        rows = asked.with_versions(
-            self._recipe, asked.kubeadm_images(kubeadm_output), follows=self._order.kubeadm_chooses_images
+        rows = required_images.with_versions(
+            self._recipe, required_images.kubeadm_images(kubeadm_output), follows=self._order.kubeadm_chooses_images
         )
         for manifest in self._recipe.manifests:
             text = self._bundle.path(manifest.path).read_text(encoding="utf-8")
-            asked.require_images(rows, asked.manifest_images(text), manifest.path)
+            required_images.require_images(rows, required_images.manifest_images(text), manifest.path)
         return rows
 
     def _images(self, rows: Sequence[ImageRow]) -> None:

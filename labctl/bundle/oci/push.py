@@ -19,8 +19,8 @@ from labctl.host.failpoints import failpoint
 from labctl.host.paths import BLOBS, PRIVATE
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
-from labctl.transfer.crew import StoppedError, run_in_parallel
 from labctl.transfer.documents import IMAGE_INDEXES, IMAGE_NAME, Document
+from labctl.transfer.parallel import StoppedError, run_in_parallel
 from labctl.transfer.reference import Reference
 from labctl.transfer.registry import PUSH, Registry
 

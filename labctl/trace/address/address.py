@@ -119,9 +119,9 @@ def _not_in_pool(case: Case, owned: IPv4Address) -> ProblemError | None:
 
 def _not_reallocatable(case: Case) -> ProblemError | None:
     """Return what would prevent MetalLB from allocating the address again."""
-    if case.controller.trouble:
+    if case.controller.not_ready_reason:
         cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"
-        text = f"MetalLB's controller cannot allocate addresses: {case.controller.trouble}"
+        text = f"MetalLB's controller cannot allocate addresses: {case.controller.not_ready_reason}"
         return ProblemError(cause, text, state=WARNING)
     problem = allocation.class_problem(case, "MetalLB does not manage the address") or allocation.own_pool_problem(
         case, "the address is kept only until the Service is recreated"

@@ -87,11 +87,12 @@ def _type(case: Case) -> ProblemError | None:
 
 
 def _controller(case: Case) -> ProblemError | None:
-    if not case.controller.trouble:
+    if not case.controller.not_ready_reason:
         return None
     cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"
     return ProblemError(
-        cause, f"{case.no_address_prefix}, and MetalLB's controller cannot allocate one: {case.controller.trouble}"
+        cause,
+        f"{case.no_address_prefix}, and MetalLB's controller cannot allocate one: {case.controller.not_ready_reason}",
     )
 
 

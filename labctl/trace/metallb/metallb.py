@@ -24,7 +24,7 @@ EVENT_SOURCE = "metallb-controller"
 class Controller:
     """The state of MetalLB's controller, which allocates addresses."""
 
-    trouble: str = ""
+    not_ready_reason: str = ""
     """Why none of its pods is ready."""
     is_there: bool = True
     load_balancer_class: str | None = None
@@ -37,7 +37,7 @@ def controller(cluster: Cluster) -> Controller:
     if deployment is None:
         return Controller(f"there is no Deployment {NAMESPACE}/{CONTROLLER}", is_there=False)
     chosen = (each.removeprefix(CLASS_ARGUMENT) for each in arguments(deployment) if each.startswith(CLASS_ARGUMENT))
-    return Controller(_trouble(cluster, deployment), load_balancer_class=next(chosen, "") or None)
+    return Controller(_not_ready_reason(cluster, deployment), load_balancer_class=next(chosen, "") or None)
 
 
 def arguments(workload: Mapping[str, Any]) -> list[str]:
@@ -79,7 +79,7 @@ def last_change_time(objects: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _trouble(cluster: Cluster, deployment: Mapping[str, Any]) -> str:
+def _not_ready_reason(cluster: Cluster, deployment: Mapping[str, Any]) -> str:
     if deployment["spec"].get("replicas", 1) == 0:
         return f"the Deployment {NAMESPACE}/{CONTROLLER} has `replicas: 0`"
     if deployment.get("status", {}).get("readyReplicas"):

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address
 from labctl.cluster import state
 from labctl.host import other_addresses
 from labctl.host.http_probe import Address
-from labctl.host.knock import ConnectResult
 from labctl.host.other_addresses import CONNECT_SECONDS, DOUBLED, SHADOWED, OtherAddress
 from labctl.host.resolver import RESOLVE_SECONDS, HostsLine
+from labctl.host.tcp_connect import ConnectResult
 from labctl.model.errors import LabError
 from labctl.trace.name import absence, hosts_edits, served, surroundings
 from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, labctl

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from labctl.host import hosts_file, proxies, redaction
-from labctl.host.knock import CONNECTED
+from labctl.host.tcp_connect import CONNECTED
 from labctl.trace.name import absence, hosts_edits
 from labctl.trace.problem import WARNING, Evidence, ProblemError
 from labctl.trace.trail import Trail

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from labctl.cluster import state
 from labctl.host.arp import Neighbour, Route
-from labctl.host.knock import CONNECTED, ConnectResult
+from labctl.host.tcp_connect import CONNECTED, ConnectResult
 from labctl.model.errors import LabError
 from labctl.model.lab import Node
 from labctl.trace.node import announcing, clocks, node_facts, static_entries, unopened

@@ -37,7 +37,7 @@ KERNEL_RULES = frozenset({0, 32766, 32767})
 """The priorities of the routing rules that every node has: for the tables local, main and default."""
 UNANSWERED = frozenset({"INCOMPLETE", "FAILED"})
 """The states of an ARP entry for an address that does not answer."""
-PASSING: Mapping[str, Sequence[str]] = {
+FORWARDING: Mapping[str, Sequence[str]] = {
     "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
     "ruleset": ("nft", "-j", "list", "ruleset"),
     "listing": ("nft", "-a", "list", "ruleset"),
@@ -166,7 +166,7 @@ def query_node(trail: Trail, node: Node, client: IPv4Address, pods: Collection[P
 
     None if the node does not answer.
     """
-    questions = {**PASSING, "back": (*ROUTE, str(client)), "neighbours": NEIGHBOURS}
+    questions = {**FORWARDING, "back": (*ROUTE, str(client)), "neighbours": NEIGHBOURS}
     sections = _sections(trail, node, {**questions, **_routes_to(pods)})
     if sections is None:
         return None
@@ -186,7 +186,7 @@ def connected(trail: Trail, facts: NodeFacts, pods: Collection[Pod]) -> NodeFact
 
 def query_forwarding(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
     """Return only what affects packets that a node forwards to these pods; None if it does not answer."""
-    sections = _sections(trail, node, {**_routes_to(pods), **PASSING, "neighbours": NEIGHBOURS})
+    sections = _sections(trail, node, {**_routes_to(pods), **FORWARDING, "neighbours": NEIGHBOURS})
     return None if sections is None else NodeFacts(node, sections)
 
 
@@ -278,7 +278,7 @@ def _output(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
 
 def _run(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
-        finished = trail.context.provider.ask(node, command, trail.left(trail.limits.trace_node))
+        finished = trail.context.provider.run(node, command, trail.left(trail.limits.trace_node))
     except LabError:  # the node is frozen, or this user lacks the rights: its facts stay unknown
         return None
     return None if finished.code == NO_CONNECTION else finished

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from labctl.cluster import unready
 from labctl.host.arp import Route
 from labctl.host.http_probe import HTTP
-from labctl.host.knock import ConnectResult
 from labctl.host.parsing import ipv4_network
+from labctl.host.tcp_connect import ConnectResult
 from labctl.model.errors import LabError
 from labctl.model.lab import Lab, Node
 from labctl.trace import backend
-from labctl.trace.node import announcing, attempt, handing_on, layer2, node_facts
+from labctl.trace.node import announcing, attempt, forwarding, layer2, node_facts
 from labctl.trace.node.attempt import Attempt
 from labctl.trace.node.kept_off import obstacles
 from labctl.trace.node.ways import packets_filtered
@@ -35,9 +35,11 @@ PROXIES = "k8s-app=kube-proxy"
 REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "kube-proxy", "--config", "/etc/labctl/kubeadm.yaml")
 
 
-def explain(trail: Trail, route: Route, knock: ConnectResult, name: str | None, evidence: Evidence) -> ProblemError:
+def explain(
+    trail: Trail, route: Route, connection: ConnectResult, name: str | None, evidence: Evidence
+) -> ProblemError:
     """Return why a connection failed."""
-    text = outcome(trail, knock)
+    text = outcome(trail, connection)
     problem = _filtered_here(trail, route)
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     tried: Attempt | None = None
@@ -55,9 +57,9 @@ def explain(trail: Trail, route: Route, knock: ConnectResult, name: str | None, 
     return ProblemError(NO_CONNECTION, f"{text}; {remark}", evidence, fix=fix, commands=())
 
 
-def outcome(trail: Trail, knock: ConnectResult) -> str:
+def outcome(trail: Trail, connection: ConnectResult) -> str:
     """Return how a connection failed, as a clause."""
-    return f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
+    return f"no connection to {trail.address}, port {HTTP}: {connection.reason}"
 
 
 def no_node_reachable(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
@@ -106,7 +108,7 @@ def affects_other_connections(
     if all(pod.node == node.name for pod in pods):
         return None
     facts = node_facts.query_node(trail, node, route.source, pods)
-    problem = handing_on.pod_unreachable(Attempt(trail, route, node, service, pods, facts))
+    problem = forwarding.pod_unreachable(Attempt(trail, route, node, service, pods, facts))
     return problem and problem.within(problem.text, evidence)
 
 
@@ -285,9 +287,9 @@ CHECKS: Sequence[Callable[[Attempt], ProblemError | None]] = (
     _no_pod,
     _no_proxy,
     _no_rules,
-    handing_on.forwarding_off,
-    handing_on.filtered,
-    handing_on.no_return_route,
-    handing_on.pod_unreachable,
+    forwarding.forwarding_off,
+    forwarding.filtered_on_node,
+    forwarding.no_return_route,
+    forwarding.pod_unreachable,
 )
 """The checks, from the outside in."""

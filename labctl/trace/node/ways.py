@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, IPv4Interface
 from labctl.host import routes
 from labctl.host.arp import Route
 from labctl.host.interfaces import Interface
-from labctl.host.knock import CONNECTED
 from labctl.host.routes import LOCAL, MAIN, TableRoute
+from labctl.host.tcp_connect import CONNECTED
 from labctl.trace.probes import filters
 from labctl.trace.probes.filters import Stop
 from labctl.trace.problem import BROKEN, WARNING, ProblemError, labctl
@@ -61,8 +61,8 @@ def _is_forwarded(trail: Trail, route: Route | None) -> bool:
     """Return whether another machine in the lab's network forwards connections to the address."""
     if route is None or not route.gateway or IPv4Address(route.gateway) not in trail.lab.network:
         return False  # nothing outside the lab's network is contacted
-    knock = trail.client.connect([trail.address], trail.left(trail.limits.trace_connect))
-    return knock[trail.address].outcome == CONNECTED
+    results = trail.client.connect([trail.address], trail.left(trail.limits.trace_connect))
+    return results[trail.address].outcome == CONNECTED
 
 
 def _overriding_rule(trail: Trail, text: str) -> ProblemError | None:

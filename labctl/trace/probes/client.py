@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from labctl.context import Context
-from labctl.host import arp, http_probe, knock, resolver
+from labctl.host import arp, http_probe, resolver, tcp_connect
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import Address
 from labctl.host.interfaces import Interface, interfaces
-from labctl.host.knock import ConnectResult
 from labctl.host.machine import Machine
 from labctl.host.process import run
 from labctl.host.resolver import HOSTS, RESOLVE_SECONDS, HostsLine
 from labctl.host.routes import TableRoute, routes, rules
+from labctl.host.tcp_connect import ConnectResult
 from labctl.isolation import namespaces
 from labctl.model.errors import ProviderError
 from labctl.model.limits import NORMAL, Limits
@@ -89,7 +89,7 @@ class Client:
         self, addresses: Sequence[Address], seconds: float, port: int = http_probe.HTTP
     ) -> dict[Address, ConnectResult]:
         """Connect once over TCP to each of the addresses, as a browser would, and return the outcomes."""
-        return knock.connect_settled(addresses, seconds, port)
+        return tcp_connect.connect_settled(addresses, seconds, port)
 
     def route(self, address: IPv4Address) -> Route | None:
         """Return the kernel's route to an address; None if there is none."""

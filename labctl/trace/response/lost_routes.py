@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labctl.model.lab import Node
-from labctl.trace.node import handing_on, node_facts
+from labctl.trace.node import forwarding, node_facts
 from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.node.pod_routes import check_route, forwarding_off, pod_of
 from labctl.trace.node.static_entries import check_entry
@@ -36,14 +36,14 @@ class Leg:
     app: Pod
 
     @property
-    def own(self) -> Pod:
+    def local_pod(self) -> Pod:
         """The pod on this node."""
         return self.app if self.app.node == self.node.name else self.controller
 
     @property
-    def far(self) -> Pod:
+    def remote_pod(self) -> Pod:
         """The pod on the other node."""
-        return self.controller if self.own == self.app else self.app
+        return self.controller if self.local_pod == self.app else self.app
 
 
 def explain(trail: Trail, problem: ProblemError) -> ProblemError:
@@ -70,12 +70,12 @@ def lost_between_pods(trail: Trail, taken_by: str) -> ProblemError | None:
 
 
 def _facts(trail: Trail, node: Node, legs: Sequence[Leg]) -> NodeFacts | None:
-    pods = dict.fromkeys(pod for leg in legs for pod in (leg.own, leg.far))
+    pods = dict.fromkeys(pod for leg in legs for pod in (leg.local_pod, leg.remote_pod))
     return node_facts.query_forwarding(trail, node, pods)
 
 
 def _lost(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError | None:
-    missing = (check_route(trail.lab, facts, leg.far, leg.own.address) for leg in legs)
+    missing = (check_route(trail.lab, facts, leg.remote_pod, leg.local_pod.address) for leg in legs)
     dropped = (_filtered(trail, leg, facts) for leg in legs)
     fixed = (check_entry(trail, facts, node) for node in _others(trail, facts.node, legs))
     return (
@@ -87,7 +87,7 @@ def _lost(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError |
 
 
 def _others(trail: Trail, node: Node, legs: Sequence[Leg]) -> Sequence[Node]:
-    names = {leg.far.node for leg in legs if leg.node == node}
+    names = {leg.remote_pod.node for leg in legs if leg.node == node}
     return [each for each in trail.lab.nodes if each.name in names]
 
 
@@ -150,10 +150,10 @@ def _packets(controller: Pod, app: Pod, comes: str | None, goes: str | None) -> 
 
 def _filtered(trail: Trail, leg: Leg, facts: NodeFacts) -> ProblemError | None:
     """Return a problem if the node's packet filter drops packets between the pods."""
-    inside, outside = ((facts.route(str(each.address)) or {}).get("dev") for each in (leg.own, leg.far))
-    comes, goes = (inside, outside) if leg.own == leg.controller else (outside, inside)
+    inside, outside = ((facts.route(str(each.address)) or {}).get("dev") for each in (leg.local_pod, leg.remote_pod))
+    comes, goes = (inside, outside) if leg.local_pod == leg.controller else (outside, inside)
     packets = _packets(leg.controller, leg.app, comes, goes)
-    return handing_on.dropped_packet(trail, facts, [(packet, PASSED) for packet in packets])
+    return forwarding.dropped_packet(trail, facts, [(packet, PASSED) for packet in packets])
 
 
 def _to_the_app(trail: Trail, taken_by: str) -> Iterator[Leg]:

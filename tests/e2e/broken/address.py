@@ -90,7 +90,12 @@ ROWS = (
         fixed_by="undo",
         undo=empty_the_pool,
     ),
-    BrokenLab("no kind of pools", kubectl("delete", "crd", "ipaddresspools.metallb.io"), "address", "metallb-missing"),
+    BrokenLab(
+        "no CustomResourceDefinition of pools",
+        kubectl("delete", "crd", "ipaddresspools.metallb.io"),
+        "address",
+        "metallb-missing",
+    ),
     BrokenLab("a Service of type ClusterIP", AS_CLUSTER_IP, "address", "service-not-a-load-balancer"),
     BrokenLab("no Service", kubectl("delete", *SERVICE), "address", "service-missing"),
     BrokenLab(
@@ -100,7 +105,7 @@ ROWS = (
         "auto-assign-off",
     ),
     BrokenLab(
-        "a pool with autoAssign off, which has given the address before",
+        "a pool with autoAssign off, which has already allocated the address",
         pool(autoAssign=False),
         "address",
         "auto-assign-off",
@@ -112,10 +117,12 @@ ROWS = (
         "address",
         "pool-excludes-service",
     ),
-    BrokenLab("a pool of another size", pool(addresses=[f"{ADDRESS}/31"]), "address", "pool-differs", state="warning"),
-    BrokenLab("a pool of another network", move_the_pool, "address", "address-outside-network"),
     BrokenLab(
-        "an address of no pool",
+        "a pool with another size", pool(addresses=[f"{ADDRESS}/31"]), "address", "pool-differs", state="warning"
+    ),
+    BrokenLab("a pool in another network", move_the_pool, "address", "address-outside-network"),
+    BrokenLab(
+        "a requested address that is in no pool",
         request("loadBalancerIPs", "192.168.56.200"),
         "address",
         "requested-address-not-in-pool",
@@ -123,7 +130,7 @@ ROWS = (
         undo=REQUEST_NOTHING,
     ),
     BrokenLab(
-        "the address of another Service",
+        "a requested address of another Service",
         request_address_of_another,
         "address",
         "requested-address-in-use",
@@ -131,7 +138,7 @@ ROWS = (
         undo=sequence(REQUEST_NOTHING, DELETE_OTHER),
     ),
     BrokenLab(
-        "an address of IPv6, by a field",
+        "a requested IPv6 address, in spec.loadBalancerIP",
         patch(*SERVICE, merge={"spec": {"loadBalancerIP": "fd00::1"}}),
         "address",
         "requested-address-invalid",
@@ -139,7 +146,7 @@ ROWS = (
         undo=REQUEST_NOTHING,
     ),
     BrokenLab(
-        "a pool that is not there",
+        "a requested pool that does not exist",
         request("address-pool", "nowhere"),
         "address",
         "requested-pool-missing",
@@ -147,14 +154,14 @@ ROWS = (
         undo=REQUEST_NOTHING,
     ),
     BrokenLab(
-        "a Service for another load balancer",
+        "a Service with another loadBalancerClass",
         sequence(AS_CLUSTER_IP, patch(*SERVICE, merge={"spec": CLASS})),
         "address",
         "load-balancer-class-other",
         up="reports",
     ),
     BrokenLab(
-        "another Service that says it has the address",
+        "another Service with the address in its status",
         claim,
         "address",
         "address-claimed-twice",
@@ -162,7 +169,7 @@ ROWS = (
         undo=DELETE_OTHER,
     ),
     BrokenLab(
-        "the address among another Service's externalIPs",
+        "another Service with the address in its externalIPs",
         claim_as_external,
         "address",
         "address-claimed-twice",

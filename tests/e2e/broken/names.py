@@ -102,9 +102,9 @@ ROWS = (
         first=True,
     ),
     _shadow("a second address after the right one", f"{SILENT} {HOST}"),
-    _shadow("an address of IPv6 where nobody listens", IPV6),
+    _shadow("an IPv6 address where nothing listens", IPV6),
     BrokenLab(
-        "an address of IPv6 where another server listens",
+        "an IPv6 address where another server listens",
         sequence(_start_server, _add_lines(IPV6)),
         "name",
         "hosts-entry-shadowed",
@@ -112,7 +112,7 @@ ROWS = (
         undo=sequence(_stop_server, _remove_lines(IPV6)),
     ),
     _shadow(
-        "the block of another lab in front",
+        "the block of another lab before the lab's own",
         "# BEGIN labctl another",
         f"{SILENT} {HOST}",
         "# END labctl another",
@@ -130,7 +130,7 @@ ROWS = (
         undo=lambda lab: hosts_file(lab).with_name("nsswitch.conf").unlink(missing_ok=True),
     ),
     BrokenLab(
-        "a hosts file that only its owner may read",
+        "a hosts file that only its owner can read",
         lambda lab: hosts_file(lab).chmod(0o600),
         "name",
         "hosts-file-unreadable",

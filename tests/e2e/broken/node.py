@@ -238,7 +238,7 @@ ROWS = (
         "advertisement-missing",
     ),
     BrokenLab(
-        "no L2Advertisement, and a kernel that remembers",
+        "no L2Advertisement, and a cached ARP entry",
         kubectl("delete", "l2advertisements", "--all", *METALLB),
         "node",
         "advertisement-missing",
@@ -282,21 +282,21 @@ ROWS = (
         "no speaker", sequence(kubectl("delete", *SPEAKER), _wait_until_unannounced), "node", "speaker-not-ready"
     ),
     BrokenLab(
-        "a speaker that is kept off the nodes",
+        "a speaker that cannot be scheduled to any node",
         _stop_speakers,
         "node",
         "speaker-not-ready",
         undo=_start_speakers,
     ),
     BrokenLab(
-        "pods of the controller where no speaker may announce",
+        "pods of the controller on nodes where no speaker may announce",
         _separate_pods_and_speakers,
         "node",
         "pods-and-speakers-apart",
         undo=_undo_separation,
     ),
     BrokenLab(
-        "the address at a foreign MAC",
+        "the address at the MAC of a foreign machine",
         _add_foreign_machine,
         "node",
         "address-taken",
@@ -305,7 +305,7 @@ ROWS = (
         undo=_remove_foreign_machine,
     ),
     BrokenLab(
-        "a permanent entry of a wrong MAC",
+        "a static ARP entry with a wrong MAC",
         _add_permanent_entry,
         "node",
         "neighbour-fixed",
@@ -329,7 +329,7 @@ ROWS = (
         undo=_inside("ip", "rule", "del", "pref", "100", code=None),
     ),
     BrokenLab(
-        "a rule at the interface of the node",
+        "an nftables rule that drops at the node's interface",
         sequence(_in_node(*_OWN_TABLE), _in_node(*_INGRESS), _in_node(*_DROP)),
         "node",
         "filtered-on-node",
@@ -377,7 +377,7 @@ ROWS = (
         undo=_inside("iptables", "-D", "OUTPUT", "-d", ADDRESS, "-j", "REJECT", code=None),
     ),
     BrokenLab(
-        "kube-proxy kept off the announcing node, without its rules",
+        "no kube-proxy and none of its rules on the announcing node",
         _stop_kube_proxy,
         "node",
         "kube-proxy-not-running",
@@ -414,7 +414,7 @@ ROWS = (
         undo=_in_every_node("sysctl", "-w", "net.ipv4.ip_forward=1"),
     ),
     BrokenLab(
-        "a rule in the node that rejects",
+        "a rule on the node that rejects",
         sequence(_in_node(*_FIREWALL), _in_node(*_FORWARD), _in_node(*_REFUSAL)),
         "node",
         "filtered-on-node",
@@ -422,7 +422,7 @@ ROWS = (
         undo=_in_every_node("nft", "delete", "table", "inet", "fw"),
     ),
     BrokenLab(
-        "sources that leave this machine out",
+        "loadBalancerSourceRanges without this machine",
         patch(*SERVICE, merge={"spec": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
         "node",
         "source-not-allowed",

@@ -47,7 +47,7 @@ ROWS = (
         "target-port-missing",
     ),
     BrokenLab(
-        "an image that is not there, beside pods that are ready",
+        "an image that does not exist, while older pods are ready",
         kubectl("set", "image", "deployment/my-app", "my-app=nowhere.invalid/none:1"),
         "pod",
         "pods-not-all-ready",

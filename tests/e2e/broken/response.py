@@ -107,7 +107,7 @@ def _run_slow(lab: RealLab, config: str) -> None:
 
 ROWS = (
     BrokenLab(
-        "a target port where nobody listens",
+        "a target port where nothing listens",
         replace("/spec/ports/0/targetPort", 81, "service", "my-app"),
         "response",
         "backend-refused",
@@ -129,7 +129,7 @@ ROWS = (
         undo=restore_command,
     ),
     BrokenLab(
-        "an app that takes its time",
+        "an app that answers too slowly",
         lambda lab: _run_slow(lab, SLOW),
         "response",
         "backend-too-slow",
@@ -137,7 +137,7 @@ ROWS = (
         undo=restore_command,
     ),
     BrokenLab(
-        "a body that stops",
+        "a response body that ends too early",
         lambda lab: _run_slow(lab, STOPPING),
         "response",
         "body-incomplete",
@@ -154,7 +154,7 @@ ROWS = (
         undo=kubectl("delete", f"deployment/{TWIN}", f"configmap/{TWIN}", "--ignore-not-found", "--wait"),
     ),
     BrokenLab(
-        "TLS that nobody serves",
+        "a redirect to HTTPS by `tls`, which nothing serves",
         patch("ingress", "my-app", merge={"spec": {"tls": [{"hosts": ["my-app.local"]}]}}),
         "response",
         "redirect-leads-nowhere",
@@ -162,7 +162,7 @@ ROWS = (
         undo=patch("ingress", "my-app", merge={"spec": {"tls": None}}),
     ),
     BrokenLab(
-        "a redirect to TLS that nobody serves",
+        "a redirect to HTTPS by an annotation, which nothing serves",
         annotate("force-ssl-redirect", "true"),
         "response",
         "redirect-leads-nowhere",
@@ -170,7 +170,7 @@ ROWS = (
         undo=remove_annotations("force-ssl-redirect"),
     ),
     BrokenLab(
-        "a login",
+        "basic authentication",
         _require_login,
         "response",
         "controller-asks-for-login",
@@ -180,7 +180,7 @@ ROWS = (
         undo=_remove_login,
     ),
     BrokenLab(
-        "a client that always gets to the same pod",
+        "requests of a client that all go to one pod",
         annotate("upstream-hash-by", "$remote_addr"),
         "response",
         "pod-not-reached",
@@ -200,7 +200,7 @@ ROWS = (
         also=_check_code_is_shown,
     ),
     BrokenLab(
-        "sources that the Ingress leaves out",
+        "an allowlist of sources without this machine",
         annotate("allowlist-source-range", "10.0.0.0/8"),
         "response",
         "controller-answers",

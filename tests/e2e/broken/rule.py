@@ -55,7 +55,7 @@ ROWS = (
     ),
     BrokenLab("no IngressClass", kubectl("delete", "ingressclass", "nginx"), "rule", "ingress-class-missing"),
     BrokenLab(
-        "a snippet",
+        "a configuration snippet, which the controller refuses",
         annotate("configuration-snippet", "return 200;"),
         "rule",
         "ingress-refused",
@@ -63,7 +63,7 @@ ROWS = (
         undo=remove_annotations("configuration-snippet"),
     ),
     BrokenLab(
-        "a login without its Secret",
+        "basic authentication without its Secret",
         annotate("auth-type", "basic", "auth-secret", "nowhere"),
         "rule",
         "guard-unusable",

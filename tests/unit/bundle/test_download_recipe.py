@@ -12,7 +12,7 @@ from golden_files import Golden
 from labctl.bundle.build import makers
 from labctl.bundle.build.build import recipe_id as build_id
 from labctl.bundle.checksums import sha256
-from labctl.bundle.download import asked, detector, tools
+from labctl.bundle.download import detector, required_images, tools
 from labctl.bundle.download.download import versions
 from labctl.bundle.download.pins import Pins
 from labctl.bundle.download.recipe import OWN, archive, load, recipe_id
@@ -38,7 +38,7 @@ def _write_recipe(tmp_path: Path, **changes: Any) -> Path:  # noqa: ANN401 - any
 
 def test_the_builtin_recipe_has_everything_that_labs_need() -> None:
     recipe = load()
-    rows = asked.with_versions(recipe, KUBEADMS, follows=False)
+    rows = required_images.with_versions(recipe, KUBEADMS, follows=False)
     references = {row.reference.partition("@")[0].rpartition(":")[0] for row in rows}
 
     for controller in CONTROLLERS:
@@ -117,7 +117,9 @@ def test_an_unreadable_recipe_is_refused(tmp_path: Path) -> None:
 def test_required_images_that_the_recipe_lacks_are_named(golden: Golden) -> None:
     recipe = load()
     with pytest.raises(MissingError) as raised:
-        asked.with_versions(recipe, [*KUBEADMS[:-1], "registry.k8s.io/etcd:3.9.9-0", "quay.io/a/b:1"], follows=False)
+        required_images.with_versions(
+            recipe, [*KUBEADMS[:-1], "registry.k8s.io/etcd:3.9.9-0", "quay.io/a/b:1"], follows=False
+        )
     assert raised.value.id == "recipe-mismatch"
     golden(raised.value.message)
 
@@ -126,20 +128,20 @@ def test_a_recipe_for_another_version_takes_images_from_its_kubeadm() -> None:
     recipe = load().with_kubernetes("1.37.1")
     theirs = [re.sub("v1.37.2", "v1.37.1", each).replace("3.7.0-0", "3.6.9-0") for each in KUBEADMS]
 
-    rows = asked.with_versions(recipe, theirs, follows=True)
+    rows = required_images.with_versions(recipe, theirs, follows=True)
 
     assert {row.reference for row in rows} >= set(theirs)
     assert versions(recipe, rows)["etcd"] == "3.6.9"
     with pytest.raises(MissingError):
-        asked.with_versions(recipe, theirs, follows=False)
+        required_images.with_versions(recipe, theirs, follows=False)
 
 
 def test_images_are_parsed_from_kubeadm_output_and_manifests() -> None:
     output = "I1126 14:48:28 version.go:260] remote version is much newer\n" + "\n".join(KUBEADMS)
     manifest = "a: [{image: example.com/a/b:1, name: x}]\n---\nproperties: {image: {type: string}}\n"
 
-    assert asked.kubeadm_images(output) == KUBEADMS
-    assert asked.manifest_images(manifest) == ("example.com/a/b:1",)
+    assert required_images.kubeadm_images(output) == KUBEADMS
+    assert required_images.manifest_images(manifest) == ("example.com/a/b:1",)
 
 
 def test_pins_are_kept_and_a_changed_pin_or_damaged_record_is_refused(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_an_unready_pod_on_a_lost_node_is_reported_as_a_problem_of_the_node(
     golden({"reason": pending.reason, "hint": pending.hint})
 
 
-@pytest.mark.parametrize("reason", unready.UNPULLABLE)
+@pytest.mark.parametrize("reason", unready.PULL_ERRORS)
 def test_an_image_that_cannot_be_pulled_is_not_waited_for(cluster: FakeCluster, reason: str, golden: Golden) -> None:
     _add_pod(cluster, containerStatuses=[_container(waiting={"reason": reason, "message": "403 Forbidden"})])
 

@@ -22,7 +22,7 @@ from labctl.model.errors import NotReadyError, RefusedError
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up
 from labctl.plans.plan import execute, select
-from labctl.providers.protocol import Trouble
+from labctl.providers.protocol import NodeFailure
 
 SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
 
@@ -282,7 +282,7 @@ def test_the_providers_explanation_of_a_stopped_node_is_the_problem(
     healthy_lab: Context, provider: FakeProvider
 ) -> None:
     provider.nodes.remove("demo-worker-1")
-    provider.troubles["demo-worker-1"] = Trouble(is_running=False, text="it is paused", hint="Run `labctl resume`.")
+    provider.failures["demo-worker-1"] = NodeFailure(is_running=False, text="it is paused", hint="Run `labctl resume`.")
 
     [problem] = report_on(healthy_lab)["problems"]
 

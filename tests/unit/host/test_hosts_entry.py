@@ -246,7 +246,7 @@ def test_writing_only_the_hosts_file_without_sudo_is_an_error(
 ) -> None:
     _apply(rendered, watched)
 
-    with pytest.raises(hosts_entry.LeftToUserError) as raised:
+    with pytest.raises(hosts_entry.HostsPendingError) as raised:
         hosts_steps.write_hosts(rendered)
 
     assert (raised.value.exit_code, raised.value.id) == (7, hosts.NOT_CHANGED)
@@ -338,7 +338,7 @@ def test_the_password_is_requested_only_if_something_has_to_be_written(
     assert prompts == ([hosts_file] if is_asked and result.code else [])
 
 
-@pytest.mark.parametrize(("has_password", "error"), [(True, None), (False, hosts_entry.LeftToUserError)])
+@pytest.mark.parametrize(("has_password", "error"), [(True, None), (False, hosts_entry.HostsPendingError)])
 def test_hosts_sync_requests_the_password_and_retries(
     rendered: Context,
     watched: Watched,

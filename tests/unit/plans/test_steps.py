@@ -54,7 +54,7 @@ from labctl.plans import (
 )
 from labctl.plans.plan import Outcome, execute
 from labctl.providers import clock
-from labctl.providers.protocol import Trouble
+from labctl.providers.protocol import NodeFailure
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
 UNREACHABLE = NotReadyError("the API server does not answer: refused", id="api-unreachable")
@@ -486,7 +486,7 @@ def test_an_exited_node_is_reported_within_seconds_with_its_last_lines(
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
     exited = "the container of node demo-control-plane does not run: Exited (255) 2 seconds ago"
-    provider.troubles = {"demo-control-plane": Trouble(is_running=False, text=exited)}
+    provider.failures = {"demo-control-plane": NodeFailure(is_running=False, text=exited)}
     provider.lines = ("Failed to allocate manager object",)
 
     with pytest.raises(ProviderError, match=r"demo-control-plane.*Exited \(255\)") as raised:
@@ -501,7 +501,7 @@ def test_the_hint_for_a_node_that_exited_without_output_names_inotify_limits(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
-    provider.troubles = {"demo-worker-1": Trouble(is_running=False, text="demo-worker-1: Exited (255)")}
+    provider.failures = {"demo-worker-1": NodeFailure(is_running=False, text="demo-worker-1: Exited (255)")}
 
     with pytest.raises(ProviderError) as raised:
         up.await_cluster(context, watched.report)
@@ -514,7 +514,9 @@ def test_a_known_failure_of_an_exited_node_has_its_own_hint(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, golden: Golden
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
-    provider.troubles = {"demo-worker-1": Trouble(is_running=False, text="the container of demo-worker-1 has ended")}
+    provider.failures = {
+        "demo-worker-1": NodeFailure(is_running=False, text="the container of demo-worker-1 has ended")
+    }
     provider.lines = ("write /var/lib/x: no space left on device",)
 
     with pytest.raises(ProviderError, match="demo-worker-1") as raised:
@@ -533,7 +535,9 @@ def test_a_node_that_fails_to_assemble_is_not_waited_for_and_its_lines_are_shown
     golden: Golden,
 ) -> None:
     cluster.delete("v1", "Node", "demo-worker-1")
-    provider.troubles = {"demo-worker-1": Trouble(is_running=True, text="node demo-worker-1 cannot assemble itself")}
+    provider.failures = {
+        "demo-worker-1": NodeFailure(is_running=True, text="node demo-worker-1 cannot assemble itself")
+    }
     provider.lines = ("{node}: kubeadm: unheard of",)
 
     with pytest.raises(NotReadyError, match="demo-worker-1") as raised:

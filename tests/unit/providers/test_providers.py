@@ -18,7 +18,7 @@ from labctl.providers import libvirt_network, virsh
 from labctl.providers.docker import Container
 from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.libvirt_network import LibvirtNetworks
-from labctl.providers.vagrant import PASSING
+from labctl.providers.vagrant import TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_a_libvirt_machine_that_is_not_running_is_reported_with_its_state(
     machines = LibvirtProvider(lab(provider="libvirt"), tmp_path, {})
     worker = machines.lab.nodes[1]
     monkeypatch.setattr(virsh, "run_virsh", lambda *_words: Finished(0, f"{state}\n\n", ()))
-    monkeypatch.setattr(machines, "ask", lambda *_arguments: Finished(0, "ActiveState=active\nNRestarts=0\n", ()))
+    monkeypatch.setattr(machines, "run", lambda *_arguments: Finished(0, "ActiveState=active\nNRestarts=0\n", ()))
 
-    trouble = machines.trouble(worker)
+    failure = machines.failure(worker)
 
-    assert (trouble is None) is is_running
-    if trouble:
-        assert (trouble.is_running, state in trouble.text, "resume" in trouble.hint) == (False, True, resumes)
+    assert (failure is None) is is_running
+    if failure:
+        assert (failure.is_running, state in failure.text, "resume" in failure.hint) == (False, True, resumes)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_container_can_be_privileged_if_the_process_has_all_capabilities(statu
 def test_only_transient_failures_of_vagrant_are_retried(line: str, *, is_retried: bool) -> None:
     error = recognise(ProviderError("`vagrant up` failed", id="vagrant-failed"), line)
 
-    assert (error.id in PASSING) is is_retried
+    assert (error.id in TRANSIENT) is is_retried
 
 
 @pytest.mark.parametrize(

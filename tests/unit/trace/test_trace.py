@@ -21,9 +21,9 @@ from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
 from labctl.host.interfaces import Interface
-from labctl.host.knock import ConnectResult
 from labctl.host.resolver import RESOLVE_SECONDS, HostsLine
 from labctl.host.routes import TableRoute
+from labctl.host.tcp_connect import ConnectResult
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, NotReadyError, RefusedError, UsageError
 from labctl.model.limits import NORMAL

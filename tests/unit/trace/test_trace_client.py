@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from fakes import ADDRESS
 
-from labctl.host import arp, knock
+from labctl.host import arp, tcp_connect
 from labctl.host import hosts_file as hosts
 from labctl.host.arp import Route
-from labctl.host.knock import ConnectResult
 from labctl.host.process import Finished
 from labctl.host.resolver import HostsLine
+from labctl.host.tcp_connect import ConnectResult
 from labctl.trace.probes import client
 from labctl.trace.probes.client import Client
 
@@ -149,7 +149,7 @@ def test_an_unused_address_in_a_connected_network_is_silent_and_not_refused(
 ) -> None:
     target = ip_address(address)
     monkeypatch.setattr(
-        knock, "connect_once", lambda *_arguments: {target: ConnectResult("unreachable", "No route to host")}
+        tcp_connect, "connect_once", lambda *_arguments: {target: ConnectResult("unreachable", "No route to host")}
     )
     monkeypatch.setattr(arp, "route", lambda _address: route)
 

@@ -16,9 +16,9 @@ from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import lab_folder, nsswitch, paths
 from labctl.host.http_probe import HTTP, Address
-from labctl.host.knock import ConnectResult, Outcome
 from labctl.host.other_addresses import CONNECT_SECONDS
 from labctl.host.resolver import RESOLVE_SECONDS
+from labctl.host.tcp_connect import ConnectResult, Outcome
 from labctl.model.errors import NotReadyError
 from labctl.model.kinds import ROUTE
 from labctl.trace.name import absence, hosts_edits, name, surroundings
@@ -43,7 +43,7 @@ class FakeMachine(Client):
         self.hosts = hosts
         self.resolved: Sequence[str] = (ADDRESS,)
         self.seconds = 0.001
-        self.knocks: Mapping[str, str] = {}
+        self.connections: Mapping[str, str] = {}
         self.knocked: list[str] = []
 
     @property
@@ -63,7 +63,7 @@ class FakeMachine(Client):
     def connect(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, ConnectResult]:
         assert 0 < seconds <= CONNECT_SECONDS
         self.knocked += [f"{address}:{port}" for address in addresses]
-        return {each: ConnectResult(self.knocks.get(str(each), "refused")) for each in addresses}  # type: ignore[arg-type]
+        return {each: ConnectResult(self.connections.get(str(each), "refused")) for each in addresses}  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_the_result_of_a_connection_decides_between_a_warning_and_a_broken_name(
     trail: Trail, before: Sequence[str], outcomes: Mapping[str, str], state: str, cause: str
 ) -> None:
     trail.client.hosts.write_text("".join(f"{each} {HOST}\n" for each in before) + BLOCK)
-    machine_of(trail).resolved, machine_of(trail).knocks = (*before, ADDRESS), outcomes
+    machine_of(trail).resolved, machine_of(trail).connections = (*before, ADDRESS), outcomes
 
     problems = [problem_of(trail) for _ in range(3)]
 
@@ -138,14 +138,16 @@ def test_doctor_and_trace_judge_foreign_lines_in_the_same_way(
     trail: Trail, content: str, resolved: Sequence[str], outcome: Outcome
 ) -> None:
     trail.client.hosts.write_text(content)
-    knocks = dict.fromkeys(("::1", "127.0.0.1", "fd00::1", "10.0.0.9"), outcome)
-    machine_of(trail).resolved, machine_of(trail).knocks = resolved, knocks
+    connections = dict.fromkeys(("::1", "127.0.0.1", "fd00::1", "10.0.0.9"), outcome)
+    machine_of(trail).resolved, machine_of(trail).connections = resolved, connections
     try:
         traced = ("ok", "") if name.name(trail) else None
     except ProblemError as error:
         traced = (error.state, error.cause)
 
-    finding = recorded_machine.run_check("hosts-shadows", trail.context, resolves={HOST: resolved}, knocks=knocks)
+    finding = recorded_machine.run_check(
+        "hosts-shadows", trail.context, resolves={HOST: resolved}, connections=connections
+    )
 
     assert (finding.state, finding.cause) == traced
 
@@ -162,7 +164,7 @@ def test_the_address_of_a_line_after_the_correct_one_is_not_probed(trail: Trail,
 @pytest.mark.parametrize("resolved", [(ADDRESS, "192.168.56.77"), ("192.168.56.77", ADDRESS)])
 def test_the_order_of_addresses_from_a_name_server_is_ignored(trail: Trail, resolved: Sequence[str]) -> None:
     trail.client.hosts.write_text("")
-    machine_of(trail).resolved, machine_of(trail).knocks = resolved, {"192.168.56.77": "connected"}
+    machine_of(trail).resolved, machine_of(trail).connections = resolved, {"192.168.56.77": "connected"}
 
     problem = problem_of(trail)
 
@@ -182,7 +184,7 @@ def test_a_conflicting_block_of_another_lab_has_a_fix_without_a_command(
     trail: Trail, content: str, resolved: Sequence[str], outcome: str, expected: tuple[str, str]
 ) -> None:
     trail.client.hosts.write_text(content)
-    machine_of(trail).resolved, machine_of(trail).knocks = resolved, {"192.168.56.77": outcome}
+    machine_of(trail).resolved, machine_of(trail).connections = resolved, {"192.168.56.77": outcome}
 
     problem = problem_of(trail)
 

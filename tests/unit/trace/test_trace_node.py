@@ -18,9 +18,9 @@ from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
 from labctl.host.interfaces import Interface
-from labctl.host.knock import CONNECTED, SILENT, ConnectResult
 from labctl.host.process import Finished
 from labctl.host.routes import TableRoute
+from labctl.host.tcp_connect import CONNECTED, SILENT, ConnectResult
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.lab import Node
 from labctl.providers import clock
@@ -1083,16 +1083,16 @@ def test_without_the_api_the_cause_is_read_from_the_node(world: BreakableLab, mo
 def test_a_node_that_does_not_respond_to_commands_leaves_the_cause_open(
     world: BreakableLab, monkeypatch: pytest.MonkeyPatch, result: Exception | Finished, known_programs: Sequence[str]
 ) -> None:
-    ask = world.provider.ask
+    original = world.provider.run
 
     def respond(node: Node, command: Sequence[str], seconds: float) -> Finished:
         if command[0] in known_programs:
-            return ask(node, command, seconds)
+            return original(node, command, seconds)
         if isinstance(result, Exception):
             raise result
         return result
 
-    monkeypatch.setattr(world.provider, "ask", respond)
+    monkeypatch.setattr(world.provider, "run", respond)
 
     assert world.refuse_connections().problem().cause == "no-connection"
 

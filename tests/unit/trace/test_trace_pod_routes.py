@@ -282,14 +282,14 @@ def test_each_node_is_queried_once(world: BreakableLab) -> None:
     endpoints += [endpoints[1] | {"addresses": [each]} for each in ("10.244.0.7", "10.244.0.8", "fd00::1")]
     provider = world.context.provider
     queried: list[str] = []
-    original = provider.ask
+    original = provider.run
 
     def record(node: Node, command: Sequence[str], seconds: float) -> Finished:
         if "ip_forward" in str(command):
             queried.append(node.name)
         return original(node, command, seconds)
 
-    provider.ask = record  # type: ignore[method-assign]
+    provider.run = record  # type: ignore[method-assign]
 
     assert response_hop(set_responses(world, exchange_of(), timed_out(SECOND), word=REFUSED))["cause"] == "pods-differ"
     assert queried == [A, B]

@@ -464,7 +464,7 @@ EXITING = [
         "lastState": {"terminated": {"exitCode": 1}},
     }
 ]
-UNPULLABLE = [{"name": "coredns", "image": "coredns:0", "state": {"waiting": {"reason": "ErrImagePull"}}}]
+PULL_ERRORS = [{"name": "coredns", "image": "coredns:0", "state": {"waiting": {"reason": "ErrImagePull"}}}]
 REINSTALL = "labctl --name demo ssh demo-control-plane -- sudo kubeadm init phase addon coredns --config /etc/labctl/kubeadm.yaml"
 SELECT = f"{KUBECTL} -n default patch service my-app --type=merge -p"
 DOUBTS: Mapping[str, DoubtCase] = {
@@ -506,7 +506,7 @@ DOUBTS: Mapping[str, DoubtCase] = {
         (f"{KUBECTL} scale -n kube-system deployment coredns --replicas=2",),
     ),
     "CoreDNS without its image": DoubtCase(
-        lambda world: break_coredns(world, 2, containerStatuses=UNPULLABLE),
+        lambda world: break_coredns(world, 2, containerStatuses=PULL_ERRORS),
         4,
         "cluster-dns-down",
         "warning",

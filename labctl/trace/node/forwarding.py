@@ -24,7 +24,7 @@ def forwarding_off(attempt: Attempt) -> ProblemError | None:
     return None if attempt.facts is None else pod_routes.forwarding_off(attempt.lab, attempt.facts)
 
 
-def filtered(attempt: Attempt) -> ProblemError | None:
+def filtered_on_node(attempt: Attempt) -> ProblemError | None:
     """Return a problem if a rule of the node's packet filter drops the packets or the replies."""
     facts = attempt.facts
     if facts is None:
