@@ -33,16 +33,14 @@ def forget(images: NodeImages, box: str) -> Outcome:
 
 
 def forget_bundle(bundle_id: str, report: Progress) -> None:
-    """Remove the boxes of a bundle from every hypervisor that is installed."""
+    """Remove the boxes of a bundle from every hypervisor that is installed; report labctl's other boxes there."""
     machine, box = Machine(), box_name(bundle_id)
     for hypervisor in map(HYPERVISORS.__getitem__, MACHINES):
         if hypervisor.node_images is None or not all(map(machine.has, hypervisor.programs)):
             continue
         removed = forget(hypervisor.node_images(paths.cache(), {}), box)
-        if removed.changed:
-            report(f"removed box {box} from {hypervisor.name}")
-        elif box in removed.text:
-            report(removed.text)
+        if texts := [*([f"removed box {box}"] if removed.changed else []), *filter(None, [removed.text])]:
+            report(f"{hypervisor.name}: {'; '.join(texts)}")
 
 
 def record_left_box(folder: Path, provider: str, box: str) -> None:

@@ -55,6 +55,7 @@ def test_purge_of_an_earlier_destroyed_lab_removes_its_box(
     assert (purgeable.hypervisor, labs.is_destroyed(purgeable)) == (LIBVIRT, True)
     purged = with_fakes(purgeable, provider, FakeCluster(), context.bundle)
     assert execute(up.destroy(purge=True, are_containers=False, is_destroyed=True), purged, watched)
+    assert "other boxes: labctl/another" in [event.text for event in watched.events]
     assert (provider.images.names, lab.folder.exists()) == ({"labctl/another"}, False)
 
 
@@ -81,17 +82,33 @@ def test_a_box_in_use_or_of_an_unreachable_hypervisor_is_kept(context: Context, 
             teardown.remove_images(context, watched.report)
 
 
-@pytest.mark.parametrize("has_libvirt", [True, False])
-def test_boxes_of_a_bundle_are_removed_from_the_installed_hypervisors(
-    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, *, has_libvirt: bool
+@pytest.mark.parametrize(
+    ("listed", "has_libvirt", "reported"),
+    [
+        ((BOX,), True, [f"libvirt: removed box {BOX}"]),
+        ((BOX, "labctl/another"), True, [f"libvirt: removed box {BOX}; other boxes: labctl/another"]),
+        (("labctl/another",), True, ["libvirt: other boxes: labctl/another"]),
+        ((), True, []),
+        ((BOX,), False, []),
+    ],
+)
+def test_boxes_of_a_bundle_are_removed_from_the_installed_hypervisors_and_others_listed(
+    context: Context,
+    watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: tuple[str, ...],
+    reported: list[str],
+    *,
+    has_libvirt: bool,
 ) -> None:
-    forgotten: list[str] = []
+    kept = {*listed}
     absent = {"VBoxManage"} | (set() if has_libvirt else {"virsh"})
     monkeypatch.setattr(boxes, "Machine", lambda: Recorded(absent=absent))
     monkeypatch.setattr(boxes, "MACHINES", ("libvirt",))
-    monkeypatch.setattr(LibvirtImages, "list", lambda _images: (BOX,))
-    monkeypatch.setattr(LibvirtImages, "forget", lambda _images, name: forgotten.append(name))
+    monkeypatch.setattr(LibvirtImages, "list", lambda _images: tuple(kept))
+    monkeypatch.setattr(LibvirtImages, "forget", lambda _images, name: kept.discard(name))
 
     boxes.forget_bundle(context.bundle.id, watched.report)
 
-    assert forgotten == [BOX] * has_libvirt
+    assert watched.texts == reported
+    assert (BOX in kept) is (BOX in listed and not has_libvirt)
