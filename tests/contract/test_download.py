@@ -26,10 +26,11 @@ from labctl.bundle.download.order import Order
 from labctl.bundle.download.recipe import NodeRow
 from labctl.bundle.download.ways import Way
 from labctl.bundle.unfinished import architecture
+from labctl.host.paths import BLOBS
 from labctl.host.reachable import unreachable_reasons
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
-from labctl.transfer import probe
+from labctl.transfer import probe, retries
 from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST
 from labctl.transfer.mirrors import Mirrors, parse_mirrors
 from labctl.transfer.probe import unreachable
@@ -55,6 +56,11 @@ RECIPE = {
     "manifests": [{"path": "manifests/metallb-native.yaml", "url": "https://raw.githubusercontent.com/metallb.yaml"}],
     "node": {"suite": "trixie"},
 }
+
+
+KUBELET = f"/v1.37.2/{architecture()}/kubelet"
+ETCD = "/v2/etcd/manifests/3.7.0-0"
+ETCD_LAYER = f"/v2/etcd/blobs/sha256:{hashlib.sha256(b'layer of etcd').hexdigest()}"
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +136,18 @@ class Upstream:
     def paths(self) -> list[str]:
         """Return the requested paths."""
         return [request.path for request in self.server.requests]
+
+    def contents(self) -> dict[str, bytes]:
+        """Return the files whose digests are known before they are fetched: blobs of images, and programs."""
+        programs = ("/kubeadm", "/kubelet", "/kubectl")
+        return {path: each for path, each in self.server.files.items() if "/blobs/" in path or path.endswith(programs)}
+
+    def missing(self) -> dict[str, int]:
+        """Return the number of bytes of these files that the cache lacks, by path."""
+        cached = {path.name: path.stat().st_size for path in (self.cache / BLOBS).rglob("*") if path.is_file()}
+        names = {path: hashlib.sha256(each).hexdigest() for path, each in self.contents().items()}
+        lacking = {path: len(self.server.files[path]) - cached.get(name, 0) for path, name in names.items()}
+        return {path: size for path, size in lacking.items() if size}
 
     def _blob(self, repository: str, content: bytes) -> str:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -330,6 +348,15 @@ def _without_etcd(upstream: Upstream) -> None:
     del upstream.document["images"][1]
 
 
+def _fault(path: str, fault: Fault) -> Change:
+    def inject(upstream: Upstream) -> None:
+        if fault.cut == 0:  # something has arrived before
+            upstream.server.faults[path] = [Fault(cut=3)]
+        upstream.server.always[path] = fault
+
+    return inject
+
+
 def _image_of_another_architecture(upstream: Upstream) -> None:
     upstream.publish_image("etcd", "3.7.0-0", "x", "riscv64")
 
@@ -353,11 +380,21 @@ def _image_of_another_architecture_in_no_index(upstream: Upstream) -> None:
         (_without_etcd, "recipe-mismatch"),
         (_image_of_another_architecture, "architecture-missing"),
         (_image_of_another_architecture_in_no_index, "architecture-missing"),
+        (_fault(ETCD, Fault(status=429, headers={"Retry-After": "7200"})), "rate-limited"),
+        (_fault(KUBELET, Fault(cut=0)), "source-cut-off"),
+        (_fault(KUBELET, Fault(status=404)), "source-not-found"),
+        (_fault(ETCD_LAYER, Fault(cut=0)), "source-cut-off"),
+        (_fault(ETCD_LAYER, Fault(flip=3)), "digest-mismatch"),
+        (_fault(ETCD_LAYER, Fault(status=503)), "source-failing"),
+        (_fault(ETCD_LAYER, Fault(status=404)), "source-not-found"),  # a registry that has half of the image
+        (_fault(ETCD_LAYER, Fault(status=401)), "login-needed"),
     ],
 )
-def test_invalid_upstream_content_is_one_error_and_leaves_no_bundle(
-    upstream: Upstream, change: Change, identity: str
+def test_a_fault_is_one_error_and_the_next_download_fetches_only_what_is_missing(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, change: Change, identity: str
 ) -> None:
+    monkeypatch.setattr(retries, "PAUSES", (0.0,))
+    files, document = dict(upstream.server.files), json.loads(json.dumps(upstream.document))
     change(upstream)
 
     with pytest.raises(LabError) as raised:
@@ -365,6 +402,13 @@ def test_invalid_upstream_content_is_one_error_and_leaves_no_bundle(
 
     assert raised.value.id == identity
     assert not [*readable_bundles(upstream.cache)]
+
+    upstream.server.files, upstream.document = files, document
+    upstream.server.always.clear()
+    missing = upstream.missing()
+    upstream.server.reset()
+    assert upstream.download().has("images/etcd.tar")
+    assert {path: size for path, size in upstream.server.sent.items() if path in upstream.contents()} == missing
 
 
 def test_another_patch_version_has_the_images_that_its_kubeadm_lists(upstream: Upstream) -> None:
@@ -376,8 +420,13 @@ def test_another_patch_version_has_the_images_that_its_kubeadm_lists(upstream: U
         upstream.publish(f"v1.37.1/{architecture()}/{name}", content, checksum=True)
     upstream.publish_image("etcd", "3.6.9-0", "older")
 
+    first = upstream.download()
+    shared = upstream.contents().keys() - upstream.missing().keys()
+    upstream.server.reset()
+
     bundle = upstream.download("1.37.1")
 
+    assert not shared.intersection(upstream.paths())  # both versions have these images
     assert (bundle.versions["kubernetes"], bundle.versions["etcd"]) == ("1.37.1", "3.6.9")
     assert bundle.image("etcd") == "registry.k8s.io/etcd:3.6.9-0"
-    assert bundle.id != upstream.download().id
+    assert bundle.id != first.id

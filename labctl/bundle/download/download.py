@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, built_image
 from labctl.bundle.download import by_engine, required_images, sources, tools, ways
 from labctl.bundle.download.order import Order
 from labctl.bundle.download.pins import Pins
-from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, repository, tag
+from labctl.bundle.download.recipe import DIGEST, ImageRow, NodeRow, Recipe, archive, repository, tag
 from labctl.bundle.download.sources import PulledImage
 from labctl.bundle.download.ways import Way
 from labctl.bundle.format import DESCRIPTION, Bundle, Image, load, write
@@ -117,9 +118,10 @@ class _Download:
     def _files(self) -> tuple[ImageRow, ...]:
         """Copy binaries and manifests unchanged; return the images of the bundle, which include all that they need."""
         taken = sources.files(self._recipe, self._architecture, self._order.mirrors, self._store, self._report)
-        self._pins.keep({each.url: each.digest for each in taken})
+        digests = {each.url: each.digest for each in taken}
+        self._pins.require(digests)
         for each in taken:
-            self._make((each.path,), each.source, partial(sources.copy, self._store, each))
+            self._make((each.path,), each.source, partial(sources.copy, self._store, each), each.digest)
         kubeadm_output = self._using.images_of_kubeadm(self._bundle.path("bin/kubeadm"), self._recipe.kubernetes)
         rows = required_images.with_versions(
             self._recipe, required_images.kubeadm_images(kubeadm_output), follows=self._order.kubeadm_chooses_images
@@ -127,15 +129,18 @@ class _Download:
         for manifest in self._recipe.manifests:
             text = self._bundle.path(manifest.path).read_text(encoding="utf-8")
             required_images.require_images(rows, required_images.manifest_images(text), manifest.path)
+        self._pins.keep(digests)  # what does not fit the recipe is not recorded: upstream may correct it
         return rows
 
     def _images(self, rows: Sequence[ImageRow]) -> None:
         """Make an archive of every image for this architecture, as its registry serves it."""
         self._report(f"resolving {len(rows)} images")
         images = sources.images([row.reference for row in rows], self._architecture, self._order.mirrors, self._report)
-        self._pins.keep({each.reference: each.digest for each in images})
-        missing = [each for each in images if not is_made(self._bundle, archive(each.reference))]
+        digests = {each.reference: each.digest for each in images}
+        self._pins.require(digests)
+        missing = [each for each in images if not self._has(archive(each.reference), each.source)]
         sources.fetch_layers(missing, self._store, self._report)
+        self._pins.keep(digests)
         for each in missing:
             self._make((archive(each.reference),), each.source, partial(sources.pack, self._store, each))
 
@@ -171,12 +176,20 @@ class _Download:
         make = partial(self._using.make_detector, self._architecture, self._cache, self._report)
         self._make((FAILURE_DETECTOR.path,), FAILURE_DETECTOR.made_from.source, make)
 
-    def _make(self, paths: Sequence[str], source: str, make: Callable[[Path], bool | None]) -> None:
+    def _has(self, path: str, source: str, digest: str = "") -> bool:
+        """Return whether an earlier run made the file from this source, and with this digest if one is given."""
+        return is_made(self._bundle, path) and any(
+            (file.path, file.source) == (path, source) and digest in {"", f"{DIGEST}{file.sha256}"}
+            for file in self._bundle.files
+        )
+
+    def _make(self, paths: Sequence[str], source: str, make: Callable[[Path], bool | None], digest: str = "") -> None:
         """Make files in a scratch folder, move them into place and record them, unless they exist already.
 
-        If `make` returns False, the files cannot be made on this machine, and are left out.
+        If `make` returns False, the files cannot be made on this machine, and are left out. A `digest` is that of a
+        single file.
         """
-        if all(is_made(self._bundle, path) for path in paths):
+        if all(self._has(path, source, digest) for path in paths):
             return
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._bundle.folder) as scratch:
             if make(Path(scratch)) is False:
@@ -192,7 +205,8 @@ class _Download:
         """Write the record of what the bundle was made from, and its bundle.yaml; return the finished bundle."""
         record = {"recipe": self._recipe.model_dump(mode="json", by_alias=True), "digests": self._pins.known()}
         text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-        self._make((RECORD,), "labctl's own record", lambda folder: _write_text(folder / RECORD, text))
+        digest = f"{DIGEST}{hashlib.sha256(text.encode()).hexdigest()}"
+        self._make((RECORD,), "labctl's own record", lambda folder: _write_text(folder / RECORD, text), digest)
         carried = [Image(_tagged(row.reference), archive(row.reference), row.runs_on, row.phase) for row in rows]
         if self._bundle.has(FAILURE_DETECTOR.path):
             carried.append(built_image(self._bundle, FAILURE_DETECTOR))

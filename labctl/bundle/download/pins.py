@@ -32,7 +32,14 @@ class Pins:
             ) from error
 
     def keep(self, digests: Mapping[str, str]) -> None:
-        """Record digests by name. Raises MissingError `upstream-changed` if one differs from the recorded one."""
+        """Record digests by name. Raises MissingError as `require` does."""
+        self.require(digests)
+        known = self.known()
+        if not digests.items() <= known.items():
+            write(self.path, json.dumps({**known, **digests}, indent=1, sort_keys=True).encode() + b"\n")
+
+    def require(self, digests: Mapping[str, str]) -> None:
+        """Raise MissingError `upstream-changed` if a digest differs from the recorded one."""
         known = self.known()
         changed = [
             f"{name} was {known[name]} and is now {digest}"
@@ -45,5 +52,3 @@ class Pins:
                 id="upstream-changed",
                 hint="Find out why before you trust it. To accept the new files, remove " + str(self.path) + ".",
             )
-        if not digests.items() <= known.items():
-            write(self.path, json.dumps({**known, **digests}, indent=1, sort_keys=True).encode() + b"\n")
