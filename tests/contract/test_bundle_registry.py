@@ -6,22 +6,27 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import packages
 import pytest
 import travelling
 from docker_registry import DockerRegistry, log_in, running
 from wire import Wire, relayed
 
 from labctl.bundle import checksums
-from labctl.bundle.format import Bundle
+from labctl.bundle.format import Bundle, load, write
 from labctl.bundle.layout import ARTIFACT, SKELETON, Artefact, artefact
+from labctl.bundle.oci import file
 from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci.pull import PullResult
 from labctl.bundle.oci.push import PushResult, push
 from labctl.bundle.spans import size_of
+from labctl.host import processor
 from labctl.model.errors import LabError
 from labctl.transfer import fetch as fetching
 from labctl.transfer import mirrors, reference, retries
@@ -30,6 +35,8 @@ from labctl.transfer.registry import Registry
 from labctl.transfer.store import BlobStore
 
 pytestmark = pytest.mark.root  # installs docker-registry if it is missing
+LABCTL = Path(sys.executable).with_name("labctl")
+TRAEFIK = "docker.io/library/traefik:2"
 MANIFESTS = 100_000
 """Upper limit of the bytes in addition to blobs: manifests, requests and TLS."""
 
@@ -393,3 +400,57 @@ def test_a_full_disk_is_an_error_with_both_sizes_and_what_has_arrived_is_kept(
         assert travelling.same_files(arrived.bundle.folder, built.folder)
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_up_pulls_the_bundle_of_a_reference_once(room: ClassRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--only bundle` ends before anything is created; `up` needs an ingress controller in the bundle."""
+    built, changed = (_with_controller(room.bundle(processor.architecture(), shop)) for shop in ("shop", "stall"))
+    room.push(built)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(room.folder / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(room.folder / "state"))
+    monkeypatch.chdir(room.folder)
+
+    def up(*options: str) -> dict[str, Any]:
+        room.wire.reset()
+        words = (str(LABCTL), "-o", "json", "up", "--isolated", "--only", "bundle", *options)
+        completed = subprocess.run([*words, "--bundle", f"oci://{room.reference}"], capture_output=True, check=False)
+        result: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
+        error = result["error"] or {"id": None}
+        return {"code": completed.returncode, "changed": result["changed"], "error": error["id"]}
+
+    assert up("--offline") == {"code": 3, "changed": False, "error": "bundle-not-pulled"}
+    assert up() == {"code": 0, "changed": True, "error": None}
+    assert travelling.same_files(room.folder / "cache/labctl/bundles" / built.id, built.folder)
+    assert up() == {"code": 0, "changed": False, "error": None}
+    assert room.wire.received < MANIFESTS
+    assert up("--offline") == {"code": 0, "changed": False, "error": None}
+    assert room.wire.received == 0
+    room.push(changed)
+    assert up() == {"code": 3, "changed": False, "error": "reference-moved"}
+
+
+def _with_controller(built: Bundle) -> Bundle:
+    """Return the bundle with one of its images described as that of an ingress controller."""
+    images = [replace(each, reference=TRAEFIK) if "saved" in each.archive else each for each in built.images]
+    write(replace(built, images=tuple(images)))
+    return load(built.folder)
+
+
+def test_another_tool_reads_the_images_of_a_pushed_and_of_an_exported_bundle(room: ClassRoom) -> None:
+    packages.install(("skopeo",), ("skopeo",))
+    built = room.bundle()
+    room.push(built)
+    exported = room.folder / "bundle.tar"
+    file.export(artefact(built), exported, _silent)
+    registry = f"docker://{str(room.reference).removesuffix(f':{room.tag}')}"
+    (room.folder / "ca.crt").symlink_to(room.registry.certificate)
+    login = (f"--authfile={room.folder}/docker/config.json", f"--src-cert-dir={room.folder}")
+
+    for image in artefact(built).images:
+        for number, source in enumerate((f"{registry}:{image.tag}", f"oci-archive:{exported}:{image.tag}")):
+            copy = room.folder / f"{image.tag}-{number}"
+            subprocess.run(["skopeo", "--insecure-policy", "copy", *login, source, f"dir:{copy}"], check=True)
+            layers = json.loads((copy / "manifest.json").read_bytes())["layers"]
+            assert [each["digest"] for each in layers] == [
+                each["digest"] for each in json.loads(image.manifest.content)["layers"]
+            ]
