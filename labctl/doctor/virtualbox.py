@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from labctl.context import Context
@@ -27,14 +26,18 @@ def check_virtualbox(_context: Context, machine: Machine) -> Finding:
 
 def check_host_only_range(context: Context, machine: Machine) -> Finding:
     """Check that VirtualBox allows host-only networks in the lab's range."""
-    network = context.lab.network
-    # An entry is `* 10.0.0.0/8 192.168.0.0/16`; a # starts a comment.
-    written = re.sub(r"#.*|\*", "", machine.read(HOST_ONLY_FILE) or HOST_ONLY).split()
+    network, text = context.lab.network, machine.read(HOST_ONLY_FILE)
+    # Each range is in a line such as `* 10.0.0.0/8 192.168.0.0/16`. A file without one allows nothing.
+    lines = [line.strip() for line in (f"* {HOST_ONLY}" if text is None else text).splitlines()]
+    written = [each for line in lines if line.startswith("*") for each in line[1:].split()]
     allowed = [parsed for each in written if (parsed := ipv4_network(each)) is not None]
     ranges = " ".join(map(str, allowed))
     if any(map(network.subnet_of, allowed)):
         return ok(f"{network} is in {ranges}")
+    # With the file, the default range is allowed only if the file names it.
+    added = f"{HOST_ONLY} {network}" if text is None else f"{network}"
+    folder = f"sudo mkdir -p {HOST_ONLY_FILE.parent} && " if text is None else ""
     return broken(
-        f"VirtualBox allows host-only networks in {ranges} only; the lab's is {network}",
-        f"Allow it: `echo '* {network}' | sudo tee -a {HOST_ONLY_FILE}`.",
+        f"VirtualBox allows {f'host-only networks in {ranges} only' if ranges else 'no host-only network'}; the lab's is {network}",
+        f"Allow it: `{folder}echo '* {added}' | sudo tee -a {HOST_ONLY_FILE}`.",
     )

@@ -93,6 +93,8 @@ class Limits:
     """The part of it reserved for asking nodes what is lost between them."""
 
     # a node's assembly
+    ssh: float = 600
+    """Until a machine answers SSH."""
     node_address: float = 60
     containerd: float = 60
     control_plane: float = 600
@@ -162,6 +164,9 @@ class Limits:
 NORMAL = Limits()
 
 
+UNCHANGED = ("ssh", "status_update")
+"""Limits that are as long for slow nodes: an emulated machine answers SSH within a minute, and a slow node can answer
+one request every few seconds as well."""
 SELDOM = 4
 """By how much the interval of the checks for failed nodes is extended further on slow nodes."""
 
@@ -172,5 +177,4 @@ def limits(slowness: int) -> Limits:
     slow = {name: round(value * slowness, 3) for name, value in asdict(NORMAL).items()}
     if slowness > 1:  # a check is an SSH login, which costs a slow node ten seconds of processor time
         slow["node_check"] *= SELDOM
-    # Not multiplied: a slow node can also answer one request every few seconds.
-    return replace(Limits(**slow), status_update=NORMAL.status_update)
+    return replace(Limits(**slow), **{name: getattr(NORMAL, name) for name in UNCHANGED})

@@ -168,6 +168,30 @@ def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMach
     assert list(machine.path(HOME).glob(".cache/labctl/checked/*.libvirt")) == []
 
 
+@pytest.mark.parametrize(
+    ("place", "size", "act"),
+    [(HOME / ".vagrant.d", "300k", "prepare"), (POOL, "100k", "prepare"), (POOL, "204k", "up")],
+    ids=["adding the box", "uploading its image", "creating the disks"],
+)
+def test_a_full_disk_is_one_error_and_leaves_nothing(
+    machine: LibvirtMachine, image: str, place: Path, size: str, act: str
+) -> None:
+    _drive(machine, "forget")
+    mount = ("mount", "-t", "tmpfs", "-o", f"size={size},uid={libvirt_machine.UID}", "tmpfs", str(place))
+    machine.run("root", *mount)
+    try:
+        if act == "up":
+            _drive(machine, "prepare")  # there is room for the image
+        before = machine.names("vol-list")
+        full = _drive(machine, act)
+        assert (full["error"], machine.names("vol-list"), machine.names("list")) == ("disk-full", before, [])
+    finally:
+        machine.run("root", "umount", str(place))
+    assert _drive(machine, "prepare") == {"volume": image}
+    if act == "up":
+        _kill_while_waiting(machine)
+
+
 def test_foreign_objects_are_neither_used_nor_changed(machine: LibvirtMachine, image: str) -> None:
     _define(machine, "net-define", FOREIGN_NETWORK.format(56))
     _define(machine, "define", FOREIGN_DOMAIN.format("theirs"))

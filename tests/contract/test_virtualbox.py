@@ -325,6 +325,18 @@ def test_the_double_refuses_what_virtualbox_refuses(
 
 
 @pytest.mark.parametrize(
+    ("allowed", "code"), [("* 10.20.0.0/16\n", 0), ("# * 10.20.0.0/16\n* 192.168.0.0/16\n", 1), ("", 1)]
+)
+def test_the_double_allows_the_host_only_networks_of_its_file(vbox: VBox, allowed: str, code: int) -> None:
+    _vboxmanage("hostonlyif", "create")
+    (vbox.home / "networks.conf").write_text(allowed)
+    moved = _vboxmanage("hostonlyif", "ipconfig", "vboxnet0", "--ip", "10.20.0.1", "--netmask", "255.255.255.0")
+
+    assert moved.returncode == code
+    assert vbox.saved_state()["interfaces"][0]["address"] == ("192.168.56.1" if code else "10.20.0.1")
+
+
+@pytest.mark.parametrize(
     ("written", "instead"),
     [
         ("<rasd:ResourceSubType>AHCI", "<rasd:ResourceSubType>SATA"),
@@ -371,6 +383,8 @@ def test_fix_removes_the_dhcp_server_of_the_labs_network_unless_another_machine_
     assert fixed["virtualbox-dhcp"]["fixed"] is is_alone
     assert fixed["virtualbox-members"]["state"] == ("ok" if is_alone else "broken")
     assert [server["network"] for server in vbox.saved_state()["servers"]] == ([] if is_alone else [DEFAULT_SERVER])
+    _vboxmanage("startvm", machine)
+    assert (vbox.home / "leasing").exists() is not is_alone, "VirtualBox starts the server with the first machine"
 
 
 def _checks(line: list[str], folder: Path) -> dict[str, dict[str, object]]:
