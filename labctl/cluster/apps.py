@@ -1,4 +1,4 @@
-"""Objects of apps in a cluster: find those that labctl applied, and remove those that are no longer configured."""
+"""Objects of apps in a cluster: find those that labctl applied, remove obsolete ones, and spread pods over the nodes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from labctl.cluster import unready
+from labctl.cluster.state import not_ready_reason
 from labctl.model.errors import RefusedError
 from labctl.model.kinds import ROUTE, Kind
 from labctl.model.lab import FIELD_MANAGER, Lab
@@ -89,3 +91,35 @@ def remove_obsolete_apps(cluster: Cluster, lab: Lab) -> list[str]:
         and is_applied_by_labctl(existing)
         and cluster.delete(api_version, kind, existing["metadata"]["name"], "default")
     ]
+
+
+def spread_pods(cluster: Cluster, lab: Lab, app: str) -> list[str]:
+    """Delete pods of an app until they are spread evenly over the nodes that can take them; return those pods.
+
+    Kubernetes does not rebalance running pods: after a node failure, they stay on the nodes that took them over.
+    """
+    live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
+    names = [node.name for node in lab.serving_nodes if _accepts_pods(live.get(node.name))]
+    pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    current = cluster.get("apps/v1", "Deployment", app, "default")
+    for pod in unready.pods_of(cluster, current) if current else ():
+        node = pod["spec"].get("nodeName")
+        if node in pods:
+            pods[node].append(pod)
+    crowded = []
+    counts = {node: len(node_pods) for node, node_pods in pods.items()}
+    while counts and max(counts.values()) > min(counts.values()) + 1:
+        fullest, emptiest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        counts[fullest] -= 1
+        counts[emptiest] += 1
+        crowded.append(pods[fullest].pop()["metadata"]["name"])
+    return [name for name in crowded if cluster.delete("v1", "Pod", name, "default")]
+
+
+def _accepts_pods(node: dict[str, Any] | None) -> bool:
+    """Return whether the node accepts an app's pods: Ready, not cordoned, and without a taint against them."""
+    if node is None or not_ready_reason(node):
+        return False
+    spec = node.get("spec", {})
+    repels = {taint["effect"] for taint in spec.get("taints") or ()} & {"NoSchedule", "NoExecute"}
+    return not repels and not spec.get("unschedulable")

@@ -26,8 +26,17 @@ NOT_JOINED = "it has not joined"
 def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
     """Return the reason for each of the lab's nodes that is not Ready."""
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
-    reasons = {node.name: _not_ready_reason(live.get(node.name)) for node in lab.nodes}
+    reasons = {node.name: not_ready_reason(live.get(node.name)) for node in lab.nodes}
     return {name: reason for name, reason in reasons.items() if reason}
+
+
+def not_ready_reason(node: dict[str, Any] | None) -> str:
+    """Return why a node is not Ready, or an empty text; None is a node that the cluster does not know."""
+    if node is None:
+        return NOT_JOINED
+    conditions: list[dict[str, Any]] = node.get("status", {}).get("conditions", [])
+    ready = next((condition for condition in conditions if condition["type"] == "Ready"), {})
+    return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))
 
 
 def lease_times(cluster: Cluster) -> dict[str, datetime]:
@@ -174,50 +183,10 @@ def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
     return {pod["metadata"]["name"]: _containers(pod) for pod in pods if unready.is_ready(pod)}
 
 
-def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
-    """Delete pods of an app until they are spread evenly over the nodes that can take them; return those pods.
-
-    Kubernetes does not rebalance running pods: after a node failure, they stay on the nodes that took them over.
-    """
-    live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
-    names = [node.name for node in lab.serving_nodes if _accepts_pods(live.get(node.name))]
-    pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    current = cluster.get("apps/v1", "Deployment", app, "default")
-    for pod in unready.pods_of(cluster, current) if current else ():
-        node = pod["spec"].get("nodeName")
-        if node in pods:
-            pods[node].append(pod)
-    crowded = []
-    counts = {node: len(node_pods) for node, node_pods in pods.items()}
-    while counts and max(counts.values()) > min(counts.values()) + 1:
-        fullest, emptiest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        counts[fullest] -= 1
-        counts[emptiest] += 1
-        crowded.append(pods[fullest].pop()["metadata"]["name"])
-    return [name for name in crowded if cluster.delete("v1", "Pod", name, "default")]
-
-
 def _containers(pod: dict[str, Any]) -> set[str]:
     """Return the ids of a pod's running containers, without the runtime's prefix."""
     statuses: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses", [])
     return {each["containerID"].rpartition("//")[2] for each in statuses if each.get("containerID")}
-
-
-def _accepts_pods(node: dict[str, Any] | None) -> bool:
-    """Return whether the node accepts an app's pods: Ready, not cordoned, and without a taint against them."""
-    if node is None or _not_ready_reason(node):
-        return False
-    spec = node.get("spec", {})
-    repels = {taint["effect"] for taint in spec.get("taints") or ()} & {"NoSchedule", "NoExecute"}
-    return not repels and not spec.get("unschedulable")
-
-
-def _not_ready_reason(node: dict[str, Any] | None) -> str:
-    if node is None:
-        return NOT_JOINED
-    conditions: list[dict[str, Any]] = node.get("status", {}).get("conditions", [])
-    ready = next((condition for condition in conditions if condition["type"] == "Ready"), {})
-    return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))
 
 
 def has_event(cluster: Cluster, namespace: str, service: str) -> bool:

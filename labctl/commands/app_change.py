@@ -65,7 +65,7 @@ class Change:
 
         An app that the lab's ingress controller rejects is not written: `up` could not deploy it either.
         """
-        write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _say: self._write_step())
+        write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _report: self._write_step())
         if self.context is None:
             return (write,)
         return (

@@ -31,7 +31,7 @@ KINDS = tuple(
 
 def secrets_of(folder: Path) -> frozenset[str]:
     """Return the secrets of the lab in this state folder, each in every form that files and manifests use."""
-    files = [path for path in folder.glob("pki/*") if path.suffix not in PUBLIC]
+    files = [path for path in (folder / lab_folder.PKI).glob("*") if path.suffix not in PUBLIC]
     keys = [line.partition(":")[2].strip() for line in _lines(folder / lab_folder.KUBECONFIG) if "key-data:" in line]
     return frozenset(form for secret in (*map(_read, files), *keys) for form in _forms(secret))
 

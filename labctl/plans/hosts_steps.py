@@ -16,7 +16,7 @@ from labctl.plans import teardown
 from labctl.plans.plan import Outcome
 
 
-def sync_hosts(context: Context, _say: Progress) -> Outcome:
+def sync_hosts(context: Context, _report: Progress) -> Outcome:
     """Write the live address of every hostname into the hosts file, or leave it to the user if rights are missing."""
     try:
         return write_hosts(context)

@@ -27,7 +27,7 @@ def halt_nodes(context: Context, report: Progress, *, chosen: Collection[str] = 
     return Outcome(bool(halted), f"{len(halted)} nodes halted")
 
 
-def halt_isolation(context: Context, _say: Progress) -> Outcome:
+def halt_isolation(context: Context, _report: Progress) -> Outcome:
     """Stop the Engine of an isolated lab; keep its network."""
     if context.isolated and (owner := context.isolation.other_owner()):
         return Outcome(changed=False, text=f"it is not running: the namespace belongs to the lab in {owner}")
@@ -44,7 +44,7 @@ def has_own_hosts(context: Context) -> bool:
     return context.isolated and os.path.realpath(context.lab.hosts_file) == os.path.realpath(MACHINES_HOSTS)
 
 
-def leave_hosts(context: Context, _say: Progress) -> Outcome:
+def leave_hosts(context: Context, _report: Progress) -> Outcome:
     """Remove the lab's block from this machine's hosts file; if that fails, report what is left.
 
     The /etc/hosts of an isolated lab is removed with its namespace; any other file belongs to this machine.
@@ -69,7 +69,7 @@ def remove_nodes(context: Context, report: Progress) -> Outcome:
     return Outcome(removed.changed, removed.left)
 
 
-def remove_images(context: Context, _say: Progress) -> Outcome:
+def remove_images(context: Context, _report: Progress) -> Outcome:
     """Remove the box and image of the lab's machines, unless other labs use them; report labctl's other boxes."""
     images, left = context.node_images, boxes.left_box(context.folder)
     if images is None:
@@ -77,7 +77,7 @@ def remove_images(context: Context, _say: Progress) -> Outcome:
     return boxes.forget(images, left[1] if left else context.machine_box)
 
 
-def remove_isolation(context: Context, _say: Progress) -> Outcome:
+def remove_isolation(context: Context, _report: Progress) -> Outcome:
     """Remove the lab's namespace, processes, interfaces and rules; keep those of another lab of the same name."""
     if not context.isolated:
         return Outcome(changed=False)
@@ -86,7 +86,7 @@ def remove_isolation(context: Context, _say: Progress) -> Outcome:
     return Outcome(context.isolation.remove())
 
 
-def forget_kubeconfig(context: Context, _say: Progress) -> Outcome:
+def forget_kubeconfig(context: Context, _report: Progress) -> Outcome:
     """Remove what `labctl kubeconfig --merge` added to the user's kubeconfig; if that fails, report what is left."""
     from labctl.cluster import user_kubeconfig  # noqa: PLC0415 - yaml takes 30 ms, and few plans read a kubeconfig
 
@@ -96,7 +96,7 @@ def forget_kubeconfig(context: Context, _say: Progress) -> Outcome:
         return Outcome(changed=False, text=f"the lab's entries are left: {error.message}")
 
 
-def remove_state(context: Context, _say: Progress) -> Outcome:
+def remove_state(context: Context, _report: Progress) -> Outcome:
     """Remove everything from the lab's folder except its logs, the copy of the hosts file, and the name of its box."""
     if not context.hypervisor.are_containers:
         boxes.record_left_box(context.folder, context.lab.provider, context.machine_box)
@@ -104,7 +104,7 @@ def remove_state(context: Context, _say: Progress) -> Outcome:
     return Outcome(changed=True)
 
 
-def remove_folder(context: Context, _say: Progress) -> Outcome:
+def remove_folder(context: Context, _report: Progress) -> Outcome:
     """Remove the lab's folder, including its logs."""
     lab_folder.empty(context.folder)
     context.folder.rmdir()

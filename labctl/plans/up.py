@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from labctl.cluster import apps, state
+from labctl.cluster import apps
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
@@ -127,7 +127,7 @@ def _without_kvm(context: Context) -> str:
     return f"{accelerator.emulation_consequence(acceleration, context.lab.slowness)}. {acceleration.fix}"
 
 
-def isolate(context: Context, _say: Progress) -> Outcome:
+def isolate(context: Context, _report: Progress) -> Outcome:
     """Create the lab's namespace and start its Engine."""
     if saved_lab.read(context.folder) is None:
         # Record the lab first, so that `destroy` finds what an interrupted run leaves behind.
@@ -136,7 +136,7 @@ def isolate(context: Context, _say: Progress) -> Outcome:
     return Outcome(isolation.ensure(), f"network namespace {isolation.namespace}")
 
 
-def render(context: Context, _say: Progress) -> Outcome:
+def render(context: Context, _report: Progress) -> Outcome:
     """Write every file of the lab into its folder, and record what they are made from."""
     from labctl.plans import controller_images  # noqa: PLC0415 - as the next one
     from labctl.plans.lab_files import write_lab  # noqa: PLC0415 - cryptography takes 0.1 s, and few plans need a key
@@ -225,7 +225,7 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
         freed |= {app.name} if f"{ROUTE.name} {app.name}" in applied_now else set()
         changed += applied_now
     removed += _remove_others(context, report)
-    moved = [pod for app in context.lab.apps for pod in state.spread(context.cluster, context.lab, app.name)]
+    moved = [pod for app in context.lab.apps for pod in apps.spread_pods(context.cluster, context.lab, app.name)]
     if moved:
         report(f"moving {', '.join(moved)} to nodes with fewer pods")
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))

@@ -135,7 +135,9 @@ def test_a_failed_command_is_shown_with_its_output(
 
     assert exit_code(performance) is ExitCode.BROKEN
     assert "three\n" in capsys.readouterr().out
-    assert "`kubectl colours` ended with exit code 3, expected was 0" in str(performance.error)
+    (scene,) = performance.report["scenes"]
+    assert [(command["command"], command["code"]) for command in scene["commands"]] == [("kubectl colours", 3)]
+    assert "`kubectl colours`" in str(performance.error)
 
 
 def test_a_missing_program_is_an_error(lab: Context, home: Path) -> None:
@@ -144,7 +146,8 @@ def test_a_missing_program_is_an_error(lab: Context, home: Path) -> None:
     performance = play(lab, {"PATH": str(home)})
 
     assert exit_code(performance) is ExitCode.PROVIDER
-    assert "cannot run kubectl: No such file or directory" in str(performance.error)
+    assert performance.error is not None
+    assert performance.error.id == "tool-not-started"
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -119,8 +119,7 @@ def test_up_reports_everything_that_is_missing_at_once(machine: ToolMachine) -> 
 
     assert code == 3
     assert result["error"]["id"] == "machine-not-ready"
-    assert "not on this machine: vagrant" in result["error"]["message"]
-    assert "/nowhere/hosts" in result["error"]["message"]
+    assert all(each in result["error"]["message"] for each in ("vagrant", "/nowhere/hosts"))
 
 
 # Machine itself

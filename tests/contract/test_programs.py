@@ -50,7 +50,7 @@ def test_a_program_may_exit_before_it_has_read_all_input() -> None:
     assert feed(["wc", "-c"], write, timeout=10).out.split() == [str(4 << 20)]
     early = feed(["sh", "-c", "echo full; exit 3"], write, timeout=10)
     assert (early.code, early.last_lines) == (3, ("full",))
-    with pytest.raises(ProviderError, match="took more than 1 s") as raised:
+    with pytest.raises(ProviderError, match=r"\b1 s") as raised:
         feed(["sleep", "60"], write, timeout=1)
     assert raised.value.id == "tool-timeout"
 
@@ -124,7 +124,7 @@ def test_a_program_that_reads_input_can_be_killed_by_another_thread() -> None:
 def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
 
-    with pytest.raises(ProviderError, match="took more than 1 s") as raised:
+    with pytest.raises(ProviderError, match=r"\b1 s") as raised:
         run(["sh", "-c", f"sleep 60 & echo $! >{pid}; wait"], timeout=1)
 
     assert raised.value.id == "tool-timeout"
@@ -133,7 +133,7 @@ def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Pat
 
 
 def test_a_missing_program_is_named() -> None:
-    with pytest.raises(ProviderError, match="cannot run no-such-program") as raised:
+    with pytest.raises(ProviderError, match="no-such-program") as raised:
         run(["no-such-program"])
 
     assert raised.value.id == "tool-not-started"
@@ -141,7 +141,7 @@ def test_a_missing_program_is_named() -> None:
 
 
 def test_a_failed_check_raises_the_callers_error_with_the_last_lines() -> None:
-    with pytest.raises(MissingError, match="exit code 2") as raised:
+    with pytest.raises(MissingError, match=r"\b2\b") as raised:
         check(["sh", "-c", "echo 'odd' >&2; exit 2"], error=MissingError, hint="Make room.")
 
     assert raised.value.details == ("odd",)

@@ -33,6 +33,17 @@ DOCUMENTS = sorted(
 )
 PINS = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (CHECKOUT / ".ci/constraints.txt").read_text(), re.MULTILINE))
 
+UNBOUNDED = {"cryptography", "kubernetes", "rich"}
+"""Packages without an upper bound, for the reason in pyproject.toml."""
+README_SECTIONS = [
+    "Who it is for",
+    "Quick start",
+    "The first five minutes",
+    "What it changes on the machine",
+    "Documentation",
+    "Tests",
+]
+MEASURED = ("docs/performance.md", "docs/reliability.md")
 HOSTS = {
     "apt.releases.hashicorp.com",
     "asciinema.org",
@@ -71,6 +82,26 @@ def test_every_command_of_a_workflow_is_a_script_that_also_runs_locally() -> Non
         assert os.access(CHECKOUT / script, os.X_OK), command
         assert script == ".ci/run" or script in run_here, f"nothing here runs {script}"
         assert re.fullmatch(r"\.ci/\w+( --\w+)*", command), f"put this into a script of .ci/: {command}"
+
+
+def test_the_readme_has_its_sections_in_the_order_that_a_newcomer_needs() -> None:
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == README_SECTIONS
+    assert re.search(r"\]\(docs/\w+\.svg\)", text.partition("## ")[0]), "a picture stands above the first section"
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    (command,) = re.findall(r"^pip install .*$", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert command in (CHECKOUT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_pre_commit_runs_scripts_of_this_repository_and_fetches_none() -> None:
+    repositories = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_bytes())["repos"]
+
+    assert {each["repo"] for each in repositories} == {"local"}
+    assert [hook["entry"] for each in repositories for hook in each["hooks"]] == [".ci/lint"]
 
 
 def test_every_action_is_pinned_to_a_commit_and_names_its_release() -> None:
@@ -151,15 +182,21 @@ def test_the_constraints_pin_every_package_with_checksums() -> None:
     ] == []
 
 
-def test_the_constraints_satisfy_the_requirements_of_the_project() -> None:
-    lines = [*PROJECT["dependencies"], *PYPROJECT["build-system"]["requires"]]
-    for extra in PROJECT["optional-dependencies"].values():
-        lines += extra
+def _requirements() -> list[Requirement]:
+    extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    return list(map(Requirement, [*PROJECT["dependencies"], *PYPROJECT["build-system"]["requires"], *extras]))
 
+
+def test_requirements_have_an_upper_bound_where_a_major_release_could_break_labctl() -> None:
+    unbounded = {each.name for each in _requirements() if not any("<" in bound.operator for bound in each.specifier)}
+
+    assert unbounded == UNBOUNDED
+
+
+def test_the_constraints_satisfy_the_requirements_of_the_project() -> None:
     wrong = {
-        line: PINS.get(canonicalize_name(required.name))
-        for line in lines
-        for required in [Requirement(line)]
+        str(required): PINS.get(canonicalize_name(required.name))
+        for required in _requirements()
         if PINS.get(canonicalize_name(required.name), "0") not in required.specifier
     }
     assert wrong == {}, "`pip install '.[release]'`, run .ci/lock and commit what it writes"
@@ -190,6 +227,16 @@ def test_files_named_in_documents_exist(name: str) -> None:
 
     patterns = [path.replace("TOOL-ID", "*").replace("NAME", "*").rstrip("/") for path in paths]
     assert [pattern for pattern in patterns if not list(CHECKOUT.glob(pattern))] == []
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_section_with_figures_names_the_command_that_measures_them_again(name: str) -> None:
+    sections = re.split(r"^#{1,2} ", (CHECKOUT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    with_figures = [section for section in sections if "\n| " in section]
+
+    assert len(with_figures) > 1
+    without = [each for each in with_figures if not re.search(r"`(python bench/\w+\.py|pytest --everything)", each)]
+    assert [section.partition("\n")[0] for section in without] == []
 
 
 def _host(url: str) -> str:

@@ -266,19 +266,19 @@ def test_a_saved_lab_ignores_later_changes_of_the_file(home: Path) -> None:
 
 
 def test_a_lab_without_a_record_is_not_found() -> None:
-    with pytest.raises(MissingError, match="no lab demo") as raised:
+    with pytest.raises(MissingError, match="demo") as raised:
         labs.saved(OPTIONS)
 
     assert raised.value.id == "lab-not-found"
 
 
 def test_leftovers_of_a_destroyed_lab_can_only_be_purged() -> None:
-    with pytest.raises(MissingError, match="no lab demo"):
+    with pytest.raises(MissingError, match="demo"):
         labs.removable(OPTIONS, purge=True)
 
     paths.state("demo").mkdir(parents=True)
     assert labs.removable(OPTIONS, purge=True).folder == paths.state("demo")
-    with pytest.raises(MissingError, match="no lab demo"):
+    with pytest.raises(MissingError, match="demo"):
         labs.removable(OPTIONS)
 
 
@@ -430,10 +430,10 @@ def test_the_ingress_controller_is_read_from_the_manifests_if_the_bundle_is_miss
 
 
 def test_a_missing_program_is_reported(context: Context, home: Path) -> None:
-    with pytest.raises(MissingError, match="kubectl is not on PATH"):
+    with pytest.raises(MissingError, match="kubectl"):
         labs.replace_process(context, ["kubectl"], {"PATH": str(home)})
     (home / "script").touch(mode=0o644)
-    with pytest.raises(MissingError, match=r"\./script: no such executable file"):
+    with pytest.raises(MissingError, match=r"\./script"):
         labs.replace_process(context, ["./script"], {"PATH": str(home)})
 
 

@@ -156,7 +156,10 @@ def test_a_failed_part_is_listed_as_missing_in_the_export(
     assert re.search("no answer|KeyError", absent["reason"])
 
 
-def test_a_lab_that_was_never_up_is_exported(context: Context, tmp_path: Path, lab: Context) -> None:
+def test_a_lab_that_was_never_up_is_exported(
+    context: Context, tmp_path: Path, lab: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "provider", FakeProvider())
     never_up = Context(context.lab, tmp_path / "nothing", lab.cache)
 
     report = logs.export(never_up, tmp_path / "out", ())

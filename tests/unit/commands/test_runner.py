@@ -52,10 +52,10 @@ def _plan(acts: list[str], *, fails: BaseException | None = None) -> Plan[Contex
             raise fails
         return Outcome(changed)
 
-    def outer(_context: Context, _say: Progress) -> Outcome:
+    def outer(_context: Context, _report: Progress) -> Outcome:
         return run("outside", changed=True)
 
-    def inner(_context: Context, _say: Progress) -> Outcome:
+    def inner(_context: Context, _report: Progress) -> Outcome:
         return run("inside", changed=False)
 
     return (
@@ -85,7 +85,7 @@ def test_all_steps_of_a_lab_that_is_not_isolated_run_on_this_machine(
 
 
 def test_output_of_tools_during_a_plan_is_in_the_labs_log(context: Context) -> None:
-    def act(_context: Context, _say: Progress) -> Outcome:
+    def act(_context: Context, _report: Progress) -> Outcome:
         log.write(4711, "said")
         return Outcome(changed=False)
 
@@ -132,9 +132,9 @@ def test_a_plan_of_outer_steps_is_refused_inside_the_labs_network(
 def test_the_result_has_the_state_of_the_hosts_file(
     context: Context, capsys: pytest.CaptureFixture[str], state: Literal["written", "pending", "not needed"]
 ) -> None:
-    step: Step[Context] = Step("hosts", "", lambda _context, _say: Outcome(changed=False, hosts=HostsEntry(state)))
+    step: Step[Context] = Step("hosts", "", lambda _context, _report: Outcome(changed=False, hosts=HostsEntry(state)))
 
-    _run(OPTIONS, context, (step, Step("verify", "", lambda _context, _say: Outcome(changed=False))))
+    _run(OPTIONS, context, (step, Step("verify", "", lambda _context, _report: Outcome(changed=False))))
 
     assert _results(capsys)[0]["hosts"] == state
 
@@ -146,7 +146,7 @@ def test_the_result_has_the_state_of_the_hosts_file(
 def test_the_hosts_file_is_pending_if_a_run_fails_before_the_step_hosts(
     context: Context, capsys: pytest.CaptureFixture[str], apps: int, names: list[str], state: str
 ) -> None:
-    def fail(_context: Context, _say: Progress) -> Outcome:
+    def fail(_context: Context, _report: Progress) -> Outcome:
         raise MissingError("no", id="no")
 
     changed = replace(context, lab=replace(context.lab, apps=context.lab.apps[:apps]))
@@ -160,7 +160,7 @@ def test_steps_ask_before_the_first_step_runs_and_never_with_json(context: Conte
     acts: list[str] = []
 
     def step_that_asks(name: str) -> Step[Context]:
-        def act(_context: Context, _say: Progress) -> Outcome:
+        def act(_context: Context, _report: Progress) -> Outcome:
             acts.append(name)
             return Outcome(changed=False)
 
@@ -256,7 +256,7 @@ def test_a_run_in_the_cache_uses_the_configured_mirrors_and_refuses_an_invalid_f
     monkeypatch.chdir(tmp_path)
     tables: list[tuple[tuple[str, str], ...]] = []
 
-    def record_mirrors(context: Context, _say: Progress) -> Outcome:
+    def record_mirrors(context: Context, _report: Progress) -> Outcome:
         tables.append(context.lab.mirrors)
         return Outcome(changed=False)
 
@@ -282,7 +282,7 @@ def test_a_bundle_is_pulled_before_the_first_step(
         pulls.append((str(reference), options))
         return PullResult(replace(context.bundle, folder=context.folder / "pulled"), "sha256:0", changed=True)
 
-    def look(given: Context, _say: Progress) -> Outcome:
+    def look(given: Context, _report: Progress) -> Outcome:
         return Outcome(changed=False, text=str(given.bundle_folder))
 
     monkeypatch.setattr(pulling, "pull", pull)

@@ -169,7 +169,7 @@ def test_an_invalid_demo_is_refused_with_its_wrong_key(text: str, key: str, tmp_
 
 
 def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"cannot read the demo {tmp_path}: it is a folder") as caught:
+    with pytest.raises(UsageError, match=str(tmp_path)) as caught:
         script.read(tmp_path)
 
     assert caught.value.id == "demo-invalid"
@@ -250,7 +250,7 @@ def test_a_name_with_a_slash_or_yaml_suffix_is_a_file(name: str) -> None:
 @pytest.mark.usefixtures("demos")
 @pytest.mark.parametrize("name", ["fly", "fly.yaml", "./fly", "../own/fly"])
 def test_an_unknown_demo_lists_the_existing_ones(name: str) -> None:
-    with pytest.raises(UsageError, match=f"there is no demo {name}") as caught:
+    with pytest.raises(UsageError, match=name) as caught:
         script.find(name)
 
     assert caught.value.id == "demo-unknown"

@@ -62,7 +62,7 @@ def test_a_reason_that_exceeds_its_patience_ends_the_wait_with_its_id_hint_and_d
     refused = Pending("refused", "probe-fails", "describe", 3, lambda: ("the log",))
     poll = _poll_results(Pending("starting"), refused, Pending("restarting"), *[refused] * 9)
 
-    with pytest.raises(NotReadyError, match=r"^gave up waiting for the app: refused$") as caught:
+    with pytest.raises(NotReadyError, match=r"the app.*refused") as caught:
         until(poll, what="the app", timeout=60, interval=1, clock=clock, sleep=clock.sleep)
 
     assert (caught.value.id, caught.value.hint, caught.value.details) == ("probe-fails", "describe", ("the log",))
@@ -108,7 +108,7 @@ def test_the_error_after_the_timeout_has_the_id_and_the_details_of_the_last_reas
     clock = FakeClock()
     slow = Pending("slow", "probe-fails", details=lambda: ("the log",))
 
-    with pytest.raises(NotReadyError, match="after 2 s waiting for it: slow") as caught:
+    with pytest.raises(NotReadyError, match=r"\b2 s\b.*slow") as caught:
         until(lambda: slow, what="it", timeout=2, hint="look", interval=1, clock=clock, sleep=clock.sleep)
 
     assert (caught.value.id, caught.value.hint, caught.value.details) == ("probe-fails", "look", ("the log",))

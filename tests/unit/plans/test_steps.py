@@ -333,12 +333,12 @@ def test_offline_virtual_machines_need_a_bundle_with_their_box(context: Context)
 def test_unreachable_servers_are_named_if_a_version_needs_a_download(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_choice, "unreachable_reasons", lambda *_arguments: ("quay.io cannot be reached",))
+    monkeypatch.setattr(bundle_choice, "unreachable_reasons", lambda *_arguments: ("quay.io: refused",))
     requested = replace(context, lab=lab(kubernetes="1.37.1"), bundle_folder=None)
     with pytest.raises(MissingError) as raised:
         bundle_choice.choose_bundle(requested, watched.report)
     assert raised.value.id == "bundle-version"
-    assert "quay.io cannot be reached" in raised.value.message
+    assert "quay.io: refused" in raised.value.message
 
 
 @pytest.mark.usefixtures("keyed")
