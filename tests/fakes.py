@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,6 +31,7 @@ from labctl.model.limits import Limits
 from labctl.providers.docker_images import NODE_SYSTEM, node_image
 from labctl.providers.protocol import CONSOLE, LabNetwork, NodeFailure, Obstacle, Provider, Removed
 from labctl.render.node_files import Machine
+from labctl.trace.node.node_facts import ENDED, SHOW_CODE
 
 ADDRESS = "192.168.56.100"
 METALLB = """\
@@ -171,7 +173,13 @@ class FakeProvider:
 
     def run(self, node: Node, command: Sequence[str], seconds: float) -> Finished:  # noqa: ARG002 - it answers at once
         answer = self.answers.get(node.name)
-        return answer(command) if answer else Finished(1, "", ("it says nothing",))
+        if answer is None:
+            return Finished(1, "", ("it says nothing",))
+        if SHOW_CODE not in command[-1]:
+            return answer(command)
+        lines = (shlex.split(line.removesuffix(SHOW_CODE)) for line in command[-1].splitlines())
+        ended = (answer(line) for line in lines)
+        return Finished(0, "".join(f"{each.out}\n{ENDED} {each.code}\n" for each in ended), ())
 
     def network(self) -> LabNetwork | None:
         return self.lab_network

@@ -25,6 +25,7 @@ from labctl.trace.rules.rules import ROOT
 from labctl.trace.stopped import not_running
 from labctl.trace.stopped import stopped_engine as no_engine
 from labctl.trace.trail import Hop, Trail, target
+from labctl.trace.unchecked import without_refutable_fix
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -101,7 +102,7 @@ def follow(
             reports[name] = {**reports["rule"], "hop": name}
             trail.evidence[name] = {}
         elif name == "response" and not trail.is_unanswered and trail.left(enough) < enough:
-            reports[name] = _problem_report(name, trail, _time_limit_problem())
+            reports[name] = _problem_report(name, trail, response.no_time())
         else:
             reports[name] = _with_shared_cause(trail, reports, _check_until_settled(name, trail))
     ok = all(report["state"] not in {BROKEN, NOT_REACHED} for report in reports.values())
@@ -180,11 +181,15 @@ def _with_shared_cause(trail: Trail, before: Mapping[str, HopReport], report: Ho
 
 
 def _check_until_settled(name: str, trail: Trail) -> HopReport:
-    """Check a hop, and repeat the check while its cause may be temporary."""
+    """Check a hop, and repeat the check while its cause may be temporary. A repetition without enough time is ignored."""
     end = time.monotonic() + trail.left(trail.limits.trace_again)
+    previous: HopReport | None = None
     while True:
         began = time.monotonic()
         report = _check_once(name, trail)
+        if previous and (trail.unchecked or report["cause"] == "no-time-left"):
+            return previous
+        previous = report
         now = time.monotonic()
         may_pass = report["cause"] is not None and CAUSES[report["cause"]].passes
         if not may_pass or now >= end or trail.left(now - began) < now - began:
@@ -194,10 +199,11 @@ def _check_until_settled(name: str, trail: Trail) -> HopReport:
 
 
 def _check_once(name: str, trail: Trail) -> HopReport:
+    trail.unchecked.clear()
     try:
         evidence = HOPS[name](trail)
     except ProblemError as problem:
-        return _problem_report(name, trail, problem)
+        return _problem_report(name, trail, without_refutable_fix(trail, problem))
     except LabError as error:
         return _problem_report(name, trail, api_problem(trail.lab, error))
     trail.evidence[name] = evidence
@@ -219,16 +225,6 @@ def _problem_report(name: str, trail: Trail, problem: ProblemError) -> HopReport
         "commands": list(up if problem.commands is None else problem.commands),
         "evidence": evidence,
     }
-
-
-def _time_limit_problem() -> ProblemError:
-    return ProblemError(
-        "no-time-left",
-        "the earlier hops used up the time limit, so the response was not checked: this machine or its disk is busy",
-        fix="Try again when the machine is less busy.",
-        commands=(),
-        state=UNKNOWN,
-    )
 
 
 def _not_reached(name: str) -> HopReport:

@@ -140,7 +140,7 @@ CAUSES: Mapping[str, Cause] = {
     "no-pod-ready": Cause("pod, response", "no pod behind the Service is ready"),
     "pods-not-all-ready": Cause("pod", "some pods behind the Service are ready, others are not"),
     "cluster-dns-down": Cause("pod", "CoreDNS is not ready: requests reach the app, but its pods cannot resolve names"),
-    "no-time-left": Cause("response", "the earlier hops used up the time limit, so the response was not checked"),
+    "no-time-left": Cause("response", "the time limit ended before the response, or why it failed, was checked"),
     "no-answer": Cause("response", "nothing at the address answers HTTP", passes=True),
     "answered-by-another": Cause(
         "response", "a response came, but neither the controller nor the app logged the request", 10, passes=True

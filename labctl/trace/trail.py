@@ -54,6 +54,8 @@ class Trail:
     """Whether the request got no response within its full time limit."""
     is_compared: bool = False
     """Whether the nodes were already checked for packets lost between them."""
+    unchecked: set[str] = field(default_factory=set)
+    """What the checks of the current hop could not find out in time."""
     had_time_to_log: bool = False
     """Whether a search of the controller's log had its full time limit, within which requests are logged."""
     _request_result: tuple[Exchange, LogSearch] | None = None
@@ -144,9 +146,7 @@ class Trail:
     def request(self) -> tuple[Exchange, LogSearch]:
         """Return the request and its log search; the request is made once."""
         if self._request_result is None:
-            has_time = self.left(self.limits.http_answer) >= self.limits.http_answer
             exchange = self.fetch()
-            self.is_unanswered = has_time and exchange.status is None
             self._request_result = exchange, self.search(exchange)
         return self._request_result
 
@@ -165,7 +165,10 @@ class Trail:
 
     def fetch(self) -> Exchange:
         """Make a request."""
-        return self.client.fetch(self.hostname, self.address, self.path, seconds=self.left(self.limits.http_answer))
+        seconds = self.left(self.limits.http_answer)
+        exchange = self.client.fetch(self.hostname, self.address, self.path, seconds=seconds)
+        self.is_unanswered = exchange.status is None and seconds >= self.limits.http_answer
+        return exchange
 
     def connection(self) -> Connection:
         """Return a connection for further requests."""

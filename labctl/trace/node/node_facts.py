@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import re
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
@@ -25,11 +26,13 @@ PROXY_TABLE = "kube-proxy"
 """The table of kube-proxy's rules in nftables mode."""
 PROXY_CHAINS = "KUBE-"
 """The prefix of kube-proxy's chains in iptables mode."""
-NO_OP = ("true",)
-AT_ONCE = 4
-"""The number of concurrent commands on a node: its sshd rejects connections if many begin at once."""
+ENDED = "labctl: exit code"
+SHOW_CODE = f"; printf '\\n{ENDED} %s\\n' $?"
+"""The end of each line of a script for a node."""
 NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
+CURL_TIMED_OUT = 28
+"""curl's exit code if a time limit passed."""
 INTERFACES = ("ip", "-j", "-4", "address", "show")
 ROUTE = ("ip", "-j", "-4", "route", "get")
 NEIGHBOURS = ("ip", "-j", "-4", "neigh", "show")
@@ -72,7 +75,7 @@ def pod_at(address: str, port: int, node: str) -> Pod | None:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """The output of commands on a node: empty if the command failed, absent if it did not end in time."""
+    """The output of commands on a node: empty if the command failed, absent if it was not run."""
 
     node: Node
     sections: Mapping[str, str]
@@ -174,12 +177,17 @@ def query_node(trail: Trail, node: Node, client: IPv4Address, pods: Collection[P
 
 
 def connected(trail: Trail, facts: NodeFacts, pods: Collection[Pod]) -> NodeFacts:
-    """Add to a node's facts whether these pods accept connections from it."""
+    """Add to a node's facts whether these pods accept connections from it.
+
+    A connection that fails for lack of time is left out.
+    """
     sections = dict(facts.sections)
     for pod in pods:
         seconds = trail.left(trail.limits.trace_pod)
         said = _run(trail, facts.node, (*CONNECT, "--max-time", f"{seconds}", f"http://{pod.address}:{pod.port}/"))
-        if said:
+        if said and said.code == CURL_TIMED_OUT and seconds < trail.limits.survey_least:
+            trail.unchecked.add(f"whether {facts.node.name} connects to {pod.address}")
+        elif said:
             sections[f"open {pod.address}"] = said.out
     return NodeFacts(facts.node, sections)
 
@@ -251,19 +259,29 @@ def _routes_to(pods: Collection[Pod]) -> dict[str, Sequence[str]]:
 
 
 def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str] | None:
-    """Return the output of each command on the node: empty if it failed, absent if it did not end in time.
+    """Return the output of each command on the node, empty if it failed.
 
-    None if the node does not answer at all, or the trace's time limit has passed.
+    None if the node does not answer, or the trace's time limit has passed.
     """
-    if trail.is_over or _output(trail, node, NO_OP) is None:
+    result = None if trail.is_over else _run(trail, node, ("sh", "-c", script(questions.values())))
+    if result is None or result.code:
+        _note_unreported(trail, node)
         return None
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        finished = pool.map(partial(_run, trail, node), questions.values())
-        answers = zip(questions, finished, strict=True)
-        sections = {name: result.out if result.code == 0 else "" for name, result in answers if result}
+    texts = re.split(rf"\n{ENDED} (\d+)\n", result.out)
+    sections = {
+        name: text if code == "0" else "" for name, text, code in zip(questions, texts[::2], texts[1::2], strict=False)
+    }
     if any("table" in each and each["priority"] not in KERNEL_RULES for each in _list(sections.get("rules", ""))):
         sections["tables"] = _output(trail, node, routes.IP_ROUTES) or ""
     return sections
+
+
+def script(commands: Iterable[Sequence[str]]) -> str:
+    """Return a shell script of these commands, one a line, which prints each one's exit code after its output.
+
+    One login for all commands costs a node much less than one for each.
+    """
+    return "\n".join(f"{shlex.join(each)}{SHOW_CODE}" for each in commands)
 
 
 def _section_of(target: str) -> str:
@@ -280,8 +298,15 @@ def _run(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
         finished = trail.context.provider.run(node, command, trail.left(trail.limits.trace_node))
     except LabError:  # the node is frozen, or this user lacks the rights: its facts stay unknown
+        finished = None
+    if finished is None or finished.code == NO_CONNECTION:
+        _note_unreported(trail, node)
         return None
-    return None if finished.code == NO_CONNECTION else finished
+    return finished
+
+
+def _note_unreported(trail: Trail, node: Node) -> None:
+    trail.unchecked.add(f"the network of {node.name}")
 
 
 def _list(text: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from labctl.model.lab import Node
@@ -17,6 +18,7 @@ from labctl.trace.problem import ProblemError, labctl
 from labctl.trace.response import answers
 from labctl.trace.trail import Trail
 
+NODES_AT_ONCE = 4
 PASSED = ("ingress", "prerouting", "forward", "postrouting", "egress")
 """The hooks that a packet passes if a node forwards it."""
 BRIDGED = ("prerouting", "forward", "postrouting")
@@ -58,14 +60,12 @@ def lost_between_pods(trail: Trail, taken_by: str) -> ProblemError | None:
     """Return why packets are lost between the controller's pod that took a request and the app's pods elsewhere."""
     trail.is_compared = True
     legs = list(_to_the_app(trail, taken_by))
-    near: NodeFacts | None = None
-    for node in dict.fromkeys(each.node for each in legs):
-        its = [each for each in legs if each.node == node]
-        if (facts := _facts(trail, node, its)) is None:
-            continue
-        if problem := _lost(trail, facts, its):
-            return problem
-        near = facts if node.name == its[0].controller.node else near
+    its = {node: [each for each in legs if each.node == node] for node in dict.fromkeys(each.node for each in legs)}
+    with ThreadPoolExecutor(NODES_AT_ONCE) as pool:
+        reported = list(filter(None, pool.map(lambda node: _facts(trail, node, its[node]), its)))
+    if problem := next(filter(None, (_lost(trail, facts, its[facts.node]) for facts in reported)), None):
+        return problem
+    near = next((facts for facts in reported if facts.node.name == its[facts.node][0].controller.node), None)
     return _filtered_here(trail, legs) or (_unreached(trail, near, legs) if near else None)
 
 
@@ -110,17 +110,16 @@ def _unreached(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemEr
 
 
 def _is_cut_off(trail: Trail, near: Node, far: Node, pod: Pod) -> bool:
-    """Return whether a pod accepts connections from its own node, and before and after that none from another one."""
-    return (
-        _connects(trail, near, pod) is False
-        and _connects(trail, far, pod) is True
-        and _connects(trail, near, pod) is False
-    )
+    """Return whether a pod accepts a connection from its own node, and none from another one that tries before and after."""
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(_connects, trail, near, pod)
+        return _connects(trail, far, pod) is True and _connects(trail, near, pod) is False and before.result() is False
 
 
 def _connects(trail: Trail, node: Node, pod: Pod) -> bool | None:
     """Return whether a node connects to a pod; None if the node did not report it, or the time left is too short."""
     if trail.left(trail.limits.trace_pod) < trail.limits.survey_least:
+        trail.unchecked.add(f"whether {node.name} connects to {pod.address}")
         return None
     facts = node_facts.connected(trail, NodeFacts(node, {}), [pod])
     return facts.reaches(pod) if any(facts.sections.values()) else None

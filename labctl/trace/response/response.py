@@ -43,6 +43,17 @@ LOGGING = (
 API = "api-unreachable"
 
 
+def no_time() -> ProblemError:
+    """Return the problem that too little time is left for the response."""
+    return ProblemError(
+        "no-time-left",
+        "the earlier hops used up the time limit, so the response was not checked: this machine or its disk is busy",
+        fix="Try again when the machine is less busy.",
+        commands=(),
+        state=UNKNOWN,
+    )
+
+
 def response(trail: Trail) -> Evidence:
     """Check that every pod behind the rule answers, that the whole body arrives, and that a redirect works.
 
@@ -83,6 +94,7 @@ def _answer(trail: Trail) -> Evidence:
     if not trail.evidence.get("pod"):
         return _answer_without_pods(trail)
     first = answers.first_answer(trail)
+    _require_time(trail, first)
     evidence = answers.request_evidence(trail, first)
     _require_controller(trail, first, evidence)
     if first.status in REDIRECTS and first.exchange.location:
@@ -102,6 +114,7 @@ def _answer_without_pods(trail: Trail) -> Evidence:
     names = tuple(f"{app.name}-" for app in trail.lab.apps)
     is_ours = bool(exchange.pod) and str(exchange.pod).startswith(names)
     answered = AnsweredRequest(exchange, None, exchange.pod if is_ours else None, is_complete=False)
+    _require_time(trail, answered)
     evidence = answers.request_evidence(trail, answered)
     if exchange.status is None:
         raise refusals.no_response(trail, answered, evidence)
@@ -117,6 +130,12 @@ def _answer_without_pods(trail: Trail) -> Evidence:
     if not exchange.body.is_served:
         raise verdict.body_incomplete(trail, {str(answered.pod): verdict.outcome(answered)}, evidence)
     return evidence
+
+
+def _require_time(trail: Trail, answered: AnsweredRequest) -> None:
+    """Check that a response that did not come had its full time limit. Raises ProblemError."""
+    if answered.exchange.is_silent and not trail.is_unanswered:
+        raise no_time()
 
 
 def _no_pods_reason(trail: Trail) -> str:

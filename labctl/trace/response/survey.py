@@ -12,7 +12,7 @@ from typing import Any
 
 from labctl.trace.probes import direct
 from labctl.trace.probes.direct import PodResponse
-from labctl.trace.probes.exchange import Exchange
+from labctl.trace.probes.exchange import Connection, Exchange
 from labctl.trace.problem import Evidence, ProblemError
 from labctl.trace.response import answers, lost_routes
 from labctl.trace.response.answers import AnsweredRequest, label
@@ -77,6 +77,16 @@ class Survey:
     lost: ProblemError | None = None
     """Why packets between nodes are lost, so that some requests take as long as the controller waits for a pod."""
 
+    @property
+    def is_ended(self) -> bool:
+        """Return whether further requests would show nothing more."""
+        return self.is_limited or self.lost is not None
+
+    def find_lost(self, trail: Trail, first: AnsweredRequest) -> None:
+        """Find out, once, why packets are lost between the nodes."""
+        if not trail.is_compared:
+            self.lost = lost_routes.lost_between_pods(trail, first.record.controller_pod if first.record else "")
+
     def note(self, answered: AnsweredRequest, addresses: set[str]) -> None:
         """Record one request."""
         self.requests += 1
@@ -135,31 +145,58 @@ def survey(trail: Trail, first: AnsweredRequest) -> Survey:
     patience, least = max(limits.survey_answer, SLOWER * took), max(limits.survey_least, 1.2 * took)
     whole, trail = trail, trail.shortened(limits.survey_spare)
     times = [_took(first.exchange)]
+    if max(times) >= limits.pod_connect:
+        results.find_lost(whole, first)
     with trail.connection() as line:
-        while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
+        while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_ended:
             count = min(len(missing), limit(len(wanted)) - results.requests)
-            batch: list[Exchange] = []
-            while len(batch) < count and (seconds := trail.left(patience)) > least:
-                batch.append(line.ask(trail.path, seconds))
-                if batch[-1].status is None:
-                    break
-            if not batch:
-                break
+            batch, is_whole = _batch(line, trail, count, patience, least)
+            if not is_whole:
+                whole.unchecked.add("further requests")
             times += map(_took, batch)
             results.is_slow = max(times) >= limits.pod_connect > 2 * min(times)
-            if not whole.is_compared and results.is_slow:
-                results.lost = lost_routes.lost_between_pods(whole, first.record.controller_pod if first.record else "")
+            if results.is_slow:
+                results.find_lost(whole, first)
             if results.lost:
                 break
             logged = trail.search(*batch)
             for exchange in batch:
                 results.note(answers.identified(trail, exchange, logged), addresses)
+            if not batch or not is_whole:
+                break
     results.missing = wanted - results.outcomes.keys() - results.refused.keys()
     results.blame_missing()
-    for each in endpoints if results.lost is None else ():
-        if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > limits.survey_least:
-            results.direct_responses[each["pod"]] = _query_directly(whole.shortened(limits.survey_nodes), each)
+    if results.lost is None:
+        _query_silent_pods(trail, whole.shortened(limits.survey_nodes), results, patience)
     return results
+
+
+def _query_silent_pods(trail: Trail, longer: Trail, results: Survey, patience: float) -> None:
+    """Ask the pods that did not answer directly, until the end of `longer`; start none after that of `trail`."""
+    for each in answers.possible_endpoints(trail):
+        if each["pod"] not in results.missing | results.refused.keys():
+            continue
+        if trail.left(patience) > trail.limits.survey_least:
+            results.direct_responses[each["pod"]] = _query_directly(longer, each)
+        else:
+            trail.unchecked.add(f"how {each['pod']} answers when asked directly")
+
+
+def _batch(line: Connection, trail: Trail, count: int, patience: float, least: float) -> tuple[list[Exchange], bool]:
+    """Send up to `count` requests, until one is not answered; return also whether there was time for all of them.
+
+    A request that was not answered within less than `patience` is left out.
+    """
+    batch: list[Exchange] = []
+    while len(batch) < count:
+        if (seconds := trail.left(patience)) <= least:
+            return batch, False
+        batch.append(line.ask(trail.path, seconds))
+        if batch[-1].is_silent and seconds < patience:
+            return batch[:-1], False
+        if batch[-1].status is None:
+            break
+    return batch, True
 
 
 def _took(exchange: Exchange) -> float:

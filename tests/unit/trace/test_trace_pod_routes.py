@@ -254,7 +254,7 @@ def test_a_slow_response_caused_by_an_unreachable_pod_is_explained_by_the_missin
     hop = response_hop(set_responses(spread_pods(world, {A: NodeNetwork(None)}), slow, exchange_of()))
 
     assert (hop["state"], hop["cause"], tuple(hop["commands"])) == ("broken", "pod-route-missing", (ON_A,))
-    assert len(world.client.asked) == 2
+    assert len(world.client.asked) == 1
 
 
 @pytest.mark.parametrize("place", [{"family": "inet"}, {"family": "bridge"}])
@@ -292,7 +292,7 @@ def test_each_node_is_queried_once(world: BreakableLab) -> None:
     provider.run = record  # type: ignore[method-assign]
 
     assert response_hop(set_responses(world, exchange_of(), timed_out(SECOND), word=REFUSED))["cause"] == "pods-differ"
-    assert queried == [A, B]
+    assert sorted(queried) == sorted((A, B))
 
 
 def test_no_node_is_queried_after_the_time_limit_of_the_trace(
@@ -300,8 +300,9 @@ def test_no_node_is_queried_after_the_time_limit_of_the_trace(
 ) -> None:
     spread_pods(world, {A: NodeNetwork(None)})
     monkeypatch.setattr(Trail, "is_over", property(lambda _trail: True))
+    hop = response_hop(set_responses(world, exchange_of(), timed_out(SECOND), word=REFUSED))
 
-    assert response_hop(set_responses(world, exchange_of(), timed_out(SECOND), word=REFUSED))["cause"] == "pods-differ"
+    assert (hop["state"], hop["cause"], hop["commands"]) == ("broken", "no-time-left", [])
 
 
 def test_a_missing_response_without_a_log_line_is_explained_by_routes_of_the_announcing_node(
