@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from labctl.bundle.images import reference_of
+
 from .engine import dockerd
 from .reallab import RealLab, run
 
@@ -22,6 +24,8 @@ NAMESPACE = "e2e-plain"
 ENTER_COMMAND = ("ip", "netns", "exec", NAMESPACE)
 FOREIGN_NETWORK = "vagrant_network_172.31.0.0/24"
 """An idle network of another Vagrant project, which Vagrant's own `destroy` would remove."""
+KEPT = "kept:1"
+"""An image of the user's."""
 FOREIGN_HOSTS = b"127.0.0.1\tlocalhost\r\nfe80::1%lo0 localhost\n\n# somebody's last line, without its end"
 
 
@@ -79,7 +83,7 @@ def lab(engine: PlainEngine, bundle: Path, state_home: Path) -> Iterator[RealLab
         lab.labctl("destroy", "--yes", "--purge", seconds=120)
 
 
-def test_up_uses_an_existing_engine(engine: PlainEngine, lab: RealLab) -> None:
+def test_up_uses_an_existing_engine(engine: PlainEngine, lab: RealLab, bundle: Path) -> None:
     engine.docker("network", "create", "--subnet=172.31.0.0/24", FOREIGN_NETWORK)
     before = engine.holds()
     *steps, result = lab.up().events()
@@ -95,12 +99,14 @@ def test_up_uses_an_existing_engine(engine: PlainEngine, lab: RealLab) -> None:
     assert b"\n192.168.56.100 my-app.local" in engine.hosts.read_bytes()
 
     _assert_a_hostname_of_another_lab_is_refused(engine, lab)
+    images = _load_an_image_of_the_engine(engine, lab, bundle / "images" / "pause.tar")
     # `docker network prune` removes the network of a halted lab, because it has no running container.
     lab.labctl("halt")
     engine.docker("network", "rm", "labctl-e2e-plain")
     assert "labctl-e2e-plain" not in engine.docker("network", "ls", "--format", "{{.Name}}")
     assert lab.labctl("-o", "json", "resume", seconds=300).result()["ok"]
     assert lab.page("http://my-app.local") == (200, body)
+    assert _loaded_images(lab) == images
 
     [image] = engine.docker("inspect", "--format", "{{.Config.Image}}", "e2e-plain-worker-1")
     engine.docker("run", "--detach", "--name=theirs", "--network=labctl-e2e-plain", image, "sleep", "600")
@@ -115,6 +121,22 @@ def test_up_uses_an_existing_engine(engine: PlainEngine, lab: RealLab) -> None:
     assert engine.holds() == before
     assert engine.hosts.read_bytes() == FOREIGN_HOSTS
     assert not lab.folder.exists()
+
+
+def _load_an_image_of_the_engine(engine: PlainEngine, lab: RealLab, archive: Path) -> dict[str, list[str]]:
+    engine.docker("image", "load", "--input", str(archive))
+    engine.docker("image", "tag", reference_of(archive), KEPT)
+    lab.labctl("image", "load", KEPT)
+    images = _loaded_images(lab)
+
+    assert images == {f"docker.io/library/{KEPT}": [node["name"] for node in lab.status()["nodes"]]}
+    return images
+
+
+def _loaded_images(lab: RealLab) -> dict[str, list[str]]:
+    """Return the nodes that have each loaded image."""
+    images = lab.labctl("image", "list", "-o", "json").document()["images"]
+    return {image["image"]: image["nodes"] for image in images if image["source"] == "loaded"}
 
 
 def _assert_a_hostname_of_another_lab_is_refused(engine: PlainEngine, lab: RealLab) -> None:
