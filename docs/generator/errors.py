@@ -18,7 +18,7 @@ from generator import markdown, sources
 from labctl.commands import endings
 from labctl.doctor import CHECKS
 from labctl.host import known_failures
-from labctl.model.errors import ExitCode, LabError, ProviderError
+from labctl.model.errors import ExitCode, LabError, MissingError, ProviderError
 from labctl.trace.causes import CAUSES
 
 NOTES = sources.CHECKOUT / "docs" / "errors.toml"
@@ -42,8 +42,10 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "ProviderError(id=known.id)": {},
 }
 """Places that pass on an id, and their ids, each with its hint, that appear nowhere else as a literal."""
-CHOSEN_BY_CALLER = {"error": ProviderError.__name__}
-"""Parameters through which a caller can choose the error's class, and the default class."""
+CHOSEN_BY_CALLER = {"error": ProviderError.__name__, "kind": MissingError.__name__}
+"""Parameters and variables that hold the error's class, and the class that stands for it here."""
+NO_NEW_ERROR = {"Pending", "super().__init__", "type(error)", "type(first)"}
+"""Calls with an id and a hint that make no error, or one whose id another call has."""
 FILLED_IN = "…"
 
 
@@ -93,6 +95,8 @@ def _of_call(module: str, call: ast.Call) -> Iterator[Raised]:
     name = ast.unparse(call.func)
     kind = CHOSEN_BY_CALLER.get(name, name.rpartition(".")[2])
     if "id" not in given or kind not in _classes():
+        if {"id", "hint"} <= given.keys() and name not in NO_NEW_ERROR:
+            raise ValueError(f"{module}:{call.lineno}: no row says which class of errors {name} is")
         return
     place = f"{kind}(id={ast.unparse(given['id'])})"
     message = _words(module, call.args[0]) if call.args else ""

@@ -302,6 +302,12 @@ def test_a_proxy_is_used_and_named_if_it_fails(
     monkeypatch.setenv("https_proxy", server.host)
     for url in (f"{address}/other", "https://registry.test/it"):
         assert _failure(Wanted("it", url), store).id == "proxy-refused"
+    server.always.clear()
+    server.put(f"{address}/other", SMALL[::-1])
+    server.reset()
+    other = replace(wanted, url=f"{address}/other", digest=None)
+    assert fetch([wanted, other], store, _ignore)
+    assert server.sent == {f"{address}/other": len(SMALL)}
 
 
 @pytest.mark.parametrize(

@@ -578,6 +578,13 @@ def test_the_step_metallb_waits_until_its_webhook_responds(
         assert cluster.get("metallb.io/v1beta1", kind, "demo", "metallb-system") is not None
 
 
+def test_a_missing_failure_detector_is_reported_with_what_it_means(rendered: Context, watched: Watched) -> None:
+    images = tuple(each for each in rendered.bundle.images if each.short_name != "failure-detector")
+    vars(rendered).update(bundle=replace(rendered.bundle, images=images))
+
+    assert up.apply_metallb(rendered, watched.report).text.endswith(up.WITHOUT_DETECTOR)
+
+
 def test_a_webhook_that_never_responds_is_an_error_after_the_timeout(
     rendered: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
