@@ -48,6 +48,7 @@ def main() -> None:
         default=[],
         help="kill Vagrant and this process once the progress has contained each of these texts",
     )
+    parser.add_argument("--interrupt", action="store_true", help="press Ctrl-C instead of killing")
     parser.add_argument("--seconds", type=float, default=virsh.SECONDS, help="time limit of libvirt's commands")
     parser.add_argument("--soft", dest="hard", action="store_false", help="shut down by the power buttons")
     parser.add_argument("--seed", default="first", help="content of the seeds")
@@ -83,7 +84,7 @@ class DrivenLab:
         if self.options.until:
             self.options.until = [each for each in self.options.until if each not in text]
             if not self.options.until:
-                _kill_everything()
+                signal.raise_signal(signal.SIGINT) if self.options.interrupt else _kill_everything()
 
 
 def do_prepare(lab: DrivenLab) -> Any:  # noqa: ANN401 - any JSON value, also below

@@ -84,6 +84,18 @@ def test_up_resumes_wherever_it_was_killed(machine: LibvirtMachine, image: str) 
     assert _drive(machine, "destroy") == {"changed": False, "left": ""}
 
 
+@pytest.mark.parametrize(
+    "text", [WAITING[0], pytest.param("Creating domain with the following settings", marks=pytest.mark.sweep)]
+)
+def test_up_resumes_after_an_interrupt(machine: LibvirtMachine, image: str, text: str) -> None:
+    interrupted = _run_driver(machine, "up", f"--until={text}", "--interrupt", code=None)
+    assert (interrupted.code, text in interrupted.err) == (-signal.SIGINT, True)
+
+    _kill_while_waiting(machine)
+    assert machine.names("list") == NODES
+    assert machine.names("vol-list") == sorted([*(f"{node}.img" for node in NODES), *SEEDS, image])
+
+
 @pytest.mark.sweep
 def test_up_resumes_after_a_kill_at_every_line(machine: LibvirtMachine, image: str) -> None:
     whole = _run_driver(machine, "up", *(f"--until={text}" for text in WAITING), code=None)
