@@ -27,6 +27,8 @@ UP_SECONDS = 1500.0
 SERVED_SECONDS = 300.0
 """Longest outage after a machine is powered off: limits are long, so that a slow node does not count as failed."""
 PAGE = ("curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "http://my-app.local")
+RESTARTS = 10
+"""A container that a `resume` restarts this often started long before what it needs, again and again."""
 FOREIGN = {
     "net-define": '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.99.1" prefix="24"/></network>',
     "define": "<domain type='qemu'><name>theirs</name><memory>65536</memory><os><type>hvm</type></os></domain>",
@@ -81,6 +83,7 @@ def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record
     record_property("away", f"libvirt, one of two machines powered off: {time.monotonic() - started:.1f} s")
     assert timed("resume of one machine", "-o", "json", "resume").result()["ok"]
     _require_page(machine)
+    _require_calm_pods(machine)
 
     timed("destroy", "destroy", "--yes", "--purge")
     assert machine.holds() == before
@@ -97,6 +100,19 @@ def _require_page(machine: LibvirtMachine) -> None:
         pods = machine.labctl("exec", "--", "kubectl", "get", "pods,endpointslices", "-A", "-o", "wide", code=None)
         trace = machine.labctl("-o", "json", "trace", "my-app.local", code=None)
         pytest.fail(f"HTTP {code}\n{pods.out}\n{trace.out}")
+
+
+def _require_calm_pods(machine: LibvirtMachine) -> None:
+    """Require that the kubelets evicted no pod, and restarted none again and again."""
+    pods = machine.labctl("exec", "--", "kubectl", "get", "pods", "-A", "-o", "json").document()["items"]
+    restarts = {
+        f"{pod['metadata']['name']} {container['name']}": container["restartCount"]
+        for pod in pods
+        for container in pod["status"].get("containerStatuses", ())
+    }
+    assert [pod["metadata"]["name"] for pod in pods if pod["status"].get("reason") == "Evicted"] == []
+    assert restarts
+    assert {name: count for name, count in restarts.items() if count >= RESTARTS} == {}
 
 
 def _page(machine: LibvirtMachine) -> str:
