@@ -15,9 +15,9 @@ from typing import Literal
 from labctl.bundle import checksums
 from labctl.bundle.format import PARTIAL, Bundle, File, read, write
 from labctl.host import processor, wait
+from labctl.host.disk_space import FULL
 from labctl.host.failpoints import failpoint
 from labctl.host.paths import remove_tree
-from labctl.host.room import FULL
 from labctl.host.wait import Pending
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress

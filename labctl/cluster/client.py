@@ -20,8 +20,8 @@ from urllib3.exceptions import HTTPError
 from yaml import YAMLError
 
 from labctl.host import paths
+from labctl.host.disk_space import FULL
 from labctl.host.failpoints import failpoint
-from labctl.host.room import FULL
 from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError, NotReadyError, RefusedError
 from labctl.model.lab import FIELD_MANAGER

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from labctl.bundle.build.makers import check_tools
 from labctl.bundle.format import Bundle
+from labctl.host.disk_space import FULL
 from labctl.host.process import LAST_LINES
-from labctl.host.room import FULL
 from labctl.model.errors import LabError, MissingError
 
 SPACE = 6 << 30

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from labctl.host.caller import give_to_caller
+from labctl.host.disk_space import require_room
 from labctl.host.locks import try_lock
-from labctl.host.room import require_room
 from labctl.host.wait import Pending, until
 from labctl.model.events import Progress
-from labctl.transfer.arrival import Arrival, Wanted
 from labctl.transfer.client import Client
+from labctl.transfer.download import Arrival, Wanted
 from labctl.transfer.meter import Meter
 from labctl.transfer.parallel import StoppedError, run_in_parallel
 from labctl.transfer.store import Blob, BlobStore

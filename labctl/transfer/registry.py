@@ -12,9 +12,9 @@ from typing import Any
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer import manifests
-from labctl.transfer.arrival import Wanted
 from labctl.transfer.client import Client
 from labctl.transfer.documents import IMAGE_CONFIGS, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parse_object
+from labctl.transfer.download import Wanted
 from labctl.transfer.exchange import Request
 from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest

@@ -28,7 +28,7 @@ from fault_server import PIECE, Fault, Server, free_port, serving
 
 from labctl.host import log, wait
 from labctl.model.errors import LabError
-from labctl.transfer import arrival, dial, parallel, pools, retries, trust
+from labctl.transfer import dial, download, parallel, pools, retries, trust
 from labctl.transfer.fetch import Wanted, fetch
 from labctl.transfer.store import Blob, BlobStore
 
@@ -380,7 +380,7 @@ def test_a_full_disk_is_reported_with_both_sizes_and_what_has_arrived_is_kept(
 ) -> None:
     big, small, room = _wanted(server), _small(server), [MIB // 2]
     fetch([small], store, _ignore)
-    original = arrival._write
+    original = download._write
 
     def write(descriptor: int, content: bytes) -> None:
         original(descriptor, content[: room[0]])
@@ -393,7 +393,7 @@ def test_a_full_disk_is_reported_with_both_sizes_and_what_has_arrived_is_kept(
         before = _failure(big, store)
         assert server.sent == {"/small": len(SMALL)}
         patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=3 * MIB))
-        patch.setattr(arrival, "_write", write)
+        patch.setattr(download, "_write", write)
         during = _failure(big, store)
 
     for failure, free in ((before, 0), (during, 3)):

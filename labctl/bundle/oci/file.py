@@ -21,9 +21,9 @@ from labctl.bundle.layout import Artefact, choose, identity, incoming_bundle, no
 from labctl.bundle.oci.install import Source, install
 from labctl.bundle.spans import Content, Span, digest_of, read_all, size_of
 from labctl.host.caller import give_to_caller
+from labctl.host.disk_space import FULL, no_room_error, require_room
 from labctl.host.failpoints import failpoint
 from labctl.host.files import sync_folder
-from labctl.host.room import FULL, no_room_error, require_room
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer import tars

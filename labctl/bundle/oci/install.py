@@ -19,9 +19,9 @@ from labctl.bundle.spans import Content, Span, chunks, digest_of, read_all, size
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import give_to_caller, make_folder
+from labctl.host.disk_space import require_room
 from labctl.host.failpoints import failpoint
 from labctl.host.paths import PRIVATE
-from labctl.host.room import require_room
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer.store import LINK_REFUSED

@@ -16,8 +16,8 @@ from labctl.bundle.spans import Span
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import make_folder
+from labctl.host.disk_space import require_room
 from labctl.host.paths import BLOBS, PRIVATE
-from labctl.host.room import require_room
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer.fetch import fetch

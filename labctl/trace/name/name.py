@@ -12,7 +12,7 @@ from labctl.host.other_addresses import CONNECT_SECONDS, DOUBLED, SHADOWED, Othe
 from labctl.host.resolver import RESOLVE_SECONDS, HostsLine
 from labctl.host.tcp_connect import ConnectResult
 from labctl.model.errors import LabError
-from labctl.trace.name import absence, hosts_edits, served, surroundings
+from labctl.trace.name import absence, further_problems, hosts_edits, served
 from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, labctl
 from labctl.trace.trail import Trail
 
@@ -44,7 +44,9 @@ def name(trail: Trail) -> Evidence:
     problem = _other_addresses_problem(trail, others, right, evidence) if right and others else None
     if problem is None or problem.state == WARNING:
         problem = (
-            surroundings.damaged_hosts_file(trail, evidence) or problem or surroundings.further_problem(trail, evidence)
+            further_problems.damaged_hosts_file(trail, evidence)
+            or problem
+            or further_problems.further_problem(trail, evidence)
         )
     if problem:
         raise problem

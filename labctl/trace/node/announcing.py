@@ -15,8 +15,8 @@ from labctl.model.sentences import clause
 from labctl.trace import backend
 from labctl.trace.metallb import metallb
 from labctl.trace.node import layer2, node_facts
-from labctl.trace.node.kept_off import obstacles
 from labctl.trace.node.layer2 import EXCLUDED, UNAVAILABLE, Layer2, Objects
+from labctl.trace.node.scheduling import obstacles
 from labctl.trace.problem import UP, Evidence, ProblemError, kubectl, labctl, patch_service
 from labctl.trace.rules.routes import full_name
 from labctl.trace.trail import Trail

@@ -10,9 +10,10 @@ from labctl.host.arp import Neighbour, Route
 from labctl.host.tcp_connect import CONNECTED, ConnectResult
 from labctl.model.errors import LabError
 from labctl.model.lab import Node
-from labctl.trace.node import announcing, clocks, node_facts, static_entries, unopened
+from labctl.trace.node import announcing, clocks, failed_connection, node_facts, static_entries
 from labctl.trace.node.announcing import NOT_ANNOUNCED
-from labctl.trace.node.ways import host_command, require_direct
+from labctl.trace.node.failed_connection import arp_dropped
+from labctl.trace.node.host_routes import host_command, require_direct
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.trail import Trail
 
@@ -61,9 +62,9 @@ def node(trail: Trail) -> Evidence:
     names = [owners[mac] for mac in macs]
     if connection is not None and not is_open:
         raise _not_connected(trail, route, connection, names or [announced], evidence)
-    problem = unopened.arp_dropped(trail, route, evidence, is_remembered=remembered is not None) if macs else None
+    problem = arp_dropped(trail, route, evidence, is_remembered=remembered is not None) if macs else None
     problem = problem or _announcer_differs(trail, names, announced, evidence)
-    if problem := problem or unopened.affects_other_connections(trail, route, names, evidence):
+    if problem := problem or failed_connection.affects_other_connections(trail, route, names, evidence):
         raise problem
     if not answers:
         raise _not_asked(trail, route, evidence)
@@ -207,7 +208,7 @@ def _no_node_answers(
         text = f"{silence}; the reason is unknown: {error.message}"
         problem = ProblemError(NOT_ANNOUNCED, text, evidence, fix=error.hint or None)
     if problem.cause == NOT_ANNOUNCED and not any(answers.values()):
-        problem = unopened.no_node_reachable(trail, route, evidence)
+        problem = failed_connection.no_node_reachable(trail, route, evidence)
     problem.state = WARNING if is_open else BROKEN
     return problem
 
@@ -216,11 +217,11 @@ def _not_connected(
     trail: Trail, route: Route, connection: ConnectResult, names: Sequence[str | None], evidence: Evidence
 ) -> ProblemError:
     """Return why a connection failed; if no reason is found and several nodes answer ARP, that is the reason."""
-    problem = unopened.explain(trail, route, connection, names[0], evidence)
+    problem = failed_connection.explain(trail, route, connection, names[0], evidence)
     answering = sorted({name for name in names if name})
-    if problem.cause == unopened.NO_CONNECTION and len(answering) > 1:
+    if problem.cause == failed_connection.NO_CONNECTION and len(answering) > 1:
         several = _several_nodes_answer(trail, answering, evidence)
-        return several.within(f"{unopened.outcome(trail, connection)}; {several.text}", evidence)
+        return several.within(f"{failed_connection.outcome(trail, connection)}; {several.text}", evidence)
     return problem
 
 

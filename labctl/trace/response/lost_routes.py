@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from labctl.model.lab import Node
 from labctl.trace.node import forwarding, node_facts
+from labctl.trace.node.host_routes import packets_filtered
 from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.node.pod_routes import check_route, forwarding_off, pod_of
 from labctl.trace.node.static_entries import check_entry
-from labctl.trace.node.ways import packets_filtered
 from labctl.trace.probes.filters import BRIDGE
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError, labctl

@@ -7,7 +7,7 @@ from typing import Any
 
 from labctl.model.reports import HopState
 from labctl.trace import backend
-from labctl.trace.pod import renewal, unserved
+from labctl.trace.pod import backend_service, renewal
 from labctl.trace.probes.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, UNREACHABLE, PodResponse
 from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, kubectl, kubectl_route, labctl
 from labctl.trace.response import answers
@@ -155,7 +155,7 @@ def _target_port_fix(trail: Trail, answered: AnsweredRequest) -> tuple[str, tupl
     fix = f"The Service {name} routes to port {tried_port} of its pods, but they declare port {numbers[0]}."
     if trail.match and trail.is_own(trail.match.route.ingress):
         return f"{fix} {UP}", (labctl(trail.lab.name, "up"),)
-    return fix, (unserved.retarget(trail.lab.name, service, port, str(numbers[0])),)
+    return fix, (backend_service.retarget(trail.lab.name, service, port, str(numbers[0])),)
 
 
 def _container_ports(pod: Mapping[str, Any]) -> Sequence[int]:

@@ -10,7 +10,7 @@ from labctl.model.errors import LabError
 from labctl.trace.problem import BROKEN, UNKNOWN, Evidence, ProblemError
 from labctl.trace.response import answers, lost_routes, redirects, refusals, verdict
 from labctl.trace.response.answers import AnsweredRequest
-from labctl.trace.rule import misrouted, rule
+from labctl.trace.rule import rule, rule_problems
 from labctl.trace.trail import Trail
 
 REDIRECTS = range(300, 400)
@@ -240,5 +240,5 @@ def _access_problem(trail: Trail, status: int, guards: Sequence[str], evidence: 
         "the request",
         evidence,
         fix=f"Change {guards_text} to allow this client, or remove it from the Ingress with this command.",
-        commands=(misrouted.removal_command(trail, ingress, guards),),
+        commands=(rule_problems.removal_command(trail, ingress, guards),),
     )

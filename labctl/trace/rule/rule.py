@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.trace import backend
-from labctl.trace.pod import cluster_dns, renewal, unserved
-from labctl.trace.pod.unserved import Place
+from labctl.trace.pod import backend_service, cluster_dns, renewal
+from labctl.trace.pod.backend_service import Place
 from labctl.trace.probes.access_log import Record
 from labctl.trace.problem import UNKNOWN, WARNING, Evidence, ProblemError
-from labctl.trace.rule import misrouted
+from labctl.trace.rule import rule_problems
 from labctl.trace.rules import rules
 from labctl.trace.rules.routes import Backend, Split
 from labctl.trace.rules.rules import Match
@@ -32,12 +32,12 @@ def rule(trail: Trail) -> Evidence:
     trail.match = trail.rules().match(trail.path, record)
     if trail.match is not None:
         evidence = {**_described(trail, trail.match), "controller_pods": ready}
-        if problem := misrouted.doubtful_match(trail, trail.match, evidence):
+        if problem := rule_problems.doubtful_match(trail, trail.match, evidence):
             raise problem
         return evidence
     service = backend.find_service(trail.cluster, record.server) if record and record.server else None
     if service is None:
-        raise misrouted.unmatched(trail)
+        raise rule_problems.unmatched(trail)
     raise ProblemError(
         "rule-not-found",
         f"{service.namespace}/{service.service} answered, but labctl cannot tell which rule matched",
@@ -62,7 +62,7 @@ def pod(trail: Trail) -> Evidence:
                 commands=(),
             ) from problem
         raise _with_recreate_commands(trail, problem) from problem
-    if waiting := unserved.partly_ready(trail.cluster, trail.lab.name, service, evidence):
+    if waiting := backend_service.partly_ready(trail.cluster, trail.lab.name, service, evidence):
         raise _with_recreate_commands(trail, waiting)
     if nameless := cluster_dns.dns_problem(trail, evidence):
         raise nameless
@@ -101,10 +101,10 @@ def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
 def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Evidence, dict[str, Any]]:
     place = Place(trail.cluster, trail.lab.name, ingress, at, trail.is_own(ingress))
     try:
-        service = unserved.service(place, wanted)
+        service = backend_service.service(place, wanted)
         evidence = backend.endpoints_behind(trail.cluster, service, wanted.port, trail.controller.name)
         if not evidence["pods"] and "external_name" not in evidence:
-            raise unserved.without_ready_pods(place, service, wanted.port, evidence)
+            raise backend_service.without_ready_pods(place, service, wanted.port, evidence)
     except ProblemError as problem:
         raise _by_default(trail, wanted.namespace, problem) from problem
     if trail.match and trail.match.notes.get("service-upstream") == "true":

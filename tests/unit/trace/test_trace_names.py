@@ -21,7 +21,7 @@ from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.host.tcp_connect import ConnectResult, Outcome
 from labctl.model.errors import NotReadyError
 from labctl.model.kinds import ROUTE
-from labctl.trace.name import absence, hosts_edits, name, surroundings
+from labctl.trace.name import absence, further_problems, hosts_edits, name
 from labctl.trace.probes.client import Client
 from labctl.trace.problem import ProblemError
 from labctl.trace.trail import Trail
@@ -422,4 +422,4 @@ def test_a_name_from_another_resolver_needs_no_hosts_file(trail: Trail) -> None:
 
 def test_an_ipv4_address_without_a_line_and_missing_evidence_are_no_problem(trail: Trail) -> None:
     assert trail.client.hosts_line(HOST, IPv4Address("127.0.0.1")) is None
-    assert surroundings.further_problem(trail, {}) is None
+    assert further_problems.further_problem(trail, {}) is None

@@ -24,7 +24,7 @@ from labctl.host.tcp_connect import CONNECTED, SILENT, ConnectResult
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.lab import Node
 from labctl.providers import clock
-from labctl.trace.node import kept_off, node, node_facts
+from labctl.trace.node import node, node_facts, scheduling
 from labctl.trace.probes import filters
 from labctl.trace.probes.client import Client
 from labctl.trace.probes.filters import Ruleset
@@ -1156,7 +1156,7 @@ def test_the_reason_why_a_daemonset_has_no_pod_on_a_node_is_found_with_the_comma
     daemonset = {"metadata": {"namespace": "s", "name": "d"}, "spec": {"template": {"spec": pod}}}
     found_commands = [
         each.command
-        for each in kept_off.obstacles("demo", daemonset, {"metadata": {"name": "n"}, **live} | _named(live))
+        for each in scheduling.obstacles("demo", daemonset, {"metadata": {"name": "n"}, **live} | _named(live))
     ]
 
     assert len(found_commands) == len(commands)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from labctl.host.room import FULL, no_room_error
+from labctl.host.disk_space import FULL, no_room_error
 from labctl.model.errors import MissingError
 from labctl.transfer import refusals
 from labctl.transfer.client import Client, Response

@@ -17,8 +17,8 @@ from labctl.model.lab import Lab, Node
 from labctl.trace import backend
 from labctl.trace.node import announcing, attempt, forwarding, layer2, node_facts
 from labctl.trace.node.attempt import Attempt
-from labctl.trace.node.kept_off import obstacles
-from labctl.trace.node.ways import packets_filtered
+from labctl.trace.node.host_routes import packets_filtered
+from labctl.trace.node.scheduling import obstacles
 from labctl.trace.probes.filters import ARP_TOO, BRIDGE, Ruleset, Stop
 from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
 from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, kubectl, labctl, patch_service
