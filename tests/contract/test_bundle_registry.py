@@ -410,18 +410,23 @@ def test_up_pulls_the_bundle_of_a_reference_once(room: ClassRoom, monkeypatch: p
     monkeypatch.setenv("XDG_STATE_HOME", str(room.folder / "state"))
     monkeypatch.chdir(room.folder)
 
+    announced: list[str] = []
+
     def up(*options: str) -> dict[str, Any]:
         room.wire.reset()
         words = (str(LABCTL), "-o", "json", "up", "--isolated", "--only", "bundle", *options)
         completed = subprocess.run([*words, "--bundle", f"oci://{room.reference}"], capture_output=True, check=False)
-        result: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
+        *events, result = map(json.loads, completed.stdout.splitlines())
+        announced[:] = [event["text"] for event in events if built.id in event["text"] and "MiB" in event["text"]]
         error = result["error"] or {"id": None}
         return {"code": completed.returncode, "changed": result["changed"], "error": error["id"]}
 
     assert up("--offline") == {"code": 3, "changed": False, "error": "bundle-not-pulled"}
     assert up() == {"code": 0, "changed": True, "error": None}
+    assert len(announced) == 1
     assert travelling.same_files(room.folder / "cache/labctl/bundles" / built.id, built.folder)
     assert up() == {"code": 0, "changed": False, "error": None}
+    assert announced == []
     assert room.wire.received < MANIFESTS
     assert up("--offline") == {"code": 0, "changed": False, "error": None}
     assert room.wire.received == 0

@@ -29,6 +29,7 @@ UNREACHABLE = frozenset(
     {"source-unreachable", "source-cut-off", "source-silent", "source-failing", "proxy-unreachable", "rate-limited"}
 )
 """The errors of a registry that cannot report what a reference names now."""
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,10 @@ class _Pull:
         inner = {digest for part in parts if part.is_skeleton for digest in self._inner(part)}
         wanted = inner | {part.digest for part in parts}
         copied = sum(self._manifest.sizes[digest] for digest in inner)
-        require_room(cache, copied + self._absent(wanted), f"the bundle {known.id}")
+        absent = self._absent(wanted)
+        require_room(cache, copied + absent, f"the bundle {known.id}")
+        if absent:
+            self._report(f"pulling the bundle {known.id} from {self._reference.host}: {-(-absent // _MIB)} MiB")
         self._fetch(wanted)
         return install(self._manifest, known, source, cache, self._report)
 

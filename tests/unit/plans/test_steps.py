@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -188,6 +189,7 @@ def test_a_lab_that_no_bundle_can_boot_is_refused_before_anything_is_checked_or_
         assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.MISSING)
         assert instead in caught.value.message + caught.value.hint
         assert "--bundle" in caught.value.hint
+        assert identity != "bundle-version" or {*recipes.MINORS} <= {*re.split("[,; ]+", caught.value.hint)}
 
     assert saved_lab.read(context.folder) is None
 
