@@ -173,6 +173,9 @@ def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMach
     assert machine.path(POOL / image).owner() == libvirt_machine.HYPERVISOR
     assert not _reads_image(machine)
     assert _drive(machine, "forget")["error"] == "image-in-use"
+    machine.path(POOL / image).write_bytes(whole[:-1] + b"x")
+    differs = _drive(machine, "prepare")
+    assert (differs["error"], "demo-worker-1.img" in differs["message"]) == ("image-differs", True)
     _drive(machine, "destroy")
     assert _drive(machine, "images") == ["labctl/kubernetes-1.37.2"]
     _drive(machine, "forget")

@@ -7,11 +7,12 @@ import hashlib
 import os
 import shutil
 import signal
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import bundle
+from fakes import Watched, bundle
 
 from labctl import machine_image
 from labctl.bundle import Bundle
@@ -79,6 +80,27 @@ def test_a_build_resumes_after_a_kill_before_each_box(tmp_path: Path, fake_bundl
     }
     assert fake_bundle.path("bundle.yaml").read_bytes() == description
     assert build.build(fake_bundle, tmp_path, _ignore, BOTH) == image
+
+
+def test_time_and_size_are_told_before_each_build_and_the_content_id_is_the_bundles(
+    tmp_path: Path, fake_bundle: Bundle, watched: Watched
+) -> None:
+    build.build(fake_bundle, tmp_path, watched.report, BOTH)
+
+    told = [number for number, text in enumerate(watched.texts) if not text.startswith("machine image: ")]
+    disk_line, box_line = (watched.texts[number] for number in told)
+    assert told[0] == 0
+    assert f"about {build.SECONDS} s, and {build.MIB} MiB in {fake_bundle.folder}" in disk_line
+    assert f"about {build.VMDK_SECONDS} s, and {build.MIB} MiB in {fake_bundle.folder}" in box_line
+    identity = int(hashlib.sha256(fake_bundle.id.encode()).hexdigest()[:8], 16)
+    with tarfile.open(fake_bundle.path(VIRTUALBOX_BOX)) as box:
+        vmdk = box.extractfile(boxes.VMDK)
+        assert vmdk is not None
+        assert vmdk.read().decode() == f"vmdk {identity}"
+
+    watched.texts.clear()
+    build.build(fake_bundle, tmp_path, watched.report, BOTH)
+    assert watched.texts == []
 
 
 @pytest.mark.parametrize("damaged", [LIBVIRT_BOX, VIRTUALBOX_BOX, "machine/metadata.json"])

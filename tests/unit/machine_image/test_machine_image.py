@@ -15,6 +15,7 @@ import pytest
 from fakes import Watched, bundle
 
 from labctl import machine_image
+from labctl.bundle.build import makers
 from labctl.bundle.format import File
 from labctl.machine_image import boxes, build, disk, failures, initrd
 from labctl.machine_image.format import DESCRIPTION, FOLDER, LIBVIRT_BOX, Disk, MachineImage, catalogue, write
@@ -113,6 +114,9 @@ def test_the_ovf_follows_ovf_1_0_and_describes_virtualboxs_hardware() -> None:
     assert disk_entry.get(f"{OVF}format", "").endswith("#streamOptimized")
     assert envelope.findtext(f".//{VSSD}VirtualSystemType") == "virtualbox-2.2"
     assert [kind.get(f"{OVF}id") for kind in envelope.iter(f"{OVF}OperatingSystemSection")] == ["96"]
+    # Whoever does not know an element of another namespace may only ignore it if it is marked so.
+    others = [each for each in envelope.iter() if not each.tag.startswith((OVF, RASD, VSSD))]
+    assert [each.get(f"{OVF}required") for each in others] == ["false"] * len(others)
     # As the CIM schema requires, the elements of an Item are in alphabetical order; ids are unique, and parents exist.
     for item in items:
         assert [child.tag for child in item] == sorted(child.tag for child in item)
@@ -234,6 +238,21 @@ def test_missing_subordinate_ids_are_reported_with_a_usermod_command(
         problem = error
     assert (problem is not None) is is_refused
     assert problem is None or (problem.id == "subordinate-ids-missing" and "usermod" in problem.hint)
+
+
+def test_a_machine_without_the_tools_is_told_what_to_install_or_to_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(makers, "missing_packages", lambda: ["mmdebstrap"])
+    described_bundle = bundle(tmp_path)
+    with pytest.raises(MissingError) as refused:
+        failures.check_machine(described_bundle)
+
+    assert refused.value.id == "tools-missing"
+    assert f"{described_bundle.id} has no machine image" in refused.value.message
+    assert "apt-get install mmdebstrap`" in refused.value.hint
+    assert "`labctl bundle build --with vm`" in refused.value.hint
 
 
 def test_another_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
