@@ -30,7 +30,7 @@ from labctl.model.options import GlobalOptions
 from labctl.model.reports import LabEntry
 from labctl.plans import boxes
 from labctl.providers.table import hypervisor
-from labctl.transfer.reference import Reference, parse
+from labctl.transfer.reference import Reference, parse, require_wanted
 
 NEED_NO_LAB = ("preflight", "bundle", "isolation")
 """Steps of `up` that do not depend on the result of another one."""
@@ -110,7 +110,11 @@ def reference_to_pull(context: Context, named: str | None) -> Reference | None:
 
 def bundle_reference(named: str | None) -> Reference | None:
     """Return the reference of a bundle named as `oci://REF`; None for a folder. Raises UsageError."""
-    return parse(named.removeprefix(paths.OCI)) if named and named.startswith(paths.OCI) else None
+    if not (named and named.startswith(paths.OCI)):
+        return None
+    reference = parse(named.removeprefix(paths.OCI))
+    require_wanted(reference)
+    return reference
 
 
 def _bundle_folder(named: str | None) -> Path | None:

@@ -57,6 +57,17 @@ def parse(text: str) -> Reference:
     return Reference(host, repository, tag or None, digest or None)
 
 
+def require_wanted(reference: Reference) -> str:
+    """Return the digest, else the tag. Raises UsageError `reference-without-tag` if the reference has neither."""
+    if reference.wanted is None:
+        raise UsageError(
+            f"{reference} names neither a tag nor a digest",
+            id="reference-without-tag",
+            hint=f"Write {reference}:TAG or {reference}@sha256:DIGEST.",
+        )
+    return reference.wanted
+
+
 def _invalid(text: str, problem: str) -> UsageError:
     return UsageError(
         f"{text!r} is not a reference: {problem}",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labctl.model.errors import MissingError, UsageError
+from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer import manifests
 from labctl.transfer.client import Client
@@ -20,7 +20,7 @@ from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest
 from labctl.transfer.mirrors import Mirrors
 from labctl.transfer.parallel import StoppedError
-from labctl.transfer.reference import Reference
+from labctl.transfer.reference import Reference, require_wanted
 from labctl.transfer.refusals import NOT_FOUND, OK
 from labctl.transfer.store import Blob
 from labctl.transfer.upload import VERIFYING_SECONDS, Upload
@@ -50,7 +50,7 @@ class Registry:
         place = (reference.host, reference.repository)
         if known := self._manifests.get((*place, reference.digest or "")):
             return known
-        url = self._url(reference, f"manifests/{_wanted(reference)}")
+        url = self._url(reference, f"manifests/{require_wanted(reference)}")
         login = self._login(reference, actions)
         answer = self._client.send(Request("GET", url, {"Accept": ACCEPT}), login=login, fine=[NOT_FOUND])
         if answer.status == NOT_FOUND:
@@ -136,16 +136,6 @@ class Registry:
 
     def _url(self, reference: Reference, path: str) -> str:
         return f"{self._mirrors.registry(reference.host, reference.repository)}/{path}"
-
-
-def _wanted(reference: Reference) -> str:
-    if reference.wanted is None:
-        raise UsageError(
-            f"{reference} names neither a tag nor a digest",
-            id="reference-without-tag",
-            hint=f"Write {reference}:TAG or {reference}@sha256:DIGEST.",
-        )
-    return reference.wanted
 
 
 def _not_found(reference: Reference, url: str) -> MissingError:

@@ -42,6 +42,7 @@ _LARGEST_DOCUMENT = 4 << 20
 _BLOCK = 512
 _MIB = 1 << 20
 _COPY_AGAIN = "Copy or export it again."
+_ANOTHER_FILE = "give a file on another disk"
 
 
 def export(artefact: Artefact, file: Path, report: Progress) -> int:
@@ -54,7 +55,7 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
     _remove_leftovers(file)
     entries = _entries(artefact)
     needed = sum(_BLOCK + -(-size_of(content) // _BLOCK) * _BLOCK for content in entries.values())
-    require_room(file.parent, needed, f"the file {file.name}")
+    require_room(file.parent, needed, f"the file {file.name}", _ANOTHER_FILE)
     temporary = file.with_name(f".{file.name}.labctl-{secrets.token_hex(4)}")
     try:
         with _disk_errors(file, needed), temporary.open("xb") as opened:
@@ -188,7 +189,7 @@ def _disk_errors(file: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise no_room_error(file.parent, needed, f"the file {file.name}") from error
+            raise no_room_error(file.parent, needed, f"the file {file.name}", _ANOTHER_FILE) from error
         if error.errno == errno.EFBIG:
             raise MissingError(
                 f"the file {file} needs {-(-needed // _MIB)} MiB, and its file system, or a limit, does not allow files of "

@@ -208,6 +208,7 @@ def test_too_little_space_for_an_export_is_reported_with_both_sizes(
         _export(bundle, tmp_path / "a")
     assert refused.value.id == "disk-full"
     assert "3 MiB are free" in refused.value.message
+    assert "XDG_CACHE_HOME" not in refused.value.hint
     assert list((tmp_path / "a").iterdir()) == []
 
 

@@ -126,6 +126,7 @@ def test_with_json_an_error_is_one_document_on_stdout(
         ("up", "--workers", "many"),
         ("up", "--bundle", "https://registry.test/bundle", "--dry-run"),
         ("up", "--bundle", "oci://registry.test/NOT:a:reference", "--dry-run"),
+        ("up", "--bundle", "oci://registry.test/without-tag", "--dry-run"),
         ("up", "--bundle", "stick", "--recipe", "recipe.yaml", "--dry-run"),
         ("-o", "xml", "list"),
         ("list", "--name"),
