@@ -13,6 +13,9 @@ from generate import FOLDER, pages
 from generator import environment
 from generator.markdown import slug
 
+from labctl.host import known_failures, virtualbox
+from labctl.host.parsing import version_text
+
 CHECKOUT = FOLDER.parent
 GENERATED = pages()
 DOCUMENTS = sorted(CHECKOUT.glob("*.md"))
@@ -29,6 +32,17 @@ def test_a_generated_page_is_up_to_date(name: str, *, pytestconfig: pytest.Confi
 
 def test_the_page_has_every_variable_that_is_read() -> None:
     assert environment.read() - environment.described() == set()
+
+
+def test_every_vagrant_that_a_virtualbox_needs_is_named() -> None:
+    page = (FOLDER / "how-to/virtualbox.md").read_text(encoding="utf-8")
+    (known,) = (failure for failure in known_failures.table() if failure.id == "virtualbox-version-unknown")
+    needed = {version_text(each): version_text(since) for each, since in virtualbox.VAGRANT_SINCE.items()}
+
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) or newer \|$", page, re.MULTILINE)
+    assert dict(rows) == needed
+    # Labs need a Vagrant that has supported the oldest of them for long.
+    assert {each for each in needed.items() if not all(text in known.hint for text in each)} == {("7.0", "2.3.2")}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

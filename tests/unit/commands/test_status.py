@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -17,6 +18,7 @@ from labctl.commands.status import Problems, report_on
 from labctl.context import Context
 from labctl.host import arp, http_probe
 from labctl.host.arp import Route
+from labctl.host.process import Finished
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import NotReadyError, RefusedError
 from labctl.model.reports import HopReport, TraceReport
@@ -100,6 +102,20 @@ def test_an_unready_node_is_a_problem(healthy_lab: Context, cluster: FakeCluster
     assert report_on(healthy_lab)["problems"][0]["commands"] == restart
     del cluster.objects["v1", "Node", "", "demo-worker-1"]
     assert report_on(healthy_lab)["problems"][0]["commands"] == ["labctl --name demo up"]
+
+
+def test_a_machine_with_a_wrong_clock_is_a_warning(
+    healthy_lab: Context, cluster: FakeCluster, provider: FakeProvider
+) -> None:
+    node, renewed = "demo-worker-1", datetime.now(UTC) - timedelta(hours=1)
+    cluster.put("coordination.k8s.io/v1", "Lease", node, "kube-node-lease", spec={"renewTime": renewed.isoformat()})
+    provider.answers[node] = lambda _command: Finished(0, f"{renewed.timestamp():.3f}\n", ())
+    machines = replace(healthy_lab, lab=replace(healthy_lab.lab, provider="libvirt"))
+
+    identity, text = _warning(with_fakes(machines, provider, cluster, healthy_lab.bundle))
+
+    assert (identity, node in text, "3600 s behind" in text) == ("clock-off", True, True)
+    assert "clock-off" not in {problem["id"] for problem in report_on(healthy_lab)["problems"]}
 
 
 def test_an_app_that_does_not_respond_is_a_problem(
