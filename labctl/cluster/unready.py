@@ -39,6 +39,13 @@ HINTS = {
     "pod-unschedulable": "To see the nodes' free resources, run `labctl exec -- kubectl describe nodes`.",
 }
 """The hint for each problem; DESCRIBE_POD for all others."""
+POD_LOG = "For the reason, run `labctl exec -- kubectl -n {namespace} logs {pod} -c {container}`."
+PROBE_HINTS: Mapping[str, str] = {
+    r"statuscode: \d": f"It answers its probe with an error. {POD_LOG}",
+    r"(?i)timeout|deadline exceeded|timed out": f"It does not answer its probe in time. {POD_LOG}",
+}
+"""Hints by patterns for a probe's message; they take precedence over HINTS."""
+MAY_START = "It may still be starting: try again in some seconds. "
 SCHEDULING_HINTS: Mapping[str, str] = {
     r"node\.kubernetes\.io/(unreachable|not-ready)": "A node is not Ready: `labctl resume` starts one that is not running, "
     "and the pod can then be scheduled.",
@@ -72,9 +79,8 @@ class Problem:
 
     def hint(self, namespace: str) -> str:
         """Return the hint for the problem."""
-        return self.advice or HINTS.get(self.id, DESCRIBE_POD).format(
-            namespace=namespace, pod=self.pod, container=self.container
-        )
+        hint = self.advice or HINTS.get(self.id, DESCRIBE_POD)
+        return hint.format(namespace=namespace, pod=self.pod, container=self.container)
 
 
 def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
@@ -249,7 +255,9 @@ def _container_problem(
         is_refused = REFUSED in text and text.startswith("Readiness")
         is_late = _seconds_between(started, _time(unhealthy)) >= limits.port_refused
         patience = 0.0 if is_late else limits.port_refused
-        return Problem("probe-fails", pod, text, name, patience if is_refused else math.inf)
+        hint = next((hint for sign, hint in PROBE_HINTS.items() if re.search(sign, text)), HINTS["probe-fails"])
+        advice = hint if is_late else MAY_START + hint
+        return Problem("probe-fails", pod, text, name, patience if is_refused else math.inf, advice)
     return Problem(NOT_READY, pod, f"container {name} is running but not ready yet", name)
 
 

@@ -25,9 +25,7 @@ def trace(report: TraceReport, stdout: TextIO) -> None:
         "unknown": "?",
         "not reached": signs.unchanged,
     }
-    path = next(
-        (hop["evidence"]["path"] for hop in report["hops"] if hop["hop"] == "response" and hop["evidence"]), "/"
-    )
+    path = next((hop["evidence"].get("path") for hop in report["hops"] if hop["hop"] == "response"), None) or "/"
     url = f"http://{report['hostname']}{path}"
     screen.print(Text.assemble(("GET ", "dim"), (one_line(url), "bold")), soft_wrap=True)
     for hop in report["hops"]:

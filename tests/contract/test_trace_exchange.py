@@ -117,6 +117,20 @@ def test_the_state_of_a_body_says_how_it_ended(act: Act, state: str, received: i
     assert bool(result.body.failure) is not result.body.is_served
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [(b"", ("", False)), (b"Location: /a \r\nSet-Cookie: id=1\r\nSet-Cookie: b=2\r\n", ("/a", True))],
+)
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_head_shows_a_redirect_and_cookies(version: bytes, lines: bytes, expected: tuple[str, bool]) -> None:
+    head = b"HTTP/" + version + b" 302 Found\r\n" + lines
+    with serving(responds_with(head + b"Connection: close\r\n\r\nhello")) as port:
+        got = fetch(HOST, HERE, port=port)
+
+    assert (got.status, got.body.state, got.body.received) == (302, "whole", 5)
+    assert (got.location, got.sets_cookie) == expected
+
+
 def test_a_body_that_ends_with_a_reset_is_cut_off() -> None:
     assert fetch_from(responds_with(LENGTH, b"x" * 10, then=resets)).body.state == "cut off"
 

@@ -63,6 +63,8 @@ class Exchange:
     seconds: Mapping[str, float | None]
     location: str = ""
     """The URL that the response redirects to."""
+    sets_cookie: bool = False
+    """Whether the response sets a cookie, with which a browser may get another response."""
     body: Body = Body()
     is_silent: bool = False
     """Whether a connection was made, but no response came in time."""
@@ -123,6 +125,7 @@ class Connection:
                 status=answer.status,
                 pod=answer.getheader(POD_HEADER),
                 location=(answer.getheader("Location") or "").strip(),
+                sets_cookie=answer.getheader("Set-Cookie") is not None,
                 body=_body(answer, sock, self._limits),
             )
             times["body"] = time.monotonic() - came

@@ -31,6 +31,8 @@ XT_VERDICTS: Mapping[str, str] = {
 }
 CONDITIONS = frozenset({"limit", "quota", "ct count"})
 """Statements that match depending on earlier packets."""
+NUMBER = "numgen"
+"""The left side of a match that a random number or a counter decides, which rules with a verdict use."""
 HARMLESS_XT = frozenset({"comment"})
 OFF = "dormant"
 """The flag of a table that the kernel does not evaluate."""
@@ -48,6 +50,8 @@ class Stop:
     handle: int | None
     does: str
     """The verdict: drop, reject, dnat or redirect."""
+    is_by_chance: bool = False
+    """Whether a random number or a counter decides which packets the rule applies to."""
 
     @property
     def place(self) -> str:
@@ -57,7 +61,8 @@ class Stop:
     @property
     def effect(self) -> str:
         """Return a verb for what happens to the packets."""
-        return "redirects" if self.does in REDIRECTING else "drops"
+        verb = "redirects" if self.does in REDIRECTING else "drops"
+        return f"sometimes {verb}" if self.is_by_chance else verb
 
     @property
     def removal(self) -> tuple[str, ...]:
@@ -93,10 +98,11 @@ class Ruleset:
     def stop(
         self, packet: Packet | ArpPacket, *hooks: str, families: Collection[str] = FAMILIES, after: float = -math.inf
     ) -> Stop | None:
-        """Return what certainly stops the packet at these hooks; None if it passes, or if that is unknown.
+        """Return what certainly stops the packet, or else some packets like it, at these hooks.
 
-        Only chains with a priority greater than `after` are evaluated.
+        None if it passes, or if that is unknown. Only chains with a priority greater than `after` are evaluated.
         """
+        by_chance: Stop | None = None
         for hook in hooks:
             chains = [
                 each
@@ -111,7 +117,8 @@ class Ruleset:
                     return end
                 if end is None and walk.is_certain and chain.policy == "drop":
                     return Stop(chain.family, chain.table, chain.name, None, "drop")
-        return None
+                by_chance = by_chance or walk.by_chance
+        return by_chance
 
     def elements(self, chain: Chain, right: Any) -> Sequence[Any] | None:  # noqa: ANN401 - JSON
         """Return the elements on the right side of a match; None for a set that does not exist."""
@@ -166,6 +173,8 @@ class _Walk:
     def __init__(self, ruleset: Ruleset, packet: Packet | ArpPacket) -> None:
         self.is_certain = True
         """Whether no rule so far could have accepted the packet."""
+        self.by_chance: Stop | None = None
+        """The first rule that stops some packets like this one, as a random number or a counter decides."""
         self._ruleset = ruleset
         self._packet = packet
 
@@ -178,13 +187,19 @@ class _Walk:
         return None
 
     def _rule(self, chain: Chain, rule: Json, depth: int) -> Stop | str | None:
-        is_certain = True
+        is_certain, is_by_chance = True, False
         for statement in rule.get("expr", ()):
             [(kind, content)] = statement.items()
+            if kind == "match" and NUMBER in content["left"]:
+                is_by_chance = True
+                continue
             verdict, is_met = self._read(chain, kind, content)
             if is_met is False:
                 return None
             is_certain = is_certain and is_met is True
+            if verdict is not None and is_by_chance:
+                self._note_chance(chain, rule, verdict, is_certain=is_certain)
+                return None
             if verdict is not None:
                 return self._end(chain, rule, verdict, depth, is_certain=is_certain)
         return None
@@ -212,6 +227,14 @@ class _Walk:
             if (met := None if key is None else same(key, wanted)) is not False:
                 return verdict, met
         return None, False
+
+    def _note_chance(self, chain: Chain, rule: Json, verdict: Json, *, is_certain: bool) -> None:
+        """Note a rule that stops some packets; others continue."""
+        [kind] = verdict
+        if kind not in DROPPING | REDIRECTING:
+            self.is_certain = False
+        elif is_certain and self.is_certain and self.by_chance is None:
+            self.by_chance = Stop(chain.family, chain.table, chain.name, rule.get("handle"), kind, is_by_chance=True)
 
     def _end(self, chain: Chain, rule: Json, verdict: Json, depth: int, *, is_certain: bool) -> Stop | str | None:
         [(kind, content)] = verdict.items()

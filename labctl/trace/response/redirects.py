@@ -48,8 +48,8 @@ def follow_redirect(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evi
         return {**redirect, "failure": NO_TIME}
     if target_exchange.status is None or not target_exchange.body.is_served:
         raise _broken_redirect(trail, exchange, location, str(redirect["failure"]), evidence)
-    if target_exchange.location and _is_same_response(urljoin(location, target_exchange.location), location):
-        raise _broken_redirect(trail, exchange, location, "it redirects to itself", evidence)
+    if loop := _loop(exchange, target_exchange, here, location):
+        raise _broken_redirect(trail, exchange, location, loop, evidence)
     if port == HTTP and target_exchange.status in NOT_SERVED and _is_controllers(trail, target_exchange):
         text = f"the ingress controller itself answers {target_exchange.status}"
         raise _broken_redirect(trail, exchange, location, text, evidence)
@@ -102,6 +102,16 @@ def _is_controllers(trail: Trail, exchange: Exchange) -> bool:
     """Return whether the controller answered without forwarding the request to an app."""
     record = trail.search(exchange).records.get(exchange.mark)
     return record is not None and not record.server
+
+
+def _loop(exchange: Exchange, target: Exchange, here: str, location: str) -> str:
+    """Return how a redirect's target makes a browser go round in circles; empty if it does not, or a cookie may end it."""
+    if not target.location or exchange.sets_cookie or target.sets_cookie:
+        return ""
+    back = urljoin(location, target.location)
+    if _is_same_response(back, location):
+        return "it redirects to itself"
+    return f"it redirects back to {here}" if _is_same_response(back, here) else ""
 
 
 def _is_same_response(one: str, other: str) -> bool:

@@ -241,6 +241,28 @@ def test_a_failed_readiness_probe_is_quoted(
     assert pending.details() == ("shop-1: listening on 8080",)
 
 
+@pytest.mark.parametrize(
+    ("message", "helps"),
+    [
+        (REFUSED, "listens"),
+        ("Readiness probe failed: HTTP probe failed with statuscode: 500", "with an error"),
+        ('Readiness probe failed: Get "http://10.244.1.5:80/": context deadline exceeded', "in time"),
+    ],
+)
+@pytest.mark.parametrize(("seen", "is_starting"), [(LATER, True), ("2026-11-25T10:00:30Z", False)])
+def test_the_hint_for_a_failing_probe_fits_its_failure_and_the_age_of_the_container(
+    cluster: FakeCluster, message: str, helps: str, seen: str, *, is_starting: bool
+) -> None:
+    _add_pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
+    _add_event(cluster, "Unhealthy", message, lastTimestamp=seen)
+
+    hint = _pending(cluster).hint
+
+    assert (helps in hint, "still be starting" in hint) == (True, is_starting)
+    assert "kubectl -n default " in hint
+    assert "shop-1" in hint
+
+
 def test_a_refused_probe_of_an_infrastructure_pod_is_waited_out(cluster: FakeCluster) -> None:
     _add_pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
     _add_event(cluster, "Unhealthy", REFUSED)

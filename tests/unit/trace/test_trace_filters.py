@@ -138,6 +138,31 @@ def test_jumps_and_gotos_are_followed(jump: Expression, target: list[Expression]
     assert (stop and stop.handle) == handle
 
 
+CHANCE = {"match": {"op": "<", "left": {"numgen": {"mode": "random", "mod": 10, "offset": 0}}, "right": 3}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "handle", "is_by_chance"),
+    [
+        ([[TO_US, PORT, CHANCE, DROP]], 1, True),
+        ([[CHANCE, TO_US, REJECT]], 1, True),
+        ([[CHANCE, DROP], [DROP]], 2, False),
+        ([[TO_US, ACCEPT], [CHANCE, DROP]], None, False),
+        ([[UNKNOWN, CHANCE, DROP]], None, False),
+        ([[UNKNOWN, ACCEPT], [CHANCE, DROP]], None, False),
+        ([[CHANCE, ACCEPT], [DROP]], None, False),
+        ([[_payload_match("tcp", "dport", 443), CHANCE, DROP]], None, False),
+    ],
+)
+def test_a_rule_that_stops_packets_by_chance_is_named_if_no_other_one_stops_them(
+    rules: list[Expression], handle: int | None, *, is_by_chance: bool
+) -> None:
+    stop = _stop(*rules)
+
+    assert (stop and stop.handle) == handle
+    assert stop is None or (stop.is_by_chance, "sometimes" in stop.effect) == (is_by_chance, is_by_chance)
+
+
 def test_a_drop_policy_stops_packets_that_no_rule_accepts() -> None:
     assert _stop([UNKNOWN, DROP], policy="drop") == Stop("inet", "fw", "out", None, "drop")
     assert _stop([UNKNOWN, ACCEPT], policy="drop") is None

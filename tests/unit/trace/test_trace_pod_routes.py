@@ -42,6 +42,14 @@ def drop_rule(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
     return {"chain": chain}, {"rule": rule}
 
 
+def drop_by_chance() -> tuple[Json, ...]:
+    """Return a chain with a rule that drops seven of ten packets, at random."""
+    chain, rule = drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, FAR)
+    number = {"numgen": {"mode": "random", "mod": 10, "offset": 0}}
+    rule["rule"]["expr"].insert(1, {"match": {"op": "<", "left": number, "right": 7}})
+    return chain, rule
+
+
 @dataclass(frozen=True, slots=True)
 class NodeNetwork:
     """A node's routes, forwarding and packet filter."""
@@ -166,6 +174,12 @@ ROUTES = {
         (exchange_of(), timed_out(SECOND)),
         "filtered-on-node",
         ("labctl --name demo exec -- docker exec demo-control-plane nft delete rule inet fw forward handle 4",),
+    ),
+    "packets that a node drops by chance": RouteCase(
+        {A: intact(rules=drop_by_chance())},
+        (exchange_of(), timed_out(SECOND)),
+        "filtered-on-node",
+        ("labctl --name demo exec -- docker exec demo-worker-1 nft delete rule inet fw forward handle 4",),
     ),
     "dropped packets to other addresses": RouteCase(
         {B: intact(rules=drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, "10.244.0.77"))},

@@ -641,6 +641,20 @@ def test_a_redirect_to_a_missing_page_leads_nowhere(world: BreakableLab, target:
     assert response_hop(world)["cause"] == "redirect-leads-nowhere"
 
 
+@pytest.mark.parametrize("location", ["/", f"http://{HOST}/", "/#top", "/login"])
+@pytest.mark.parametrize("cookies", [(False, False), (True, False), (False, True)])
+def test_a_redirect_loop_is_broken_unless_a_cookie_may_end_it(
+    world: BreakableLab, location: str, cookies: tuple[bool, bool]
+) -> None:
+    first, second = (
+        exchange_of(status=302, location=where, sets_cookie=sets)
+        for where, sets in zip(("/login", location), cookies, strict=True)
+    )
+    hop = response_hop(set_responses(world, first, second))
+
+    assert (hop["state"], hop["cause"]) == (("ok", None) if any(cookies) else ("broken", "redirect-leads-nowhere"))
+
+
 @pytest.mark.parametrize(("status", "state", "cause"), [(500, "warning", "app-answers-error"), (404, "ok", None)])
 def test_a_redirect_of_the_app_to_its_own_error_is_a_warning(
     world: BreakableLab, status: int, state: str, cause: str | None

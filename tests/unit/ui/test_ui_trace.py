@@ -116,6 +116,10 @@ def test_a_canary_a_redirect_and_an_external_name_are_shown(golden: Golden) -> N
     golden(shown(EVIDENCE | {"rule": rule, "pod": pod, "response": response}))
 
 
+def test_a_response_without_evidence_is_shown_below_the_url() -> None:
+    assert shown({}, "response").startswith("GET http://my-app.local/\n")
+
+
 def test_a_broken_hop_without_evidence_has_a_cause_and_a_fix(golden: Golden) -> None:
     golden(shown({}, "name"))
 
