@@ -289,6 +289,7 @@ CHECKS: Sequence[Callable[[Attempt], ProblemError | None]] = (
     _no_rules,
     forwarding.forwarding_off,
     forwarding.filtered_on_node,
+    forwarding.arp_filtered,
     forwarding.no_return_route,
     forwarding.pod_unreachable,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address
 
 from labctl.host import routes
 from labctl.host.http_probe import HTTP
@@ -11,8 +12,8 @@ from labctl.trace.node import pod_routes
 from labctl.trace.node.attempt import Attempt, node_command
 from labctl.trace.node.node_facts import NodeFacts
 from labctl.trace.probes import filters
-from labctl.trace.probes.filters import Stop
-from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
+from labctl.trace.probes.filters import ARP_TOO, Stop
+from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
 from labctl.trace.problem import ProblemError
 from labctl.trace.trail import Trail
 
@@ -40,14 +41,33 @@ def dropped_packet(
 ) -> ProblemError | None:
     """Return a problem if a node's packet filter drops one of these packets at one of its hooks."""
     ruleset = facts.ruleset
+    stops = (ruleset.stop(each, *hooks, after=after) for each, hooks in passing) if ruleset else ()
+    return _stopped(trail, facts, next(filter(None, stops), None), "the packets")
+
+
+def arp_filtered(attempt: Attempt) -> ProblemError | None:
+    """Return a problem if the node's packet filter drops the ARP packets with which it finds this machine."""
+    facts = attempt.facts
+    return None if facts is None else arp_dropped(attempt.trail, facts, attempt.route.source)
+
+
+def arp_dropped(trail: Trail, facts: NodeFacts, other: IPv4Address) -> ProblemError | None:
+    """Return a problem if a node's packet filter drops its ARP requests for an address, or the replies."""
+    own, device, ruleset = facts.node.address, facts.device or None, facts.ruleset
     if ruleset is None:
         return None
-    stop: Stop | None = next(filter(None, (ruleset.stop(each, *hooks, after=after) for each, hooks in passing)), None)
+    request, reply = ArpPacket(own, other, REQUEST, device), ArpPacket(other, own, REPLY, device)
+    stop = ruleset.stop(request, "output", "egress", families=ARP_TOO)
+    stop = stop or ruleset.stop(reply, "ingress", "input", families=ARP_TOO)
+    return _stopped(trail, facts, stop, f"ARP packets for {other}")
+
+
+def _stopped(trail: Trail, facts: NodeFacts, stop: Stop | None, what: str) -> ProblemError | None:
     if stop is None:
         return None
     return ProblemError(
         "filtered-on-node",
-        f"the packet filter of {facts.node.name} {stop.effect} the packets: "
+        f"the packet filter of {facts.node.name} {stop.effect} {what}: "
         f"{filters.wording(facts.sections.get('listing', ''), stop)}",
         fix="Remove the rule.",
         commands=(node_command(trail, facts.node, *stop.removal),),

@@ -77,11 +77,14 @@ def _facts(trail: Trail, node: Node, legs: Sequence[Leg]) -> NodeFacts | None:
 def _lost(trail: Trail, facts: NodeFacts, legs: Sequence[Leg]) -> ProblemError | None:
     missing = (check_route(trail.lab, facts, leg.remote_pod, leg.local_pod.address) for leg in legs)
     dropped = (_filtered(trail, leg, facts) for leg in legs)
-    fixed = (check_entry(trail, facts, node) for node in _others(trail, facts.node, legs))
+    others = _others(trail, facts.node, legs)
+    unheard = (forwarding.arp_dropped(trail, facts, node.address) for node in others)
+    fixed = (check_entry(trail, facts, node) for node in others)
     return (
         next(filter(None, missing), None)
         or forwarding_off(trail.lab, facts)
         or next(filter(None, dropped), None)
+        or next(filter(None, unheard), None)
         or next(filter(None, fixed), None)
     )
 

@@ -597,6 +597,16 @@ UNOPENED = {
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw prerouting handle 4",),
     ),
+    "a rule in the node that drops ARP replies of this machine": Case(
+        lambda world: world.set_node(rules=[_drop_rule("input", "operation", "reply", "arp", family="arp")]),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule arp fw input handle 4",),
+    ),
+    "a rule in the node that drops ARP requests of this machine, which the speaker answers nevertheless": Case(
+        lambda world: world.set_node(rules=[_drop_rule("input", "operation", "request", "arp", family="arp")]),
+        "no-connection",
+        (),
+    ),
     "a rule in the node, at its interface": Case(
         lambda world: world.set_node(
             rules=[_drop_rule("ingress", "daddr", ADDRESS, family="netdev", dev=["eth0", "eth1"])]

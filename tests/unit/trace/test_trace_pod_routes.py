@@ -42,6 +42,13 @@ def drop_rule(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
     return {"chain": chain}, {"rule": rule}
 
 
+def drop_arp() -> tuple[Json, ...]:
+    """Return a chain with a rule that drops the ARP replies of the other node."""
+    left = {"payload": {"protocol": "arp", "field": "saddr ip"}}
+    rules = drop_rule(left, OWN[B], hook="input")
+    return tuple({kind: {**content, "family": "arp"} for kind, content in each.items()} for each in rules)
+
+
 def drop_by_chance() -> tuple[Json, ...]:
     """Return a chain with a rule that drops seven of ten packets, at random."""
     chain, rule = drop_rule({"payload": {"protocol": "ip", "field": "daddr"}}, FAR)
@@ -174,6 +181,12 @@ ROUTES = {
         (exchange_of(), timed_out(SECOND)),
         "filtered-on-node",
         ("labctl --name demo exec -- docker exec demo-control-plane nft delete rule inet fw forward handle 4",),
+    ),
+    "ARP replies that a node drops": RouteCase(
+        {A: intact(rules=drop_arp())},
+        (exchange_of(), timed_out(SECOND)),
+        "filtered-on-node",
+        ("labctl --name demo exec -- docker exec demo-worker-1 nft delete rule arp fw forward handle 4",),
     ),
     "packets that a node drops by chance": RouteCase(
         {A: intact(rules=drop_by_chance())},
