@@ -243,6 +243,21 @@ def test_files_verified_by_an_interrupted_download_are_not_fetched_again(upstrea
     assert not [path for path in upstream.paths() if "/blobs/" in path or path.endswith(("kubeadm", "kubelet"))]
 
 
+def test_too_little_disk_space_is_reported_with_both_sizes_before_anything_is_fetched(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=7 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _folder: usage)
+        with pytest.raises(MissingError) as raised:
+            upstream.download()
+
+    assert raised.value.id == "disk-full"
+    assert [size for size in (f"{downloading.SPACE >> 20} MiB", "7 MiB") if size not in raised.value.message] == []
+    assert upstream.server.requests == []
+    assert upstream.download().has("images/etcd.tar")
+
+
 def test_a_damaged_bundle_is_repaired(upstream: Upstream) -> None:
     first = upstream.download()
     first.path("bin/kubelet").write_text("other", encoding="utf-8")

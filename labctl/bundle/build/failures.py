@@ -41,7 +41,8 @@ def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
 def _disk_full(folder: Path) -> MissingError:
     return MissingError(
         f"not enough disk space to build a bundle in {folder.parent}: it needs {SPACE >> 30} GiB there,"
-        f" and up to {GO_CACHE_SPACE >> 30} GiB for Go's caches",
+        f" and up to {GO_CACHE_SPACE >> 30} GiB for Go's caches, and only {shutil.disk_usage(folder.parent).free >> 20} MiB"
+        " are free",
         id="disk-full",
         hint="Free disk space, then run `labctl bundle build` to resume.",
     )

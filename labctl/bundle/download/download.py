@@ -251,7 +251,8 @@ def _require_servers(order: Order, folder: Path) -> None:
 
 def _disk_full(folder: Path) -> MissingError:
     return MissingError(
-        f"not enough disk space to download a bundle into {folder.parent}: it needs {SPACE >> 30} GiB there",
+        f"not enough disk space to download a bundle into {folder.parent}: it needs {SPACE >> 20} MiB there, and only "
+        f"{shutil.disk_usage(folder.parent).free >> 20} MiB are free",
         id="disk-full",
         hint="Free disk space, then run the same command again to resume.",
     )
