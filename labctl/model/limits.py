@@ -167,14 +167,15 @@ NORMAL = Limits()
 UNCHANGED = ("ssh", "status_update")
 """Limits that are as long for slow nodes: an emulated machine answers SSH within a minute, and a slow node can answer
 one request every few seconds as well."""
-SELDOM = 4
-"""By how much the interval of the checks for failed nodes is extended further on slow nodes."""
+EXTENDED = {"node_check": 4, "node_grace": 3}
+"""By how much limits are extended further on slow nodes. A check for failed nodes is an SSH login, which costs a slow
+node ten seconds of processor time. While another node boots, a slow control plane can be silent for 45 s; if it counted
+as not Ready, no pod of its apps would be ready."""
 
 
 @cache
 def limits(slowness: int) -> Limits:
     """Return the limits of a lab whose nodes are this many times slower than containers."""
-    slow = {name: round(value * slowness, 3) for name, value in asdict(NORMAL).items()}
-    if slowness > 1:  # a check is an SSH login, which costs a slow node ten seconds of processor time
-        slow["node_check"] *= SELDOM
+    extended = EXTENDED if slowness > 1 else {}
+    slow = {name: round(value * slowness * extended.get(name, 1), 3) for name, value in asdict(NORMAL).items()}
     return replace(Limits(**slow), **{name: getattr(NORMAL, name) for name in UNCHANGED})
