@@ -204,12 +204,6 @@ def query_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts |
     return None if sections is None else NodeFacts(node, sections)
 
 
-def query_neighbours(trail: Trail, node: Node) -> NodeFacts | None:
-    """Return only a node's interfaces and its ARP entries; None if it does not answer."""
-    sections = _sections(trail, node, {"interfaces": INTERFACES, "neighbours": NEIGHBOURS})
-    return None if sections is None else NodeFacts(node, sections)
-
-
 def interfaces(trail: Trail, name: str) -> dict[str, list[IPv4Interface]]:
     """Return a node's addresses by interface; empty if it does not answer."""
     node = next((each for each in trail.lab.nodes if each.name == name), None)

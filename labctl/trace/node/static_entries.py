@@ -1,4 +1,4 @@
-"""Find static ARP entries of nodes with a wrong MAC for another node."""
+"""Find why nodes do not find each other: static ARP entries with a wrong MAC, and rules that drop ARP packets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from itertools import permutations
 from labctl.model.lab import Node
 from labctl.trace.node import node_facts
 from labctl.trace.node.attempt import node_command
+from labctl.trace.node.forwarding import arp_dropped
 from labctl.trace.node.node_facts import NodeFacts
 from labctl.trace.problem import ProblemError
 from labctl.trace.trail import Trail
 
 
 def between(trail: Trail, nodes: Sequence[Node]) -> ProblemError | None:
-    """Return a problem if one of these nodes has a wrong static ARP entry for another of them."""
-    all_facts = {each.name: node_facts.query_neighbours(trail, each) for each in nodes}
+    """Return a problem if one of these nodes has a wrong static ARP entry for another of them, or drops its ARP packets."""
+    all_facts = {each.name: node_facts.query_forwarding(trail, each, ()) for each in nodes}
     pairs = ((all_facts[near.name], far) for near, far in permutations(nodes, 2))
-    problems = (check_entry(trail, facts, far) for facts, far in pairs if facts)
+    problems = (
+        check_entry(trail, facts, far) or arp_dropped(trail, facts, far.address) for facts, far in pairs if facts
+    )
     return next(filter(None, problems), None)
 
 

@@ -781,6 +781,16 @@ OPEN = {
         (RESTART,),
         WARNING,
     ),
+    "two nodes answer, of which one drops ARP replies": Case(
+        lambda world: (
+            world.set_node(rules=[_drop_rule("input", "operation", "reply", "arp", family="arp")])
+            .machine.macs[OURS]
+            .add(MAC_B)
+        ),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule arp fw input handle 4",),
+        WARNING,
+    ),
     "a node that has the address on an interface": Case(
         lambda world: world.set_node(interfaces={"eth1": ADDRESS}).machine.macs[OURS].add(MAC_B),
         "announced-twice",
