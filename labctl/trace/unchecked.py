@@ -1,4 +1,4 @@
-"""Withhold the fix of a problem if a check that could refute it did not get its time."""
+"""Withhold the fix of a problem if a check that could refute it had no time, or its node did not respond."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FALLBACKS: Mapping[str, str] = {
     "pod-not-reached": "pod-not-reached",
 }
 """The causes that remain if no check finds another one, each with the one to report if not every check got its time."""
-FIX = "Trace again when this machine is less busy. If the problem remains, check the network between the nodes."
+FIX = "Trace again when this machine is less busy. If the problem remains, check the nodes and the network between them."
 
 
 def without_refutable_fix(trail: Trail, problem: ProblemError) -> ProblemError:
-    """Return the problem; if a check that could have explained it got no time, say so in place of its fix."""
+    """Return the problem; if a check that could have explained it had no result, say so in place of its fix."""
     if not trail.unchecked or not _is_fallback(problem):
         return problem
-    text = f"{problem.text}; not checked for lack of time: {', '.join(sorted(trail.unchecked))}"
+    text = f"{problem.text}; not checked, without a response in time: {', '.join(sorted(trail.unchecked))}"
     cause = FALLBACKS[problem.cause]
     return ProblemError(cause, text, problem.evidence, fix=FIX, commands=(), state=problem.state)
 
