@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 import stat
+import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from ipaddress import IPv4Network
@@ -31,6 +32,7 @@ from labctl.model.lab import Lab, Phase, Role
 from labctl.render import manifests
 from labctl.render.node_files import Box, Credentials, Supplies, lab_files
 from labctl.render.yaml_stream import documents
+from labctl.trace.node import node_facts
 
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted((CHECKOUT / "labctl").rglob("*.py"))
@@ -87,6 +89,9 @@ def _module(path: Path) -> str:
 
 # Shells
 
+ON_A_NODE = {"labctl/trace/node/node_facts.py": 1}
+"""By module, how many shells it runs on a node, never on this machine: one login runs several quoted commands there."""
+
 
 @pytest.mark.parametrize("path", MODULES, ids=_module)
 def test_no_module_runs_a_shell(path: Path) -> None:
@@ -105,7 +110,17 @@ def test_no_module_runs_a_shell(path: Path) -> None:
         for each in sequences
         if {"sh", "bash", "/bin/sh", "/bin/bash"} & (words := _constants(each)) and "-c" in words
     ]
-    assert with_shell_option + shell_functions + shell_programs == []
+    assert with_shell_option + shell_functions == []
+    assert len(shell_programs) == ON_A_NODE.get(_module(path), 0), shell_programs
+
+
+@pytest.mark.parametrize("word", [each for each in HOSTILE if "\0" not in each], ids=repr)
+def test_a_script_for_a_node_runs_each_command_with_its_words_unchanged(word: str) -> None:
+    script = node_facts.script([("printf", "%s", word), ("false",), ("printf", "%s", "last")])
+    ran = subprocess.run(["sh", "-c", script], capture_output=True, check=True, timeout=10)
+
+    ends = [f"\n{node_facts.ENDED} {code}\n" for code in (0, 1, 0)]
+    assert ran.stdout.decode() == f"{word}{ends[0]}{ends[1]}last{ends[2]}"
 
 
 def _constants(sequence: ast.List | ast.Tuple) -> set[object]:
