@@ -20,7 +20,9 @@ FALLBACKS: Mapping[str, str] = {
     "pod-not-reached": "pod-not-reached",
 }
 """The causes that remain if no check finds another one, each with the one to report if not every check got its time."""
-FIX = "Trace again when this machine is less busy. If the problem remains, check the nodes and the network between them."
+FIX = (
+    "Trace again when this machine is less busy. If the problem remains, check the nodes and the network between them."
+)
 
 
 def without_refutable_fix(trail: Trail, problem: ProblemError) -> ProblemError:
