@@ -11,7 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+Address = tuple[str, int]
 LOOPBACK = "127.0.0.1"
 PIECE = 1 << 14
 
@@ -44,6 +46,36 @@ class Request:
     headers: Mapping[str, str]
 
 
+class Connections:
+    """The accepted connections, and those of them whose request is not answered yet."""
+
+    def __init__(self) -> None:
+        self._accepted: set[Address] = set()
+        self._waiting: set[Address] = set()
+        self._changed = threading.Condition()
+
+    def accepted(self, address: Address) -> None:
+        """Record a new connection, which will have a request."""
+        with self._changed:
+            self._accepted.add(address)
+            self._waiting.add(address)
+            self._changed.notify_all()
+
+    def answered(self, address: Address) -> None:
+        """Record that a connection's request is answered, or that it has ended."""
+        with self._changed:
+            self._waiting.discard(address)
+            self._changed.notify_all()
+
+    def wait(self, url: str) -> None:
+        """Wait until every request that was sent to the server so far is answered."""
+        host, _, port = url.partition("://")[2].rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as last:
+            address = last.getsockname()
+        with self._changed:  # connections are accepted in their order
+            assert self._changed.wait_for(lambda: address in self._accepted and not self._waiting, 10), self._waiting
+
+
 @dataclass
 class Server:
     """The server's files and faults, by path; its requests; and the number of sent bytes, by path."""
@@ -64,6 +96,7 @@ class Server:
     most: int = 0
     """The highest number of bodies that were sent at the same time."""
     stopped: threading.Event = field(default_factory=threading.Event)
+    connections: Connections = field(default_factory=Connections)
 
     @property
     def host(self) -> str:
@@ -75,7 +108,8 @@ class Server:
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
     def reset(self) -> None:
-        """Reset the recorded requests and bytes."""
+        """Reset the recorded requests and bytes; those of a client that has given up are waited for."""
+        self.connections.wait(self.url)
         self.requests.clear()
         self.sent.clear()
 
@@ -84,7 +118,8 @@ class Server:
 def serving(certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
     """Serve on a free port, with TLS if there is a certificate and its key."""
     server = Server()
-    with listening(type("Handler", (_Handler,), {"lab": server}), certificate) as server.url:
+    handler = type("Handler", (_Handler,), {"lab": server})
+    with listening(handler, certificate, connections=server.connections) as server.url:
         try:
             yield server
         finally:
@@ -96,9 +131,11 @@ def listening(
     handler: Callable[..., BaseHTTPRequestHandler],
     certificate: tuple[Path, Path] | None = None,
     address: str = LOOPBACK,
+    connections: Connections | None = None,
 ) -> Iterator[str]:
     """Handle requests on a free port, with TLS if there is a certificate and its key; yield the URL."""
-    web = ThreadingHTTPServer((address, 0), handler)
+    web = _WebServer((address, 0), handler)
+    web.connections = connections or Connections()
     web.daemon_threads = True
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -115,11 +152,34 @@ def listening(
         thread.join()
 
 
+class _WebServer(ThreadingHTTPServer):
+    """A web server that records its connections."""
+
+    connections: Connections
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as in socketserver
+        self.connections.accepted(client_address)
+        super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as in socketserver
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            self.connections.answered(client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     lab: Server
 
     def do_GET(self) -> None:
+        self.lab.connections.accepted(self.client_address)
+        try:
+            self._serve()
+        finally:
+            self.lab.connections.answered(self.client_address)
+
+    def _serve(self) -> None:
         request = Request(self.command, self.path, {name.title(): value for name, value in self.headers.items()})
         self.lab.requests.append(request)
         path = self.path.partition("?")[0]
@@ -173,6 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if self.lab.slow:
                     self.lab.stopped.wait(self.lab.slow)
         if fault.stall is not None:
+            self.lab.connections.answered(self.client_address)
             self.lab.stopped.wait(30)
         if fault.cut is not None or fault.stall is not None or fault.length is not None:
             self.close_connection = True
